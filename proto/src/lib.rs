@@ -1,0 +1,33 @@
+//! What Weft's processes say to each other, and the names they share.
+//!
+//! - [`discovery`], [`identity`], [`api`]: the gRPC messages, generated from `proto/weft/*/v1/*.proto`.
+//! - [`names`]: SPIFFE IDs, service and workload names, ports, TLS server names; each parsed once, on entry.
+//! - [`digest`]: content digests that mean the same in every process.
+
+pub mod digest;
+pub mod names;
+
+pub use names::{
+    MeshServerName, NameError, Port, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName,
+};
+
+/// Discovery (`weft.discovery.v1`).
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod discovery {
+    tonic::include_proto!("weft.discovery.v1");
+}
+
+/// Identity (`weft.identity.v1`).
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod identity {
+    tonic::include_proto!("weft.identity.v1");
+}
+
+/// The control plane's API (`weft.api.v1`).
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod api {
+    tonic::include_proto!("weft.api.v1");
+}
+
+/// The encoded `FileDescriptorSet` of all services, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,1 @@
+//! The harness that runs a whole mesh in one process, and raw peers to provoke it with.
