@@ -1,0 +1,20 @@
+//! Time, as the proxy sees it: monotonic for timeouts and measurements, wall clock for certificates.
+//!
+//! Both stand behind this module so that tests can pause them and simulations can run them. Pure state
+//! machines (policies, balancers) take an [`Instant`] as an argument instead of asking here.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
+
+/// The monotonic time.
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock, as the time since the Unix epoch; zero before it.
+#[must_use]
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,315 @@
+//! The proxy's settings: typed, each from a flag or an environment variable, checked before anything starts.
+//!
+//! Defaults suit a laptop. `docs/` lists them; `/config` on the admin port shows the effective ones.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use weft_proto::{Port, WorkloadName};
+
+/// All settings of one proxy.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Config {
+    /// The workload that this proxy serves, NAMESPACE/NAME
+    #[arg(long, env = "WEFT_WORKLOAD")]
+    pub workload: WorkloadName,
+    /// Which instance of the workload: unique among its replicas
+    #[arg(long, env = "WEFT_INSTANCE", default_value = "0")]
+    pub instance: String,
+    /// The zone that the workload runs in, for locality
+    #[arg(long, env = "WEFT_ZONE", default_value = "")]
+    pub zone: String,
+    /// How traffic reaches the proxy
+    #[arg(long, env = "WEFT_INTERCEPTION", value_enum, default_value_t = Interception::Explicit)]
+    pub interception: Interception,
+    /// Data workers, each a thread with its own accept and its own pools
+    #[arg(long, env = "WEFT_WORKERS", default_value_t = 1)]
+    pub workers: usize,
+
+    /// The control plane's discovery port, HOST:PORT
+    #[arg(long, env = "WEFT_CONTROL_PLANE", default_value = "127.0.0.1:4480")]
+    pub control_plane: String,
+    /// File that holds the join token (mode 0600)
+    #[arg(long, env = "WEFT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Inherited descriptor to read the join token from, instead of a file
+    #[arg(long, env = "WEFT_TOKEN_FD", conflicts_with = "token_file")]
+    pub token_fd: Option<i32>,
+
+    /// Outbound: where the local application's traffic to others arrives
+    #[arg(long, env = "WEFT_OUTBOUND_LISTEN", default_value = "127.0.0.1:4140")]
+    pub outbound_listen: SocketAddr,
+    /// Inbound: where others' traffic to the local application arrives
+    #[arg(long, env = "WEFT_INBOUND_LISTEN", default_value = "0.0.0.0:4143")]
+    pub inbound_listen: SocketAddr,
+    /// The address that others dial for inbound, when it is not the listening one (0.0.0.0, NAT)
+    #[arg(long, env = "WEFT_INBOUND_ADVERTISE")]
+    pub inbound_advertise: Option<SocketAddr>,
+    /// Admin: readiness, metrics, configuration, drain
+    #[arg(long, env = "WEFT_ADMIN_LISTEN", default_value = "127.0.0.1:4191")]
+    pub admin_listen: SocketAddr,
+
+    /// A port that the application serves: [NAME=]PORT[@ADDRESS]; registered with the control plane
+    #[arg(long = "app-port", env = "WEFT_APP_PORTS", value_delimiter = ',')]
+    pub app_ports: Vec<AppPort>,
+    /// A local port bound for one destination: LISTEN=HOST:PORT
+    #[arg(long = "upstream", env = "WEFT_UPSTREAMS", value_delimiter = ',')]
+    pub upstreams: Vec<Upstream>,
+    /// How the application's health is probed: `tcp`, `http:PATH` or `none`
+    #[arg(long, env = "WEFT_APP_PROBE", default_value = "tcp")]
+    pub app_probe: AppProbe,
+
+    /// Limits against hostile and broken peers
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Timeouts
+    #[command(flatten)]
+    pub timeouts: Timeouts,
+    /// Kept connections
+    #[command(flatten)]
+    pub pool: PoolSettings,
+    /// Logs and traces
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// How traffic reaches the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interception {
+    /// The application names its destination: HTTP proxy, or a bound port per upstream.
+    Explicit,
+    /// nftables redirects the application's connections; the original destination is asked of the kernel.
+    Transparent,
+}
+
+/// A port of the local application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AppPort {
+    /// The port's name in the `Workload` object; empty for the only one.
+    pub name: String,
+    /// The port that callers name, and that the application listens on.
+    pub port: Port,
+    /// Where to dial the application.
+    pub address: SocketAddr,
+}
+
+impl std::str::FromStr for AppPort {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str =
+            "use [NAME=]PORT[@ADDRESS], for example http=8080 or 8080@127.0.0.1:9000";
+        let (name, rest) = text.split_once('=').unwrap_or(("", text));
+        let (port, address) = match rest.split_once('@') {
+            Some((port, address)) => (port, Some(address)),
+            None => (rest, None),
+        };
+        let port: Port = port.parse().map_err(|error| format!("{error}; {FORM}"))?;
+        let address = match address {
+            Some(address) => address.parse().map_err(|_| format!("{address:?}: {FORM}"))?,
+            None => SocketAddr::from(([127, 0, 0, 1], port.number())),
+        };
+        Ok(Self { name: name.to_owned(), port, address })
+    }
+}
+
+/// A local port bound for one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The destination as an application would name it, HOST:PORT.
+    pub destination: String,
+}
+
+impl std::str::FromStr for Upstream {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "use LISTEN=HOST:PORT, for example 127.0.0.1:9001=inventory.shop:50051";
+        let (listen, destination) = text.split_once('=').ok_or(FORM)?;
+        let listen = listen.parse().map_err(|_| format!("{listen:?}: {FORM}"))?;
+        Ok(Self { listen, destination: destination.to_owned() })
+    }
+}
+
+/// How the application's health is probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProbe {
+    /// A connection can be made to every port.
+    Tcp,
+    /// `GET` of this path on the first port answers 200 to 399.
+    Http(String),
+    /// Ready as soon as the proxy is.
+    None,
+}
+
+impl std::str::FromStr for AppProbe {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "none" => Ok(Self::None),
+            _ => match text.strip_prefix("http:") {
+                Some(path) if path.starts_with('/') => Ok(Self::Http(path.to_owned())),
+                _ => Err("use tcp, none or http:/PATH".to_owned()),
+            },
+        }
+    }
+}
+
+/// Limits against hostile and broken peers. Each worker's share of process-wide ones is an equal part.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Limits {
+    /// Accepted connections open at once, in the whole process
+    #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 10_000)]
+    pub max_connections: usize,
+    /// Bytes of a message's head
+    #[arg(long, env = "WEFT_MAX_HEADER_BYTES", default_value_t = 64 * 1024)]
+    pub max_header_bytes: usize,
+    /// Header fields of a message
+    #[arg(long, env = "WEFT_MAX_HEADERS", default_value_t = 128)]
+    pub max_headers: usize,
+    /// Concurrent HTTP/2 streams that one client connection may open
+    #[arg(long, env = "WEFT_MAX_STREAMS", default_value_t = 256)]
+    pub max_streams: u32,
+    /// Streams that one client connection may reset in a second before it is closed
+    #[arg(long, env = "WEFT_MAX_RESETS_PER_SECOND", default_value_t = 200)]
+    pub max_resets_per_second: u32,
+    /// Bytes of a request body kept for another attempt
+    #[arg(long, env = "WEFT_REPLAY_BYTES", default_value_t = 64 * 1024)]
+    pub replay_bytes: usize,
+}
+
+/// Timeouts. All are durations such as `5s` or `250ms`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Timeouts {
+    /// Making a TCP connection
+    #[arg(long, env = "WEFT_CONNECT_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    pub connect: Duration,
+    /// A TLS handshake, from accept or connect to done
+    #[arg(long, env = "WEFT_TLS_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    pub tls: Duration,
+    /// From the request's end of head to the response's head; 0 for none
+    #[arg(long, env = "WEFT_REQUEST_TIMEOUT", default_value = "0s", value_parser = parse_duration)]
+    pub request: Duration,
+    /// A request's head, from its first byte
+    #[arg(long, env = "WEFT_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    pub header: Duration,
+    /// A client connection between requests
+    #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
+    pub client_idle: Duration,
+    /// An opaque connection with nothing sent either way
+    #[arg(long, env = "WEFT_TCP_IDLE_TIMEOUT", default_value = "1h", value_parser = parse_duration)]
+    pub tcp_idle: Duration,
+    /// Waiting for the control plane's first answer about a destination
+    #[arg(long, env = "WEFT_DISCOVERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    pub discovery: Duration,
+    /// Open requests and connections get this long after SIGTERM
+    #[arg(long, env = "WEFT_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    pub drain: Duration,
+}
+
+/// Kept connections to endpoints.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct PoolSettings {
+    /// A kept connection that is not used for this long is closed
+    #[arg(long, env = "WEFT_POOL_IDLE_TIMEOUT", default_value = "90s", value_parser = parse_duration)]
+    pub idle_timeout: Duration,
+    /// A connection this old takes no new requests
+    #[arg(long, env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
+    pub max_age: Duration,
+    /// Idle HTTP/1 connections kept per endpoint and worker
+    #[arg(long, env = "WEFT_POOL_MAX_IDLE", default_value_t = 32)]
+    pub max_idle: usize,
+    /// Connections per endpoint and worker
+    #[arg(long, env = "WEFT_POOL_MAX_CONNECTIONS", default_value_t = 1024)]
+    pub max_connections: usize,
+    /// An endpoint that refused a connection is skipped for this long, doubling up to 30 s
+    #[arg(long, env = "WEFT_CONNECT_BACKOFF", default_value = "500ms", value_parser = parse_duration)]
+    pub connect_backoff: Duration,
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct TelemetrySettings {
+    /// Log filter, such as `info` or `weft_proxy=debug,warn`
+    #[arg(long, env = "WEFT_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines look
+    #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Write one line for every request and connection
+    #[arg(long, env = "WEFT_ACCESS_LOG")]
+    pub access_log: bool,
+    /// Where spans go by OTLP over gRPC, http://HOST:PORT; none without
+    #[arg(long, env = "WEFT_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of traces begun here that are sampled, 0 to 1; a parent's choice comes first
+    #[arg(long, env = "WEFT_TRACE_RATIO", default_value_t = 0.01)]
+    pub trace_ratio: f64,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A duration: a number with a unit, `250ms`, `5s`, `10m`, `24h`.
+///
+/// # Errors
+/// When the number or the unit is missing or unknown; the text says what would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const FORM: &str = "use a number with a unit: 250ms, 5s, 10m or 24h";
+    let split =
+        text.find(|c: char| !c.is_ascii_digit()).ok_or_else(|| format!("{text:?}: {FORM}"))?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| format!("{text:?}: {FORM}"))?;
+    let millis = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    millis
+        .and_then(|millis| number.checked_mul(millis))
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?}: {FORM}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("24h", 86_400_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in
+            ["", "5", "s", "5 s", "-5s", "5d", "99999999999999999999h", "18446744073709551615h"]
+        {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn app_ports_default_to_loopback_and_no_name() {
+        let port: AppPort = "8080".parse().expect("valid");
+        assert_eq!(port.address, SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let port: AppPort = "grpc=50051@127.0.0.2:9000".parse().expect("valid");
+        assert_eq!((port.name.as_str(), port.port.number()), ("grpc", 50051));
+        assert_eq!(port.address, SocketAddr::from(([127, 0, 0, 2], 9000)));
+        for text in ["", "http=", "0", "80@nowhere"] {
+            assert!(text.parse::<AppPort>().is_err(), "{text}");
+        }
+    }
+}

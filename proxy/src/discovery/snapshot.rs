@@ -1,0 +1,134 @@
+//! The compiled, immutable form of what discovery said: what one request sees from start to end.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
+
+/// What a destination stands for.
+#[derive(Debug, Clone, Default)]
+pub enum Resolution {
+    /// The control plane has not answered yet.
+    #[default]
+    Pending,
+    /// A service port, or one workload dialled by its address (then with one endpoint).
+    Mesh(Arc<Destination>),
+    /// In the mesh's domain, but nobody's.
+    NotFound,
+    /// Not the mesh's: pass through.
+    Outside,
+}
+
+/// A service port with its endpoints.
+#[derive(Debug)]
+pub struct Destination {
+    /// The service port; `None` for a workload that belongs to no service.
+    pub service: Option<ServicePort>,
+    /// What telemetry calls it: the service port's text, or the address.
+    pub label: Arc<str>,
+    /// The protocol that the service declares; `Unspecified` to detect it.
+    pub protocol: Protocol,
+    /// Ready endpoints. Those known to an earlier snapshot keep their [`EndpointHealth`].
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// Where one workload of a service is reached.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Unique within the destination.
+    pub id: Arc<str>,
+    /// What to dial.
+    pub address: SocketAddr,
+    /// The application's port there.
+    pub app_port: Port,
+    /// How to dial it.
+    pub transport: Transport,
+    /// The zone; empty when unknown.
+    pub zone: Arc<str>,
+    /// The workload's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The workload.
+    pub workload: Option<WorkloadName>,
+    /// State that outlives this snapshot, shared by all workers.
+    pub health: Arc<EndpointHealth>,
+}
+
+/// How an endpoint is dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Mutual TLS; one of these identities must be presented.
+    Mesh(Arc<[SpiffeId]>),
+    /// No sidecar there: plain TCP.
+    Plain,
+}
+
+/// What the process has learnt about an endpoint: carried from snapshot to snapshot.
+#[derive(Debug, Default)]
+pub struct EndpointHealth {
+    /// Milliseconds on the process's monotonic clock (see the balancer) until which the endpoint is skipped.
+    skip_until_ms: AtomicU64,
+    /// Connect failures in a row.
+    failures: AtomicU32,
+}
+
+impl EndpointHealth {
+    /// Whether connects failed so recently that the endpoint is to be skipped at this time.
+    #[must_use]
+    pub fn in_backoff(&self, now_ms: u64) -> bool {
+        now_ms < self.skip_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes a failed connect: skip for `backoff_ms`, doubled with each failure in a row, 30 s at most.
+    pub fn connect_failed(&self, now_ms: u64, backoff_ms: u64) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+        let backoff = backoff_ms.saturating_mul(1 << failures.min(16)).min(30_000);
+        self.skip_until_ms.store(now_ms.saturating_add(backoff), Ordering::Relaxed);
+    }
+
+    /// Notes a connection that was made.
+    pub fn connected(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.skip_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What could be in the mesh.
+#[derive(Debug, Clone)]
+pub struct MeshScope {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// Ranges of addresses, each with the length of its prefix.
+    pub ranges: Vec<(std::net::IpAddr, u8)>,
+    /// Suffixes of names, without a leading dot.
+    pub suffixes: Vec<String>,
+    /// The mesh's namespaces.
+    pub namespaces: Vec<String>,
+}
+
+/// What this workload serves.
+#[derive(Debug, Default)]
+pub struct InboundPorts {
+    /// By the application's port.
+    pub ports: BTreeMap<Port, InboundPort>,
+}
+
+/// One port that this workload serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundPort {
+    /// The declared protocol; `Unspecified` to detect it.
+    pub protocol: Protocol,
+    /// Mutual TLS from the mesh only.
+    pub strict: bool,
+    /// The service port that this serves, for telemetry.
+    pub service: Option<ServicePort>,
+    /// What telemetry calls it.
+    pub label: Arc<str>,
+}

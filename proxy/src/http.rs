@@ -1,0 +1,23 @@
+//! HTTP: one seam for all codecs, so that the exchange does not know which one feeds it.
+//!
+//! A server codec turns a client's connection into [`Request`]s and asks a [`Handler`] for each one's
+//! [`Response`]; a client codec sends a request on a kept connection and returns the response. Bodies stream
+//! through [`Body`], frame by frame, with the sender held back by a slow reader.
+
+pub mod body;
+pub mod h1;
+pub mod h2;
+pub mod message;
+pub mod replay;
+
+pub use body::{Body, BodyError, Frame};
+pub use message::{HeaderCase, Interim, Request, RequestHead, Response, ResponseHead, Takeover};
+
+/// What answers requests: the exchange.
+///
+/// One handler serves one client connection. It must not fail: an error becomes a response with a reason.
+/// The future is dropped when the client goes away; that cancels what was sent upstream.
+pub trait Handler {
+    /// Answers one request.
+    fn handle(&self, request: Request) -> impl Future<Output = Response>;
+}

@@ -1,0 +1,188 @@
+//! Requests and responses as the exchange sees them, whichever codec they came from.
+//!
+//! Heads are free of hop-by-hop fields: the server codec has taken out what concerns its own connection
+//! (RFC 9110 7.6.1) and the client codec adds what its own needs.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+
+use super::{Body, body::Upload};
+use crate::io::Socket;
+
+/// A request on its way through the proxy.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target and fields.
+    pub head: RequestHead,
+    /// The body, not read yet.
+    pub body: Body,
+    /// Where informational responses to this request go.
+    pub interim: Interim,
+}
+
+/// Method, target and fields of a request.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target. Origin-form has path and query only; absolute-form and HTTP/2 also have scheme and
+    /// authority; CONNECT has the authority only; `OPTIONS *` has the path `*`.
+    pub target: Uri,
+    /// The version that the client spoke.
+    pub version: Version,
+    /// Fields, without hop-by-hop ones. `Host` is kept as received; HTTP/2's `:authority` is in `target`.
+    pub headers: HeaderMap,
+    /// How the names of the fields were written, where the codec knows.
+    pub case: HeaderCase,
+    /// The protocols of an `Upgrade` offer (never `h2c`), taken out of the fields by the server codec.
+    pub upgrade: Option<Bytes>,
+    /// The client announced `TE: trailers`.
+    pub accepts_trailers: bool,
+}
+
+impl RequestHead {
+    /// Whether this is a gRPC request: its content type begins with `application/grpc`.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    }
+}
+
+/// The final response to a request.
+#[derive(Debug)]
+pub struct Response {
+    /// Status and fields.
+    pub head: ResponseHead,
+    /// The body, not read yet.
+    pub body: Body,
+    /// What is still to be sent of the request: the server codec drives it while it writes the response, so
+    /// that neither direction waits for the other.
+    pub upload: Option<Upload>,
+    /// Set with 101, and with 200 to CONNECT: what becomes of the connection after the head.
+    pub takeover: Option<Takeover>,
+}
+
+/// Status and fields of a response.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// The status, informational ones too.
+    pub status: StatusCode,
+    /// HTTP/1's reason phrase where it is not the status's usual one.
+    pub reason_phrase: Option<Bytes>,
+    /// Fields, without hop-by-hop ones.
+    pub headers: HeaderMap,
+    /// How the names of the fields were written, where the codec knows.
+    pub case: HeaderCase,
+    /// With 101: the protocol that was chosen, taken out of the fields.
+    pub upgrade: Option<Bytes>,
+}
+
+impl ResponseHead {
+    /// A head with this status and no fields.
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            reason_phrase: None,
+            headers: HeaderMap::new(),
+            case: HeaderCase::default(),
+            upgrade: None,
+        }
+    }
+}
+
+impl Response {
+    /// A response with this head and body, nothing left to send of the request.
+    #[must_use]
+    pub fn new(head: ResponseHead, body: Body) -> Self {
+        Self { head, body, upload: None, takeover: None }
+    }
+}
+
+/// What becomes of a connection after the response's head was written.
+#[derive(Debug)]
+pub enum Takeover {
+    /// Bytes flow between the client and this socket (after 101).
+    Splice(Socket),
+    /// The client tunnels to a destination through this proxy (after 200 to CONNECT): what comes next is
+    /// detected like any other connection.
+    Tunnel {
+        /// HOST:PORT of the CONNECT request.
+        authority: http::uri::Authority,
+    },
+}
+
+/// How HTTP/1 field names were written: the exact bytes of each name whose case is not all lower.
+///
+/// HTTP/2 knows lower case only; between sidecars the case travels beside it. A case map may only re-case
+/// names that are present.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderCase {
+    /// Names as written, in the order of their appearance, each once. Empty: all lower case.
+    pub names: Vec<Bytes>,
+}
+
+impl HeaderCase {
+    /// How `name` (lower case) was written, if that is known and differs.
+    #[must_use]
+    pub fn original<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
+        let name = name.as_bytes();
+        self.names
+            .iter()
+            .map(AsRef::as_ref)
+            .find(|written: &&[u8]| written.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Carries informational (1xx) responses from the client codec, which reads them, to the server codec, which
+/// writes them while the final response is awaited.
+#[derive(Debug, Clone, Default)]
+pub struct Interim(Rc<RefCell<InterimState>>);
+
+#[derive(Debug, Default)]
+struct InterimState {
+    heads: VecDeque<ResponseHead>,
+    waker: Option<Waker>,
+}
+
+impl Interim {
+    /// Hands a 1xx head to the server codec. 101 is never sent this way.
+    pub fn send(&self, head: ResponseHead) {
+        let mut state = self.0.borrow_mut();
+        state.heads.push_back(head);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next 1xx head. Cancel-safe; pends for ever when there is none.
+    pub async fn next(&self) -> ResponseHead {
+        poll_fn(|cx| {
+            let mut state = self.0.borrow_mut();
+            match state.heads.pop_front() {
+                Some(head) => Poll::Ready(head),
+                None => {
+                    state.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// A 1xx head that has arrived already.
+    #[must_use]
+    pub fn try_next(&self) -> Option<ResponseHead> {
+        self.0.borrow_mut().heads.pop_front()
+    }
+}
