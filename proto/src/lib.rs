@@ -2,11 +2,14 @@
 //!
 //! - [`discovery`], [`identity`], [`api`]: the gRPC messages, generated from `proto/weft/*/v1/*.proto`.
 //! - [`names`]: SPIFFE IDs, service and workload names, ports, TLS server names; each parsed once, on entry.
+//! - [`join_token`]: the first proof of who a sidecar is, outside Kubernetes.
 //! - [`digest`]: content digests that mean the same in every process.
 
 pub mod digest;
+pub mod join_token;
 pub mod names;
 
+pub use join_token::JoinToken;
 pub use names::{
     MeshServerName, NameError, Port, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName,
 };
