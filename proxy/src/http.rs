@@ -9,9 +9,11 @@ pub mod h1;
 pub mod h2;
 pub mod message;
 pub mod replay;
+pub mod send_error;
 
 pub use body::{Body, BodyError, Frame};
 pub use message::{HeaderCase, Interim, Request, RequestHead, Response, ResponseHead, Takeover};
+pub use send_error::SendError;
 
 /// What answers requests: the exchange.
 ///

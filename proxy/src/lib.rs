@@ -7,6 +7,7 @@ pub mod error;
 pub mod reason;
 
 pub mod clock;
+pub mod drain;
 pub mod net;
 
 pub mod io;
