@@ -12,6 +12,8 @@ pub mod net;
 
 pub mod io;
 
+pub mod detect;
+
 pub mod tls;
 
 pub mod http;

@@ -1,0 +1,51 @@
+//! What a connection is, from its first bytes: TLS, HTTP/1, HTTP/2 with prior knowledge, or opaque.
+//!
+//! Comes in: all bytes seen so far, a growing prefix of the stream. Goes out: an answer, or that more bytes
+//! are needed. Sans-io: who speaks first and how long to wait is the caller's business. It never panics on
+//! any input, never consumes a byte, and never changes an answer once given as the stream grows.
+//!
+//! The choice is conservative, because a wrong one breaks an application: a protocol is named only when its
+//! bytes leave no other plausible reading, and `Opaque` as early as the bytes disprove all others. What
+//! looks like TLS or HTTP and is malformed is opaque too; whoever requires a protocol refuses it.
+
+mod client_hello;
+mod request_line;
+
+pub use client_hello::{ClientHello, MAX_HELLO_BYTES, MAX_RECORDS_BYTES};
+pub use request_line::{MAX_METHOD_BYTES, MAX_TARGET_BYTES};
+
+/// The most bytes that [`detect`] ever asks for before it decides.
+pub const MAX_DETECT_BYTES: usize = MAX_RECORDS_BYTES;
+
+/// What HTTP/2 begins with (RFC 9113 3.4).
+pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection's first bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detected {
+    /// Nothing else is excluded yet.
+    NeedMore,
+    /// A whole TLS ClientHello.
+    Tls(ClientHello),
+    /// An HTTP/1 request line.
+    Http1,
+    /// The HTTP/2 preface.
+    Http2,
+    /// None of the others.
+    Opaque,
+}
+
+/// Decides what begins with `bytes`.
+#[must_use]
+pub fn detect(bytes: &[u8]) -> Detected {
+    match bytes.first() {
+        None => Detected::NeedMore,
+        Some(&client_hello::HANDSHAKE_RECORD) => client_hello::detect(bytes),
+        Some(_) if bytes.starts_with(HTTP2_PREFACE) => Detected::Http2,
+        Some(_) if HTTP2_PREFACE.starts_with(bytes) => Detected::NeedMore,
+        Some(_) => request_line::detect(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests;
