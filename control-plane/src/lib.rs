@@ -1,1 +1,10 @@
 //! Weft's control plane: what the operator's objects say, pushed to every sidecar as it needs it.
+//!
+//! In the order in which data passes:
+//! - [`ca`]: roots, join tokens, SVIDs;
+//! - [`secure`]: the TLS port that sidecars connect to;
+//! - [`metrics`]: what all of it counts.
+
+pub mod ca;
+pub mod metrics;
+pub mod secure;

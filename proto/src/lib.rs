@@ -15,19 +15,19 @@ pub use names::{
 };
 
 /// Discovery (`weft.discovery.v1`).
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated")]
 pub mod discovery {
     tonic::include_proto!("weft.discovery.v1");
 }
 
 /// Identity (`weft.identity.v1`).
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated")]
 pub mod identity {
     tonic::include_proto!("weft.identity.v1");
 }
 
 /// The control plane's API (`weft.api.v1`).
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated")]
 pub mod api {
     tonic::include_proto!("weft.api.v1");
 }
