@@ -5,11 +5,14 @@
 //! through [`Body`], frame by frame, with the sender held back by a slow reader.
 
 pub mod body;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod message;
 pub mod replay;
+pub mod respond;
 pub mod send_error;
+pub mod side;
 
 pub use body::{Body, BodyError, Frame};
 pub use message::{HeaderCase, Interim, Request, RequestHead, Response, ResponseHead, Takeover};

@@ -26,6 +26,16 @@ pub enum Body {
     Http2(super::h2::IncomingBody),
     /// A request's body that is recorded for another attempt.
     Replay(super::replay::ReplayBody),
+    /// Fed by a test; see [`channel`].
+    #[cfg(test)]
+    Channel(tokio::sync::mpsc::UnboundedReceiver<Result<Frame, BodyError>>),
+}
+
+/// A body that a test feeds frame by frame; it ends when the sender is dropped.
+#[cfg(test)]
+pub(crate) fn channel() -> (tokio::sync::mpsc::UnboundedSender<Result<Frame, BodyError>>, Body) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    (sender, Body::Channel(receiver))
 }
 
 /// One piece of a body.
@@ -84,6 +94,8 @@ impl Body {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
             Self::Replay(body) => body.poll_frame(cx),
+            #[cfg(test)]
+            Self::Channel(receiver) => receiver.poll_recv(cx),
         }
     }
 
@@ -101,6 +113,8 @@ impl Body {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end(),
             Self::Replay(body) => body.is_end(),
+            #[cfg(test)]
+            Self::Channel(receiver) => receiver.is_closed() && receiver.is_empty(),
         }
     }
 
@@ -113,6 +127,8 @@ impl Body {
             Self::Http1(body) => body.exact_length(),
             Self::Http2(body) => body.exact_length(),
             Self::Replay(body) => body.exact_length(),
+            #[cfg(test)]
+            Self::Channel(_) => None,
         }
     }
 }

@@ -49,12 +49,12 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Whether this is a gRPC request: its content type begins with `application/grpc`.
+    /// Whether this is a gRPC request, by its content type.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         self.headers
             .get(http::header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+            .is_some_and(|value| super::grpc::is_content_type(value.as_bytes()))
     }
 }
 

@@ -1,0 +1,230 @@
+//! Side headers: the fields beginning with `weft-`, by which sidecars speak to each other.
+//!
+//! They are believed from verified peers only. [`strip`] takes them out wherever a message enters from
+//! anything else, and out of what an application sends, so that nobody can forge them; the few that an
+//! application sees (`weft-client-id`, `weft-reason`) are set by the proxy after that.
+//!
+//! HTTP/2 knows lower-case names only. Between sidecars (`weft-h2/1`) the case of HTTP/1's names travels in
+//! `weft-case`, and a reason phrase of the application's own in `weft-phrase`.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{HeaderCase, ResponseHead};
+
+/// Why the proxy itself ended the request.
+pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
+/// Who calls, for the application: see docs/forwarded.md.
+pub const CLIENT_ID: HeaderName = HeaderName::from_static("weft-client-id");
+/// On a response from the server's sidecar: the request never reached the application.
+pub const NOT_DELIVERED: HeaderName = HeaderName::from_static("weft-not-delivered");
+/// How the names of the fields were written.
+pub const CASE: HeaderName = HeaderName::from_static("weft-case");
+/// The reason phrase of an HTTP/1 response.
+pub const PHRASE: HeaderName = HeaderName::from_static("weft-phrase");
+
+/// Bytes of a `weft-case` or `weft-phrase`, at most; what does not fit is left out.
+const MAX_BYTES: usize = 4 * 1024;
+
+/// Whether this field is Weft's own. Underscores count as hyphens: many application servers cannot tell
+/// `weft_client_id` from `weft-client-id`.
+#[must_use]
+pub fn is_side_header(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.len() > 4 && name.starts_with(b"weft") && matches!(name[4], b'-' | b'_')
+}
+
+/// Takes out every side header.
+pub fn strip(fields: &mut HeaderMap) {
+    let Some(first) = fields.keys().find(|name| is_side_header(name)).cloned() else { return };
+    fields.remove(first);
+    let more: Vec<HeaderName> =
+        fields.keys().filter(|name| is_side_header(name)).cloned().collect();
+    for name in more {
+        fields.remove(name);
+    }
+}
+
+/// Says that the request never reached the application.
+pub fn mark_not_delivered(fields: &mut HeaderMap) {
+    fields.insert(NOT_DELIVERED, HeaderValue::from_static("1"));
+}
+
+/// Takes the word that the request never reached the application, and says whether it was there. To be asked
+/// of responses of verified peers only.
+pub fn take_not_delivered(fields: &mut HeaderMap) -> bool {
+    fields.remove(NOT_DELIVERED).is_some()
+}
+
+/// Writes the case of the fields' names beside them, for the other sidecar: the names that are not all
+/// lower case, separated by commas.
+pub fn put_case(fields: &mut HeaderMap, case: &HeaderCase) {
+    let mut text = Vec::new();
+    for name in &case.names {
+        let lower = !name.iter().any(u8::is_ascii_uppercase);
+        if lower || !is_present(fields, name) || text.len() + name.len() + 1 > MAX_BYTES {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.extend_from_slice(name);
+    }
+    if text.is_empty() {
+        return;
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        fields.insert(CASE, value);
+    }
+}
+
+/// Takes the case of the fields' names as the other sidecar sent it. Malformed, it counts for nothing; it can
+/// only re-case names that are present, each once.
+pub fn take_case(fields: &mut HeaderMap) -> HeaderCase {
+    let Some(value) = fields.remove(CASE) else { return HeaderCase::default() };
+    if value.len() > MAX_BYTES {
+        return HeaderCase::default();
+    }
+    let text = Bytes::copy_from_slice(value.as_bytes());
+    let mut names = Vec::new();
+    for name in text.split(|&byte| byte == b',') {
+        if HeaderName::from_bytes(name).is_err() {
+            return HeaderCase::default();
+        }
+        let name = text.slice_ref(name);
+        let known = |other: &Bytes| other.eq_ignore_ascii_case(&name);
+        if is_present(fields, &name) && !names.iter().any(known) {
+            names.push(name);
+        }
+    }
+    HeaderCase { names }
+}
+
+/// Whether a field of this name, however written, is there.
+fn is_present(fields: &HeaderMap, name: &[u8]) -> bool {
+    HeaderName::from_bytes(name).is_ok_and(|name| fields.contains_key(name))
+}
+
+/// Writes an HTTP/1 response's own reason phrase beside the fields.
+pub fn put_phrase(head: &mut ResponseHead) {
+    let Some(phrase) = head.reason_phrase.take() else { return };
+    if let Some(value) = phrase_value(&phrase) {
+        head.headers.insert(PHRASE, value);
+    }
+}
+
+/// Takes the reason phrase as the other sidecar sent it.
+pub fn take_phrase(head: &mut ResponseHead) {
+    let Some(value) = head.headers.remove(PHRASE) else { return };
+    if phrase_value(value.as_bytes()).is_some() {
+        head.reason_phrase = Some(Bytes::copy_from_slice(value.as_bytes()));
+    }
+}
+
+/// A reason phrase (RFC 9112 section 4: tabs, spaces, visible and obs-text bytes) as a field's value.
+fn phrase_value(phrase: &[u8]) -> Option<HeaderValue> {
+    if phrase.len() > MAX_BYTES {
+        return None;
+    }
+    HeaderValue::from_bytes(phrase).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    fn fields(names: &[&'static str]) -> HeaderMap {
+        names
+            .iter()
+            .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")))
+            .collect()
+    }
+
+    #[test]
+    fn fields_of_weft_are_taken_out_however_they_are_spelt() {
+        for (name, gone) in [
+            ("weft-client-id", true),
+            ("weft-reason", true),
+            ("weft-anything-later", true),
+            ("weft_client_id", true),
+            ("weft-client_id", true),
+            ("weft", false),
+            ("wefty-id", false),
+            ("x-weft-id", false),
+        ] {
+            let mut fields = fields(&[name, "accept"]);
+            fields.append(HeaderName::from_static(name), HeaderValue::from_static("again"));
+            strip(&mut fields);
+            assert_eq!(!fields.contains_key(name), gone, "{name}");
+            assert!(fields.contains_key("accept"));
+        }
+        let mut all = fields(&["weft-a", "weft-b", "host", "weft_c"]);
+        strip(&mut all);
+        assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn the_case_of_names_comes_back() {
+        let case = HeaderCase {
+            names: ["Host", "X-API-Key", "lower", "X-Gone"].map(Bytes::from).to_vec(),
+        };
+        let mut map = fields(&["host", "x-api-key", "lower"]);
+        put_case(&mut map, &case);
+        assert_eq!(map.get(CASE).map(HeaderValue::as_bytes), Some(&b"Host,X-API-Key"[..]));
+        let back = take_case(&mut map);
+        assert_eq!(back.original("x-api-key"), Some(&b"X-API-Key"[..]));
+        assert_eq!(back.original("host"), Some(&b"Host"[..]));
+        assert_eq!(back.original("lower"), None);
+        assert!(!map.contains_key(CASE));
+    }
+
+    #[test]
+    fn a_hostile_case_map_counts_for_nothing() {
+        for (value, names) in [
+            ("Host", 1),
+            ("Host,HOST,hOST", 1),
+            ("Absent", 0),
+            ("Host,", 0),
+            ("Host: x,Host", 0),
+            ("Host Accept", 0),
+            ("", 0),
+        ] {
+            let mut map = fields(&["host"]);
+            map.insert(CASE, HeaderValue::from_static(value));
+            assert_eq!(take_case(&mut map).names.len(), names, "{value:?}");
+        }
+        let mut map = fields(&["host"]);
+        let long = vec!["Host"; MAX_BYTES].join(",");
+        map.insert(CASE, HeaderValue::try_from(long).expect("a value"));
+        assert!(take_case(&mut map).names.is_empty());
+    }
+
+    #[test]
+    fn without_capitals_there_is_no_case_map() {
+        let mut map = fields(&["host"]);
+        put_case(&mut map, &HeaderCase::default());
+        assert!(!map.contains_key(CASE));
+    }
+
+    #[test]
+    fn the_reason_phrase_comes_back() {
+        let mut head = ResponseHead::new(StatusCode::OK);
+        head.reason_phrase = Some(Bytes::from_static(b"Very Well"));
+        put_phrase(&mut head);
+        assert!(head.reason_phrase.is_none());
+        take_phrase(&mut head);
+        assert_eq!(head.reason_phrase.as_deref(), Some(&b"Very Well"[..]));
+        assert!(head.headers.is_empty());
+    }
+
+    #[test]
+    fn not_delivered_is_read_once() {
+        let mut map = HeaderMap::new();
+        assert!(!take_not_delivered(&mut map));
+        mark_not_delivered(&mut map);
+        assert!(take_not_delivered(&mut map));
+        assert!(map.is_empty());
+    }
+}
