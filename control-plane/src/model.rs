@@ -1,0 +1,33 @@
+//! The operator's objects as types: Kubernetes-shaped text comes in, checked values go out. Pure: no file,
+//! no socket, no clock.
+//!
+//! - [`kinds`]: the table of kinds; [`Object`] and [`Kind`] are generated from it.
+//! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
+//! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
+//! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
+//! - [`registration`]: what a sidecar says of the instance beside it.
+
+pub mod core;
+pub mod kinds;
+pub mod locate;
+pub mod mesh_config;
+pub mod metadata;
+pub mod object;
+pub mod parse;
+pub mod protocol;
+pub mod registration;
+pub mod service;
+mod text;
+pub mod workload;
+
+pub use kinds::{KINDS, Kind, KindInfo, Object, Scope};
+pub use mesh_config::{Cidr, MeshConfigSpec};
+pub use metadata::{DEFAULT_NAMESPACE, Metadata};
+pub use object::{Condition, ConditionStatus, FieldError, ObjectKey, Resource, Spec, Status};
+pub use parse::{ParseError, Parsed, parse_documents, parse_object};
+pub use protocol::{AppProtocol, PortMode};
+pub use registration::{InstanceKey, RegisteredPort, Registration};
+pub use service::{ServicePortSpec, ServiceSpec, TargetPort};
+pub use workload::{
+    EnvVar, Probe, Readiness, ServiceRef, StaticAddress, Upstream, WorkloadPort, WorkloadSpec,
+};

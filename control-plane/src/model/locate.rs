@@ -1,0 +1,81 @@
+//! The line of a field: a document's text and a path come in, a line number goes out. Only ever asked for
+//! when there is an error to report, or an object's place to remember.
+
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_norway::Deserializer;
+
+/// The line, from 1, on which the field at `path` ("spec.ports\[0\].port") of the document with this index
+/// stands, or the nearest field around it that exists. 0 when even the document does not.
+#[must_use]
+pub fn locate(text: &str, document: usize, path: &str) -> usize {
+    let segments: Vec<&str> =
+        path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()).collect();
+    // The nearest field around a missing one: give up one segment after the other.
+    (0..=segments.len())
+        .rev()
+        .find_map(|kept| {
+            let reader = Deserializer::from_str(text).nth(document)?;
+            let found = Seek { path: &segments[..kept] }.deserialize(reader);
+            found.err().and_then(|error| error.location()).map(|location| location.line())
+        })
+        .unwrap_or(0)
+}
+
+/// Walks down the path and fails at its end: the parser's error then carries the place.
+struct Seek<'a> {
+    path: &'a [&'a str],
+}
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.path.is_empty() {
+            return deserializer.deserialize_any(Here);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == self.path[0] {
+                map.next_value_seed(Seek { path: &self.path[1..] })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let wanted = self.path[0].parse::<usize>().unwrap_or(usize::MAX);
+        for index in 0.. {
+            let more = if index == wanted {
+                seq.next_element_seed(Seek { path: &self.path[1..] })?.is_some()
+            } else {
+                seq.next_element::<IgnoredAny>()?.is_some()
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses whatever it finds.
+struct Here;
+
+impl Visitor<'_> for Here {
+    type Value = ();
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("to be found")
+    }
+}

@@ -1,0 +1,155 @@
+//! `MeshConfig` (weft.dev/v1alpha1): the mesh's own settings, in one object that is named `mesh`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use weft_proto::{NameError, TrustDomain, names::is_subdomain};
+
+use super::{
+    kinds::Kind,
+    metadata::Metadata,
+    object::{FieldError, Spec},
+    protocol::PortMode,
+    text,
+};
+
+/// The name of the one object.
+pub const MESH: &str = "mesh";
+
+/// What a MeshConfig says. Without the object, all defaults hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshConfigSpec {
+    /// The trust domain; must be the one that the control plane was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<TrustDomain>,
+    /// How meshed ports treat traffic, unless they say it themselves.
+    #[serde(default, skip_serializing_if = "InboundDefaults::is_default")]
+    pub inbound: InboundDefaults,
+    /// Suffixes under which services have names; see [`MeshConfigSpec::suffixes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name_suffixes: Option<Vec<String>>,
+    /// In which services and workloads have their addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address_ranges: Vec<Cidr>,
+}
+
+/// Defaults of inbound ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InboundDefaults {
+    /// Strict unless said otherwise.
+    #[serde(default)]
+    pub mode: PortMode,
+}
+
+impl InboundDefaults {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl MeshConfigSpec {
+    /// Suffixes under which services have names, lower-case; by default "svc.cluster.local".
+    #[must_use]
+    pub fn suffixes(&self) -> Vec<String> {
+        match &self.name_suffixes {
+            None => vec!["svc.cluster.local".to_owned()],
+            Some(suffixes) => suffixes.clone(),
+        }
+    }
+}
+
+impl Spec for MeshConfigSpec {
+    const KIND: Kind = Kind::MeshConfig;
+
+    fn validate(&self, metadata: &Metadata) -> Result<(), FieldError> {
+        if metadata.name != MESH {
+            let message =
+                format!("{:?} is not used: the one MeshConfig is named {MESH:?}", metadata.name);
+            return Err(FieldError::new("metadata.name", message));
+        }
+        for (index, suffix) in self.name_suffixes.iter().flatten().enumerate() {
+            if !is_subdomain(suffix) {
+                let right = "use lower-case labels joined by dots, such as \"svc.cluster.local\"";
+                let message = format!("{suffix:?} is no suffix of names: {right}");
+                return Err(FieldError::new(format!("spec.nameSuffixes[{index}]"), message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A range of addresses, "10.0.0.0/8" or "fd00::/8".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The range of one address.
+    #[must_use]
+    pub const fn host(address: IpAddr) -> Self {
+        Self { address, prefix: width(address) }
+    }
+
+    /// Whether the address lies within.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4()
+            && masked(address, self.prefix) == masked(self.address, self.prefix)
+    }
+}
+
+const fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The network's bits of an address, at the upper end of 128 bits.
+fn masked(address: IpAddr, prefix: u8) -> u128 {
+    let bits = match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    bits & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let error = |why| NameError { what: "address range", value: text.to_owned(), why };
+        let form = "use ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8";
+        let (address, prefix) = text.split_once('/').ok_or_else(|| error(form))?;
+        let address: IpAddr = address.parse().map_err(|_| error(form))?;
+        let prefix: u8 = prefix.parse().map_err(|_| error(form))?;
+        if prefix > width(address) {
+            return Err(error("use at most 32 bits for IPv4 and 128 for IPv6"));
+        }
+        if masked(address, prefix) != masked(address, width(address)) {
+            return Err(error("use the range's first address: all bits behind the prefix are 0"));
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl Serialize for Cidr {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parsed(deserializer, str::parse)
+    }
+}

@@ -1,0 +1,254 @@
+//! Text to objects: YAML of several documents, or JSON. Every error names what a person needs to find and
+//! right the mistake; nothing here reads a file or keeps anything.
+
+use std::fmt;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_norway::Deserializer;
+
+use super::{
+    kinds::{Fields, KINDS, Kind, KindInfo, Object},
+    locate::locate,
+    metadata::Metadata,
+    object::{FieldError, ObjectKey, Resource, Spec, Status},
+};
+
+/// An object that was refused, or text that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ParseError {
+    /// The file's name, as the user knows it; empty for text that came by the API.
+    pub file: String,
+    /// From 1; 0 when unknown.
+    pub line: usize,
+    /// "KIND NAMESPACE/NAME", as far as known; may be empty.
+    pub object: String,
+    /// The field's path, the value, what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file.is_empty(), self.line) {
+            (true, _) => {}
+            (false, 0) => write!(f, "{}: ", self.file)?,
+            (false, line) => write!(f, "{}:{line}: ", self.file)?,
+        }
+        if !self.object.is_empty() {
+            write!(f, "{}: ", self.object)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// An object and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The object, checked, its namespace filled in.
+    pub object: Object,
+    /// The line on which its document's `kind` stands, from 1; 0 when unknown.
+    pub line: usize,
+}
+
+/// Every object of a text, or what is wrong with it, document by document. Empty documents are skipped.
+///
+/// `file` is what errors call the text; it may be empty.
+#[must_use]
+pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Parsed, ParseError>> {
+    let text = plain_unicode(text.trim_start_matches('\u{feff}'));
+    let mut results = Vec::new();
+    // Each document is read twice, first for its kind: the two readers walk through the text in step.
+    let readers = Deserializer::from_str(&text).zip(Deserializer::from_str(&text));
+    for (index, (first, second)) in readers.enumerate() {
+        let mut at = Place { file, text: &text, document: index, object: String::new() };
+        match Option::<Header>::deserialize(first) {
+            Ok(None) => {}
+            Ok(Some(header)) => results.push(parse_document(&mut at, &header, second)),
+            Err(error) => match IgnoredAny::deserialize(second) {
+                Ok(_) => results.push(Err(at.yaml_error(&error))),
+                // No YAML: what stands behind it cannot be read either.
+                Err(error) => {
+                    results.push(Err(at.yaml_error(&error)));
+                    break;
+                }
+            },
+        }
+    }
+    results
+}
+
+/// The one object of a text, as it comes by the API.
+///
+/// # Errors
+/// When the text is no object, or more than one.
+pub fn parse_object(text: &str) -> Result<Object, ParseError> {
+    let mut documents = parse_documents("", text).into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(parsed), None) => parsed.map(|parsed| parsed.object),
+        (None, _) => Err(ParseError {
+            file: String::new(),
+            line: 0,
+            object: String::new(),
+            message: "the text is empty: give an object with apiVersion, kind and metadata".into(),
+        }),
+        (Some(_), Some(_)) => Err(ParseError {
+            file: String::new(),
+            line: 0,
+            object: String::new(),
+            message: "the text holds several objects: give one at a time".into(),
+        }),
+    }
+}
+
+/// How a kind's documents are read.
+pub(super) type ParseFn = fn(Deserializer<'_>) -> Result<Object, serde_norway::Error>;
+
+/// Reads a document as an object of one kind.
+pub(super) fn parse_as<S: Spec>(document: Deserializer<'_>) -> Result<Object, serde_norway::Error>
+where
+    Object: From<Resource<S>>,
+{
+    let resource = match S::KIND.info().fields {
+        Fields::Strict => StrictDocument::<S>::deserialize(document)?.into(),
+        Fields::Lenient => LenientDocument::<S>::deserialize(document)?.into(),
+    };
+    Ok(Object::from(resource))
+}
+
+/// The two shapes of a document: they differ in what an unknown field means.
+macro_rules! document {
+    ($name:ident $(, #[$strictness:meta])?) => {
+        #[derive(Deserialize)]
+        #[serde(bound = "S: Spec")]
+        $(#[$strictness])?
+        struct $name<S: Spec> {
+            #[serde(rename = "apiVersion")]
+            _api_version: IgnoredAny,
+            #[serde(rename = "kind")]
+            _kind: IgnoredAny,
+            metadata: Metadata,
+            #[serde(default)]
+            spec: Option<S>,
+            #[serde(default)]
+            status: Option<Status>,
+        }
+
+        impl<S: Spec> From<$name<S>> for Resource<S> {
+            fn from(document: $name<S>) -> Self {
+                Self {
+                    metadata: document.metadata,
+                    spec: document.spec.unwrap_or_default(),
+                    status: document.status.unwrap_or_default(),
+                }
+            }
+        }
+    };
+}
+document!(StrictDocument, #[serde(deny_unknown_fields)]);
+document!(LenientDocument);
+
+/// What tells the kind of a document, and what to call it in an error.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default, rename = "apiVersion")]
+    api_version: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    metadata: Option<HeaderNames>,
+}
+
+#[derive(Default, Deserialize)]
+struct HeaderNames {
+    #[serde(default)]
+    name: Option<serde_norway::Value>,
+    #[serde(default)]
+    namespace: Option<serde_norway::Value>,
+}
+
+impl Header {
+    fn kind(&self) -> Result<&'static KindInfo, FieldError> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        let info = KINDS.iter().find(|info| info.name == kind).ok_or_else(|| {
+            FieldError::new(
+                "kind",
+                format!("{kind:?} is no known kind: use one of {}", Kind::known()),
+            )
+        })?;
+        let version = self.api_version.as_deref().unwrap_or_default();
+        if version == info.api_version {
+            return Ok(info);
+        }
+        let right = info.api_version;
+        Err(FieldError::new("apiVersion", format!("{version:?} has no {kind}: use {right:?}")))
+    }
+
+    /// What an error calls the object.
+    fn object(&self) -> String {
+        let kind = self.kind.as_deref().unwrap_or("object");
+        let text = |value: &Option<serde_norway::Value>| {
+            value.as_ref().and_then(|value| value.as_str()).map(str::to_owned)
+        };
+        let names = self.metadata.as_ref();
+        let name = names.and_then(|names| text(&names.name)).unwrap_or_else(|| "(unnamed)".into());
+        match names.and_then(|names| text(&names.namespace)) {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}"),
+        }
+    }
+}
+
+/// Where in which text an object is being read.
+struct Place<'a> {
+    file: &'a str,
+    text: &'a str,
+    document: usize,
+    object: String,
+}
+
+fn parse_document(
+    at: &mut Place<'_>,
+    header: &Header,
+    document: Deserializer<'_>,
+) -> Result<Parsed, ParseError> {
+    at.object = header.object();
+    let info = header.kind().map_err(|error| at.field_error(&error))?;
+    let mut object = (info.parse)(document).map_err(|error| at.yaml_error(&error))?;
+    object.metadata_mut().complete(info).map_err(|error| at.field_error(&error))?;
+    let key: ObjectKey = object.key();
+    at.object = key.to_string();
+    object.validate().map_err(|error| at.field_error(&error))?;
+    Ok(Parsed { object, line: locate(at.text, at.document, "kind") })
+}
+
+impl Place<'_> {
+    fn error(&self, line: usize, message: String) -> ParseError {
+        ParseError { file: self.file.to_owned(), line, object: self.object.clone(), message }
+    }
+
+    fn field_error(&self, error: &FieldError) -> ParseError {
+        self.error(locate(self.text, self.document, &error.field), error.to_string())
+    }
+
+    fn yaml_error(&self, error: &serde_norway::Error) -> ParseError {
+        let message = error.to_string();
+        let Some(location) = error.location() else { return self.error(0, message) };
+        // The line goes before the message, not behind it.
+        let tail = format!(" at line {} column {}", location.line(), location.column());
+        let message = message.strip_suffix(&tail).unwrap_or(&message).to_owned();
+        self.error(location.line(), message)
+    }
+}
+
+/// JSON is YAML but for one thing: YAML knows no `\uD83D\uDE00` pairs. Such JSON is rewritten without them.
+fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.trim_start().starts_with('{') && text.contains("\\u") {
+        let json = serde_json::from_str::<serde_json::Value>(text);
+        if let Ok(json) = json.and_then(|value| serde_json::to_string_pretty(&value)) {
+            return json.into();
+        }
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests;
