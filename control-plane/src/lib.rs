@@ -3,12 +3,16 @@
 //! In the order in which data passes:
 //! - [`model`]: the operator's objects, as types;
 //! - [`index`]: objects and registrations to what proxies are told;
+//! - [`store`]: where the objects live;
 //! - [`ca`]: roots, join tokens, SVIDs;
 //! - [`secure`]: the TLS port that sidecars connect to;
+//! - [`api`]: the API for the command line and the dashboard;
 //! - [`metrics`]: what all of it counts.
 
+pub mod api;
 pub mod ca;
 pub mod index;
 pub mod metrics;
 pub mod model;
 pub mod secure;
+pub mod store;
