@@ -26,3 +26,12 @@ pub trait Handler {
     /// Answers one request.
     fn handle(&self, request: Request) -> impl Future<Output = Response>;
 }
+
+/// How a server codec's work on a connection ended.
+#[derive(Debug)]
+pub enum Served {
+    /// The connection is closed; a reason when the proxy ended it, or it broke.
+    Closed(Option<crate::reason::Reason>),
+    /// The connection lives on as something else; bytes that the client sent early are unread in the socket.
+    TakenOver(crate::io::Socket, Takeover),
+}
