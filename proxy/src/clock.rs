@@ -18,3 +18,11 @@ pub fn now() -> Instant {
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// Milliseconds since the process first asked: an instant that fits an atomic.
+#[must_use]
+pub fn process_ms() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let elapsed = now().saturating_duration_since(*START.get_or_init(now));
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

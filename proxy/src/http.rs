@@ -5,6 +5,7 @@
 //! through [`Body`], frame by frame, with the sender held back by a slow reader.
 
 pub mod body;
+pub mod forward;
 pub mod grpc;
 pub mod h1;
 pub mod h2;

@@ -11,12 +11,33 @@ pub mod drain;
 pub mod net;
 
 pub mod io;
+pub mod shared;
+pub mod tasks;
+
+pub mod listen;
 
 pub mod detect;
+pub mod peek;
 
 pub mod tls;
 
+pub mod inbound;
+pub mod outbound;
+
 pub mod http;
+
+pub mod exchange;
+
+pub mod destination;
+pub mod dns;
+pub mod outside;
+
+pub mod policy;
+
+pub mod balance;
+pub mod pool;
+
+pub mod tcp;
 
 pub mod discovery;
 

@@ -38,6 +38,14 @@ pub struct Destination {
     pub endpoints: Vec<Arc<Endpoint>>,
 }
 
+impl Destination {
+    /// A destination that has no endpoints.
+    #[must_use]
+    pub const fn empty(label: Arc<str>) -> Self {
+        Self { service: None, label, protocol: Protocol::Unspecified, endpoints: Vec::new() }
+    }
+}
+
 /// Where one workload of a service is reached.
 #[derive(Debug)]
 pub struct Endpoint {

@@ -26,6 +26,8 @@ pub enum Body {
     Http2(super::h2::IncomingBody),
     /// A request's body that is recorded for another attempt.
     Replay(super::replay::ReplayBody),
+    /// A response's body that closes the request's record at its end.
+    Recorded(Box<crate::exchange::RecordedBody>),
     /// Fed by a test; see [`channel`].
     #[cfg(test)]
     Channel(tokio::sync::mpsc::UnboundedReceiver<Result<Frame, BodyError>>),
@@ -94,6 +96,7 @@ impl Body {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
             Self::Replay(body) => body.poll_frame(cx),
+            Self::Recorded(body) => body.poll_frame(cx),
             #[cfg(test)]
             Self::Channel(receiver) => receiver.poll_recv(cx),
         }
@@ -113,6 +116,7 @@ impl Body {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end(),
             Self::Replay(body) => body.is_end(),
+            Self::Recorded(body) => body.is_end(),
             #[cfg(test)]
             Self::Channel(receiver) => receiver.is_closed() && receiver.is_empty(),
         }
@@ -127,6 +131,7 @@ impl Body {
             Self::Http1(body) => body.exact_length(),
             Self::Http2(body) => body.exact_length(),
             Self::Replay(body) => body.exact_length(),
+            Self::Recorded(body) => body.exact_length(),
             #[cfg(test)]
             Self::Channel(_) => None,
         }

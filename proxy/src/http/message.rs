@@ -117,8 +117,8 @@ pub enum Takeover {
     /// The client tunnels to a destination through this proxy (after 200 to CONNECT): what comes next is
     /// detected like any other connection.
     Tunnel {
-        /// HOST:PORT of the CONNECT request.
-        authority: http::uri::Authority,
+        /// HOST:PORT, in the form of discovery's keys.
+        destination: String,
     },
 }
 

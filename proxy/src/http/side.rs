@@ -8,9 +8,9 @@
 //! `weft-case`, and a reason phrase of the application's own in `weft-phrase`.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use super::{HeaderCase, ResponseHead};
+use super::{HeaderCase, RequestHead, ResponseHead};
 
 /// Why the proxy itself ended the request.
 pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
@@ -20,6 +20,8 @@ pub const CLIENT_ID: HeaderName = HeaderName::from_static("weft-client-id");
 pub const NOT_DELIVERED: HeaderName = HeaderName::from_static("weft-not-delivered");
 /// How the names of the fields were written.
 pub const CASE: HeaderName = HeaderName::from_static("weft-case");
+/// The version that the client's application spoke, where the hop between the sidecars is another one.
+pub const VERSION: HeaderName = HeaderName::from_static("weft-http");
 /// The reason phrase of an HTTP/1 response.
 pub const PHRASE: HeaderName = HeaderName::from_static("weft-phrase");
 
@@ -54,6 +56,43 @@ pub fn mark_not_delivered(fields: &mut HeaderMap) {
 /// of responses of verified peers only.
 pub fn take_not_delivered(fields: &mut HeaderMap) -> bool {
     fields.remove(NOT_DELIVERED).is_some()
+}
+
+/// Takes what the other sidecar says beside a request: the version and the case of the client's application.
+pub fn receive_request(head: &mut RequestHead) {
+    if let Some(version) = take_version(&mut head.headers) {
+        head.version = version;
+        head.case = take_case(&mut head.headers);
+    }
+}
+
+/// Takes what the other sidecar says beside a response; of the other side headers only the reason stays.
+pub fn receive_response(head: &mut ResponseHead) {
+    let reason = head.headers.remove(REASON);
+    let case = take_case(&mut head.headers);
+    if !case.names.is_empty() {
+        head.case = case;
+    }
+    take_phrase(head);
+    strip(&mut head.headers);
+    if let Some(reason) = reason {
+        head.headers.insert(REASON, reason);
+    }
+}
+
+/// Says which version of HTTP/1 the client's application spoke, on a hop that is HTTP/2.
+pub fn put_version(fields: &mut HeaderMap, version: Version) {
+    let text = if version == Version::HTTP_10 { "1.0" } else { "1.1" };
+    fields.insert(VERSION, HeaderValue::from_static(text));
+}
+
+/// Takes the version that the client's application spoke.
+pub fn take_version(fields: &mut HeaderMap) -> Option<Version> {
+    match fields.remove(VERSION)?.as_bytes() {
+        b"1.0" => Some(Version::HTTP_10),
+        b"1.1" => Some(Version::HTTP_11),
+        _ => None,
+    }
 }
 
 /// Writes the case of the fields' names beside them, for the other sidecar: the names that are not all

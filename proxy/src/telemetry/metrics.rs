@@ -49,6 +49,9 @@ impl Metrics {
     pub fn traffic(&self, _direction: Direction, _label: &str) -> Arc<TrafficMetrics> {
         Arc::new(TrafficMetrics {})
     }
+
+    /// A connection was refused before it belonged to a service.
+    pub fn connection_refused(&self, _direction: Direction, _reason: Reason) {}
 }
 
 /// The counters of one direction of one service.

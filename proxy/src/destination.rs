@@ -1,0 +1,256 @@
+//! Where a request or a connection goes: from the name that the application used to a worker's live view of
+//! the service.
+//!
+//! Comes in: `HOST:PORT` or `IP:PORT`. Goes out: a [`Service`], or the word that it lies outside the mesh.
+//! Each worker keeps its own table, so that a look-up takes no lock; behind it stands one subscription of
+//! the [`Directory`], shared by all workers.
+
+pub mod authority;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    balance::{EndpointSet, Member, endpoints::MakePool},
+    clock::{self, Instant},
+    config::{PoolSettings, Timeouts},
+    discovery::{Destination, Directory, Endpoint, Resolution, Subscription},
+    error::ProxyError,
+    pool::{Dialer, EndpointPool},
+    reason::Reason,
+    tasks::Tasks,
+    telemetry::{Direction, Metrics, TrafficMetrics},
+};
+
+/// A destination that nobody used for this long is forgotten, with its connections and its subscription.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// What an opaque connection without a declared protocol turned out to be; remembered per destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learned {
+    /// No connection has shown it yet.
+    #[default]
+    Nothing,
+    /// The server speaks first: dial without waiting for the client.
+    ServerFirst,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A service, or one workload of it.
+    Mesh(Rc<Service>),
+    /// Not the mesh's.
+    Outside,
+}
+
+/// One worker's live view of one destination.
+pub struct Service {
+    /// What telemetry calls it.
+    pub label: Arc<str>,
+    /// Its counters.
+    pub metrics: Arc<TrafficMetrics>,
+    /// What its connections turned out to be.
+    pub learned: Cell<Learned>,
+    subscription: RefCell<Option<Subscription<Resolution>>>,
+    endpoints: RefCell<Rc<EndpointSet>>,
+    make_pool: Box<MakePool>,
+    random: RefCell<fastrand::Rng>,
+    last_used: Cell<Instant>,
+    valid_until: Cell<Option<Instant>>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// The endpoints now: one request takes this once and keeps it. Costs an atomic load when nothing changed.
+    #[must_use]
+    pub fn snapshot(&self) -> Rc<EndpointSet> {
+        if let Some(subscription) = &mut *self.subscription.borrow_mut()
+            && subscription.has_changed().unwrap_or(false)
+        {
+            let resolution = subscription.borrow_and_update().clone();
+            if let Some(destination) = mesh_destination(resolution, &self.label) {
+                let next = EndpointSet::new(destination, Some(&self.endpoints.borrow()));
+                *self.endpoints.borrow_mut() = Rc::new(next);
+            }
+        }
+        self.endpoints.borrow().clone()
+    }
+
+    /// Chooses an endpoint of a snapshot for an attempt.
+    #[must_use]
+    pub fn pick(&self, snapshot: &EndpointSet, tried: &[Rc<Member>]) -> Option<Rc<Member>> {
+        snapshot.pick(tried, &mut self.random.borrow_mut(), &*self.make_pool)
+    }
+
+    /// Notes a use, so that the destination is not forgotten.
+    pub fn touch(&self, now: Instant) {
+        self.last_used.set(now);
+    }
+
+    /// Gives up idle connections.
+    pub fn sweep_connections(&self) {
+        let now = clock::now();
+        for member in self.endpoints.borrow().members() {
+            member.pool.sweep(now);
+        }
+    }
+
+    fn is_valid(&self, now: Instant) -> bool {
+        self.valid_until.get().is_none_or(|valid_until| now < valid_until)
+    }
+
+    /// Gives up idle connections. Returns whether the service is in use.
+    fn sweep(&self, now: Instant) -> bool {
+        let busy = self.endpoints.borrow().members().any(|member| member.in_flight() > 0);
+        self.sweep_connections();
+        busy || now.saturating_duration_since(self.last_used.get()) < FORGET_AFTER
+    }
+}
+
+/// The destination of a resolution that belongs to the mesh. A name that stopped existing has no endpoints.
+fn mesh_destination(resolution: Resolution, label: &Arc<str>) -> Option<Arc<Destination>> {
+    match resolution {
+        Resolution::Mesh(destination) => Some(destination),
+        Resolution::NotFound | Resolution::Outside => {
+            Some(Arc::new(Destination::empty(label.clone())))
+        }
+        Resolution::Pending => None,
+    }
+}
+
+/// A worker's destinations by the name that applications used.
+#[derive(Debug)]
+pub struct Destinations {
+    directory: Directory,
+    dialer: Rc<Dialer>,
+    metrics: Metrics,
+    pool: PoolSettings,
+    discovery_timeout: Duration,
+    tasks: Tasks,
+    table: RefCell<HashMap<Box<str>, Rc<Service>>>,
+}
+
+impl Destinations {
+    /// An empty table.
+    #[must_use]
+    pub fn new(
+        directory: Directory,
+        dialer: Rc<Dialer>,
+        metrics: Metrics,
+        pool: PoolSettings,
+        timeouts: &Timeouts,
+        tasks: Tasks,
+    ) -> Self {
+        let discovery_timeout = timeouts.discovery;
+        Self {
+            directory,
+            dialer,
+            metrics,
+            pool,
+            discovery_timeout,
+            tasks,
+            table: RefCell::default(),
+        }
+    }
+
+    /// What `name` (`HOST:PORT` or `IP:PORT`, lower case) stands for. The first use of a name waits for the
+    /// control plane's answer up to a bound; it never falls back to plaintext.
+    ///
+    /// # Errors
+    /// `destination-unknown` when the mesh says that nobody has the name, `discovery-unavailable` when it did
+    /// not say in time.
+    pub async fn find(&self, name: &str) -> Result<Found, ProxyError> {
+        let now = clock::now();
+        if let Some(service) = self.table.borrow().get(name).filter(|service| service.is_valid(now))
+        {
+            service.touch(now);
+            return Ok(Found::Mesh(service.clone()));
+        }
+        let mut subscription = self.directory.resolve(name);
+        let answer = subscription.wait_for(|resolution| !matches!(resolution, Resolution::Pending));
+        let resolution = match clock::timeout(self.discovery_timeout, answer).await {
+            Ok(Ok(resolution)) => resolution.clone(),
+            Ok(Err(_)) | Err(_) => return Err(self.unanswered(name)),
+        };
+        match resolution {
+            Resolution::Mesh(destination) => {
+                let direction = Direction::Outbound;
+                let service = self.service(destination, Some(subscription), direction);
+                let mut table = self.table.borrow_mut();
+                // Another task may have been faster: then its view is kept.
+                Ok(Found::Mesh(table.entry(name.into()).or_insert(service).clone()))
+            }
+            Resolution::Outside => Ok(Found::Outside),
+            Resolution::NotFound | Resolution::Pending => {
+                let detail = format!("no service or workload of the mesh is called {name}");
+                Err(ProxyError::new(Reason::DestinationUnknown, detail))
+            }
+        }
+    }
+
+    /// A view of a destination that discovery does not know: the local application, or hosts outside.
+    #[must_use]
+    pub fn fixed(&self, destination: Destination, direction: Direction) -> Rc<Service> {
+        self.service(Arc::new(destination), None, direction)
+    }
+
+    /// Keeps a destination made by [`Destinations::fixed`] under a name while it is used and valid.
+    pub fn keep_until(&self, name: &str, service: &Rc<Service>, valid_until: Option<Instant>) {
+        service.valid_until.set(valid_until);
+        self.table.borrow_mut().insert(name.into(), service.clone());
+    }
+
+    /// Forgets what nobody uses and gives up idle connections; called every few seconds.
+    pub fn sweep(&self) {
+        let now = clock::now();
+        self.table.borrow_mut().retain(|_, service| service.sweep(now));
+    }
+
+    /// Opens plain connections to addresses.
+    #[must_use]
+    pub const fn dialer(&self) -> &Rc<Dialer> {
+        &self.dialer
+    }
+
+    fn service(
+        &self,
+        destination: Arc<Destination>,
+        subscription: Option<Subscription<Resolution>>,
+        direction: Direction,
+    ) -> Rc<Service> {
+        let (dialer, pool, tasks) = (self.dialer.clone(), self.pool.clone(), self.tasks.clone());
+        let make_pool = Box::new(move |endpoint: &Arc<Endpoint>| {
+            EndpointPool::new(endpoint.clone(), dialer.clone(), pool.clone(), tasks.clone())
+        });
+        Rc::new(Service {
+            label: destination.label.clone(),
+            metrics: self.metrics.traffic(direction, &destination.label),
+            learned: Cell::default(),
+            subscription: RefCell::new(subscription),
+            endpoints: RefCell::new(Rc::new(EndpointSet::new(destination, None))),
+            make_pool,
+            random: RefCell::new(fastrand::Rng::new()),
+            last_used: Cell::new(clock::now()),
+            valid_until: Cell::new(None),
+        })
+    }
+
+    fn unanswered(&self, name: &str) -> ProxyError {
+        let detail = format!(
+            "{name} could be in the mesh, and the control plane did not say within {:?}",
+            self.discovery_timeout
+        );
+        ProxyError::new(Reason::DiscoveryUnavailable, detail)
+    }
+}

@@ -1,0 +1,179 @@
+//! Whose requests a connection carries: the local application's to others, or others' to the local
+//! application. The two differ in what is trusted and in where a request goes; all else is shared.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+
+use http::uri::Authority;
+use weft_proto::SpiffeId;
+
+use crate::{
+    destination::{Found, Service, authority},
+    error::ProxyError,
+    http::{RequestHead, ResponseHead, forward, respond::Audience, side},
+    outside,
+    shared::Shared,
+    telemetry::{Direction, TlsState},
+};
+
+/// Whose requests a connection carries.
+#[derive(Debug)]
+pub enum Origin {
+    /// The local application's.
+    Outbound(Outbound),
+    /// Other workloads', for the local application.
+    Inbound(Inbound),
+}
+
+/// A connection of the local application.
+#[derive(Debug)]
+pub struct Outbound {
+    choice: Choice,
+}
+
+/// How the destination of the application's requests is chosen.
+#[derive(Debug)]
+enum Choice {
+    /// The connection was going somewhere (original destination, bound upstream port, CONNECT): each request
+    /// goes there, whatever its `Host`.
+    Connection(Rc<Service>),
+    /// Explicit mode: each request names its destination. The last one is remembered: most connections ask
+    /// for one host only.
+    Request(RefCell<Option<(Authority, Rc<Service>)>>),
+}
+
+/// A connection from another workload.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The local application behind the port.
+    pub application: Rc<Service>,
+    /// Who calls; `None` where the port is permissive and the caller is not in the mesh.
+    pub peer: Option<SpiffeId>,
+    /// Where the connection came from.
+    pub remote: Option<SocketAddr>,
+    /// The caller's sidecar may send side headers (a verified mesh peer).
+    pub side_headers: bool,
+}
+
+impl Outbound {
+    /// Requests on a connection that was going to this service.
+    #[must_use]
+    pub const fn to(service: Rc<Service>) -> Self {
+        Self { choice: Choice::Connection(service) }
+    }
+
+    /// Requests that name their destination, in explicit mode.
+    #[must_use]
+    pub const fn by_request() -> Self {
+        Self { choice: Choice::Request(RefCell::new(None)) }
+    }
+
+    async fn route(
+        &self,
+        shared: &Rc<Shared>,
+        head: &RequestHead,
+    ) -> Result<Rc<Service>, ProxyError> {
+        let named = authority::of_request(head);
+        let remembered = match &self.choice {
+            Choice::Connection(service) => {
+                named?;
+                return Ok(service.clone());
+            }
+            Choice::Request(remembered) => remembered,
+        };
+        let named = named?;
+        if let Some((last, service)) = &*remembered.borrow()
+            && *last == named
+        {
+            return Ok(service.clone());
+        }
+        let name = authority::canonical(&named, default_port(head))?;
+        let service = match shared.destinations.find(&name).await? {
+            Found::Mesh(service) => service,
+            Found::Outside => outside::service(shared, &name).await?,
+        };
+        *remembered.borrow_mut() = Some((named, service.clone()));
+        Ok(service)
+    }
+}
+
+/// The port of a target without one, by its scheme.
+fn default_port(head: &RequestHead) -> u16 {
+    if head.target.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 }
+}
+
+impl Origin {
+    /// Takes out what this client may not say, and says who it is where that is ours to say.
+    pub fn sanitize(&self, head: &mut RequestHead) {
+        match self {
+            Self::Outbound(_) => {
+                side::strip(&mut head.headers);
+                forward::outbound(&mut head.headers);
+            }
+            Self::Inbound(inbound) => {
+                if inbound.side_headers {
+                    side::receive_request(head);
+                }
+                side::strip(&mut head.headers);
+                forward::inbound(&mut head.headers, inbound.peer.as_ref(), inbound.remote);
+            }
+        }
+    }
+
+    /// The service that the request goes to.
+    ///
+    /// # Errors
+    /// The request names no destination, a forbidden one, or one that is not known.
+    pub async fn route(
+        &self,
+        shared: &Rc<Shared>,
+        head: &mut RequestHead,
+    ) -> Result<Rc<Service>, ProxyError> {
+        match self {
+            Self::Outbound(outbound) => outbound.route(shared, head).await,
+            Self::Inbound(inbound) => {
+                authority::of_request(head)?;
+                Ok(inbound.application.clone())
+            }
+        }
+    }
+
+    /// Takes out of the application's response what only the mesh may say, and adds for the other sidecar what
+    /// HTTP/2 cannot carry.
+    pub fn sanitize_response(&self, head: &mut ResponseHead) {
+        if let Self::Inbound(inbound) = self {
+            side::strip(&mut head.headers);
+            if inbound.side_headers {
+                side::put_case(&mut head.headers, &head.case);
+                side::put_phrase(head);
+            }
+        }
+    }
+
+    /// Who reads the proxy's own responses.
+    #[must_use]
+    pub const fn audience(&self) -> Audience {
+        match self {
+            Self::Inbound(inbound) if inbound.peer.is_none() => Audience::Stranger,
+            Self::Inbound(_) => Audience::Mesh,
+            Self::Outbound(_) => Audience::Local,
+        }
+    }
+
+    /// The direction, for telemetry.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        match self {
+            Self::Outbound(_) => Direction::Outbound,
+            Self::Inbound(_) => Direction::Inbound,
+        }
+    }
+
+    /// How the client's connection is protected, where this side decides what is recorded.
+    #[must_use]
+    pub const fn client_tls(&self) -> TlsState {
+        match self {
+            Self::Inbound(inbound) if inbound.peer.is_some() => TlsState::Mutual,
+            Self::Inbound(_) | Self::Outbound(_) => TlsState::Plain,
+        }
+    }
+}

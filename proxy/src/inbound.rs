@@ -1,0 +1,308 @@
+//! A connection from another workload, on its way to the local application.
+//!
+//! Comes in: a socket, and its original destination in transparent mode. The facts are collected first (mesh
+//! TLS or not, which port, who calls), then the port's policy decides: the client's ALPN never does. Goes out:
+//! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that are registered for this workload,
+//! and ends an open connection that a change of policy no longer allows.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use weft_proto::{MeshServerName, Port, SpiffeId, discovery::Protocol};
+
+use crate::{
+    clock,
+    destination::Service,
+    detect::Detected,
+    discovery::InboundPort,
+    error::ProxyError,
+    exchange::{Exchange, Inbound, Origin},
+    http::{Served, Takeover, h1, h2},
+    io::Socket,
+    outbound::SILENCE,
+    peek::Peek,
+    reason::Reason,
+    shared::Shared,
+    tcp,
+    telemetry::{Direction, TlsState},
+    tls::Alpn,
+};
+
+/// All that is known of a connection before it is served.
+struct Facts {
+    socket: Socket,
+    port: Port,
+    policy: InboundPort,
+    application: Rc<Service>,
+    /// The verified caller; `None` for plaintext.
+    peer: Option<SpiffeId>,
+    /// What mesh TLS agreed on.
+    alpn: Option<Alpn>,
+}
+
+/// How a connection is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Treatment {
+    Http1,
+    Http2,
+    Opaque,
+    /// The bytes decide.
+    Detect,
+}
+
+/// Serves one accepted connection to its end.
+pub async fn serve(shared: Rc<Shared>, socket: Socket, original: Option<SocketAddr>) {
+    let peer_address = socket.peer();
+    match admit(&shared, socket, original).await {
+        Ok(Some(facts)) => {
+            let (port, plaintext) = (facts.port, facts.peer.is_none());
+            tokio::select! {
+                () = treat(&shared, facts) => {}
+                () = shared.revoked(port, plaintext) => {
+                    refuse(&shared, peer_address, Reason::PolicyChanged, "the port's policy changed");
+                }
+            }
+        }
+        Ok(None) => {}
+        Err(error) => refuse(&shared, peer_address, error.reason, &error.detail),
+    }
+}
+
+/// Collects the facts, and refuses what the port's policy does not allow. `None` when the client left
+/// without a byte.
+async fn admit(
+    shared: &Rc<Shared>,
+    socket: Socket,
+    original: Option<SocketAddr>,
+) -> Result<Option<Facts>, ProxyError> {
+    let mut peek = Peek::new(&socket);
+    // A client of a permissive port may wait for the server to speak first.
+    let waits_for_server = original.is_some_and(|original| is_permissive(shared, original));
+    let limit = if waits_for_server { SILENCE } else { shared.config.timeouts.header };
+    let first = clock::timeout(limit, peek.decide()).await;
+    drop(peek);
+    match first {
+        Ok(Ok(Some(Detected::Tls(hello))))
+            if hello.server_name.as_deref().is_some_and(MeshServerName::is_mesh) =>
+        {
+            mesh(shared, socket, original).await.map(Some)
+        }
+        Ok(Ok(Some(_))) => plain(shared, socket, original).map(Some),
+        Err(_) if waits_for_server => plain(shared, socket, original).map(Some),
+        Ok(Ok(None) | Err(_)) => Ok(None),
+        Err(_) => Err(ProxyError::new(Reason::HeaderTimeout, "nothing was received")),
+    }
+}
+
+fn is_permissive(shared: &Rc<Shared>, original: SocketAddr) -> bool {
+    Port::new(original.port())
+        .and_then(|port| shared.inbound_port(port))
+        .is_some_and(|port| !port.strict)
+}
+
+/// Mutual TLS from another sidecar.
+async fn mesh(
+    shared: &Rc<Shared>,
+    socket: Socket,
+    original: Option<SocketAddr>,
+) -> Result<Facts, ProxyError> {
+    let limit = shared.config.timeouts.tls;
+    let accepted = match clock::timeout(limit, shared.mutual_tls.accept(socket)).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(refused)) => return Err(ProxyError::new(refused.reason, refused.detail)),
+        Err(_) => {
+            return Err(ProxyError::new(
+                Reason::TlsTimeout,
+                format!("no handshake within {limit:?}"),
+            ));
+        }
+    };
+    let port = accepted.server_name.port;
+    let caller = &accepted.peer.identity;
+    // With an original destination, its port must be the one named, unless this proxy itself was dialled.
+    if let Some(original) =
+        original.filter(|original| original.port() != port.number() && !is_own(shared, *original))
+    {
+        let detail = format!("{caller} dialled {original} and named port {port}");
+        return Err(ProxyError::new(Reason::PortNotServed, detail));
+    }
+    let policy = shared.inbound_port(port).ok_or_else(|| {
+        let detail = format!(
+            "{caller} asked for port {port}, which is not registered for {}",
+            shared.config.workload
+        );
+        ProxyError::new(Reason::PortNotServed, detail)
+    })?;
+    let application =
+        shared.application(port, &policy, original.filter(|original| !is_own(shared, *original)));
+    Ok(Facts {
+        socket: accepted.socket,
+        port,
+        policy,
+        application,
+        peer: Some(accepted.peer.identity),
+        alpn: accepted.alpn,
+    })
+}
+
+/// Anything else: allowed on permissive ports only.
+fn plain(
+    shared: &Rc<Shared>,
+    socket: Socket,
+    original: Option<SocketAddr>,
+) -> Result<Facts, ProxyError> {
+    let original = original.filter(|original| !is_own(shared, *original));
+    let port = match original {
+        Some(original) => Port::new(original.port()),
+        None => shared.only_permissive_port(),
+    };
+    let strict = |port: Option<Port>| {
+        let port = port.map_or_else(|| "this workload".to_owned(), |port| format!("port {port}"));
+        ProxyError::new(
+            Reason::StrictRequired,
+            format!("{port} takes mutual TLS from the mesh only"),
+        )
+    };
+    let port = port.ok_or_else(|| strict(None))?;
+    let policy = shared.inbound_port(port).ok_or_else(|| {
+        let detail = format!("port {port} is not registered for {}", shared.config.workload);
+        ProxyError::new(Reason::PortNotServed, detail)
+    })?;
+    if policy.strict {
+        return Err(strict(Some(port)));
+    }
+    let application = shared.application(port, &policy, original);
+    Ok(Facts { socket, port, policy, application, peer: None, alpn: None })
+}
+
+fn is_own(shared: &Rc<Shared>, address: SocketAddr) -> bool {
+    shared.own_ports.iter().any(|own| own.port() == address.port())
+}
+
+/// The port's policy decides how bytes are treated. What the caller's ALPN says is followed only where the
+/// policy leaves it open.
+fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyError> {
+    let said = match alpn {
+        Some(Alpn::WeftHttp2 | Alpn::Http2) => Treatment::Http2,
+        Some(Alpn::Http1) => Treatment::Http1,
+        Some(Alpn::Tcp) => Treatment::Opaque,
+        None => Treatment::Detect,
+    };
+    match (declared, said) {
+        (Protocol::Unspecified, said) => Ok(said),
+        (Protocol::Http1 | Protocol::Http2 | Protocol::Grpc, Treatment::Opaque) => {
+            Ok(Treatment::Detect)
+        }
+        (Protocol::Http1 | Protocol::Http2 | Protocol::Grpc, said) => Ok(said),
+        (Protocol::Tcp | Protocol::Tls, Treatment::Opaque | Treatment::Detect) => {
+            Ok(Treatment::Opaque)
+        }
+        (Protocol::Tcp | Protocol::Tls, Treatment::Http1 | Treatment::Http2) => {
+            Err(ProxyError::new(
+                Reason::ProtocolMismatch,
+                "the port is opaque; the caller speaks HTTP to it",
+            ))
+        }
+    }
+}
+
+async fn treat(shared: &Rc<Shared>, facts: Facts) {
+    let peer_address = facts.socket.peer();
+    let decided = match treatment(facts.policy.protocol, facts.alpn) {
+        Ok(Treatment::Detect) => detected(shared, &facts).await,
+        decided => decided,
+    };
+    match decided {
+        Ok(Treatment::Http1) => http(shared, facts, false).await,
+        Ok(Treatment::Http2) => http(shared, facts, true).await,
+        Ok(Treatment::Opaque | Treatment::Detect) => opaque(shared, facts).await,
+        Err(error) => refuse(shared, peer_address, error.reason, &error.detail),
+    }
+}
+
+/// Lets the bytes decide, as far as the policy allows.
+async fn detected(shared: &Rc<Shared>, facts: &Facts) -> Result<Treatment, ProxyError> {
+    let must_be_http = facts.policy.protocol != Protocol::Unspecified;
+    let limit = if must_be_http { shared.config.timeouts.header } else { SILENCE };
+    let mut peek = Peek::new(&facts.socket);
+    match clock::timeout(limit, peek.decide()).await {
+        Ok(Ok(Some(Detected::Http1))) => Ok(Treatment::Http1),
+        Ok(Ok(Some(Detected::Http2))) => Ok(Treatment::Http2),
+        _ if must_be_http => {
+            let detail = "the port's policy requires HTTP; these bytes are not";
+            Err(ProxyError::new(Reason::ProtocolMismatch, detail))
+        }
+        _ => Ok(Treatment::Opaque),
+    }
+}
+
+async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
+    let origin = Origin::Inbound(Inbound {
+        application: facts.application,
+        side_headers: facts.peer.is_some(),
+        peer: facts.peer,
+        remote: facts.socket.peer(),
+    });
+    let exchange = Exchange::new(shared.clone(), origin);
+    let served = if http2 {
+        h2::serve(facts.socket, &exchange, &shared.http2, &shared.drain).await
+    } else {
+        h1::serve(facts.socket, &exchange, &shared.http1, &shared.drain).await
+    };
+    if let Served::TakenOver(client, Takeover::Splice(server)) = served {
+        tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+    }
+}
+
+async fn opaque(shared: &Rc<Shared>, facts: Facts) {
+    let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
+    let metrics = facts.application.metrics.clone();
+    metrics.connection_opened(tls);
+    let snapshot = facts.application.snapshot();
+    let dialled = match facts.application.pick(&snapshot, &[]) {
+        Some(member) => member.pool.open_tcp().await,
+        None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
+    };
+    match dialled {
+        Ok(server) => {
+            let ended = tcp::splice(&facts.socket, &server, shared.config.timeouts.tcp_idle).await;
+            metrics.connection_closed(tls, ended.reason, ended.sent, ended.received);
+        }
+        Err(error) => {
+            metrics.connection_closed(tls, Some(error.reason), 0, 0);
+            tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
+            facts.socket.abort();
+        }
+    }
+}
+
+fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail: &str) {
+    tracing::info!(%reason, detail, ?peer, "inbound connection refused");
+    shared.metrics.connection_refused(Direction::Inbound, reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_decides_how_bytes_are_treated() {
+        use Protocol::{Grpc, Http1, Http2, Tcp, Tls, Unspecified};
+        let rows = [
+            (Unspecified, Some(Alpn::Http1), Some(Treatment::Http1)),
+            (Unspecified, Some(Alpn::WeftHttp2), Some(Treatment::Http2)),
+            (Unspecified, Some(Alpn::Tcp), Some(Treatment::Opaque)),
+            (Unspecified, None, Some(Treatment::Detect)),
+            (Http1, Some(Alpn::Tcp), Some(Treatment::Detect)),
+            (Http2, Some(Alpn::Tcp), Some(Treatment::Detect)),
+            (Grpc, None, Some(Treatment::Detect)),
+            (Http1, Some(Alpn::Http2), Some(Treatment::Http2)),
+            (Tcp, Some(Alpn::Tcp), Some(Treatment::Opaque)),
+            (Tls, None, Some(Treatment::Opaque)),
+            (Tcp, Some(Alpn::Http1), None),
+            (Tls, Some(Alpn::WeftHttp2), None),
+        ];
+        for (declared, alpn, expected) in rows {
+            assert_eq!(treatment(declared, alpn).ok(), expected, "{declared:?} {alpn:?}");
+        }
+    }
+}

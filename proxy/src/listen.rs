@@ -1,0 +1,141 @@
+//! Accepting connections: one accept loop per listener and worker.
+//!
+//! Comes in: a listening socket. Goes out: a task per connection, with the connection's original destination
+//! where traffic was redirected. It refuses connections above the process-wide limit, and outlives errors of
+//! single accepts.
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock,
+    config::Interception,
+    inbound,
+    io::Socket,
+    net::{TcpListener, TcpStream},
+    outbound,
+    reason::Reason,
+    shared::Shared,
+    telemetry::Direction,
+};
+
+/// What arrives on a listener.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// The application's traffic, by HTTP proxy or by original destination.
+    Outbound,
+    /// The application's traffic to one destination.
+    Upstream(Arc<str>),
+    /// Others' traffic to the application.
+    Inbound,
+}
+
+/// After an accept failed for lack of something (descriptors, memory), wait this long for it to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until dropped.
+pub async fn accept(shared: Rc<Shared>, listener: TcpListener, purpose: Purpose) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                clock::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match Slot::take(&shared) {
+            Some(slot) => start(&shared, stream, &purpose, slot),
+            None => {
+                tracing::debug!(%peer, "too many connections");
+                shared.metrics.connection_refused(purpose.direction(), Reason::ConnectionLimit);
+            }
+        }
+    }
+}
+
+/// Starts the task of one connection.
+fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) {
+    let original = match shared.config.interception {
+        Interception::Transparent => original_destination(&stream),
+        Interception::Explicit => None,
+    };
+    let socket = Socket::new(stream);
+    let (purpose, worker) = (purpose.clone(), shared.clone());
+    shared.tasks.spawn(async move {
+        let _slot = slot;
+        match (purpose, original) {
+            (Purpose::Inbound, original) => inbound::serve(worker, socket, original).await,
+            (Purpose::Upstream(name), _) => {
+                outbound::destined(worker, socket, name.to_string()).await
+            }
+            (Purpose::Outbound, Some(original)) => {
+                outbound::destined(worker, socket, original.to_string()).await;
+            }
+            (Purpose::Outbound, None) => outbound::explicit(worker, socket).await,
+        }
+    });
+}
+
+impl Purpose {
+    const fn direction(&self) -> Direction {
+        match self {
+            Self::Outbound | Self::Upstream(_) => Direction::Outbound,
+            Self::Inbound => Direction::Inbound,
+        }
+    }
+}
+
+/// One of the process's connections, given back when dropped.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(shared: &Shared) -> Option<Self> {
+        let open = shared.connections.fetch_add(1, Ordering::Relaxed);
+        let slot = Self(shared.connections.clone());
+        (open < shared.config.limits.max_connections).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a redirected connection was going (`SO_ORIGINAL_DST`); `None` when it was not redirected.
+#[cfg(not(weft_sim))]
+fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let socket = socket2::SockRef::from(stream);
+    let original = match stream.local_addr().ok()? {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(local) if local.ip().to_ipv4_mapped().is_some() => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    original.ok()?.as_socket()
+}
+
+#[cfg(weft_sim)]
+fn original_destination(_stream: &TcpStream) -> Option<SocketAddr> {
+    None
+}
+
+/// Errors that concern the connection that was to be accepted, not the listener (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

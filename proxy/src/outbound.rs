@@ -1,0 +1,250 @@
+//! A connection of the local application, on its way to others.
+//!
+//! Comes in: a socket, and where it was going as far as that is known: nothing (explicit HTTP proxy), a name
+//! (bound upstream port, CONNECT tunnel) or an address (original destination). Goes out: HTTP requests through
+//! the [`Exchange`], or opaque bytes to an endpoint. It never sends mesh traffic in plain because something
+//! failed.
+
+use std::{rc::Rc, time::Duration};
+
+use weft_proto::discovery::Protocol;
+
+use crate::{
+    balance::{InFlight, Member},
+    clock,
+    destination::{Found, Learned, Service},
+    detect::Detected,
+    discovery::Transport,
+    error::ProxyError,
+    exchange::{Exchange, Origin, Outbound},
+    http::{Served, Takeover, h1, h2},
+    io::Socket,
+    outside,
+    peek::Peek,
+    policy::retry,
+    reason::Reason,
+    shared::Shared,
+    tcp,
+    telemetry::{Direction, TlsState},
+};
+
+/// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
+/// the connection is stays open until the first byte from either side.
+pub const SILENCE: Duration = Duration::from_millis(5);
+
+/// Explicit mode: an HTTP proxy, whose requests name their destination.
+pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
+    let version = match first_bytes(&shared, &socket).await {
+        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => version,
+        Ok(None) => return,
+        Ok(Some(_)) => {
+            return refuse(&shared, Reason::ProtocolMismatch, "the proxy port speaks HTTP");
+        }
+        Err(reason) => return refuse(&shared, reason, "no request came"),
+    };
+    match http(&shared, socket, &version, Outbound::by_request()).await {
+        Served::Closed(_) => {}
+        Served::TakenOver(client, Takeover::Splice(server)) => {
+            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+        }
+        Served::TakenOver(client, Takeover::Tunnel { destination }) => {
+            destined(shared, client, destination).await;
+        }
+    }
+}
+
+/// A connection that was going to `name` (`HOST:PORT` or `IP:PORT`).
+pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
+    match shared.destinations.find(&name).await {
+        Ok(Found::Mesh(service)) => to_service(&shared, socket, service).await,
+        Ok(Found::Outside) => to_outside(&shared, socket, &name).await,
+        Err(error) => {
+            refuse(&shared, error.reason, &error.detail);
+            socket.abort();
+        }
+    }
+}
+
+/// What a connection to a service turned out to be.
+enum Plan {
+    /// HTTP requests, in this version.
+    Http(Detected),
+    /// Opaque bytes; the server is dialled already where it was needed to find out.
+    Opaque(Option<Dialled>),
+    /// The client ended without a byte.
+    Nothing,
+}
+
+/// A server dialled for opaque bytes.
+struct Dialled {
+    socket: Socket,
+    member: Rc<Member>,
+    _in_flight: InFlight,
+}
+
+async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
+    let planned = match service.snapshot().destination.protocol {
+        Protocol::Unspecified => undeclared(shared, &socket, &service).await,
+        Protocol::Tcp | Protocol::Tls => Ok(Plan::Opaque(None)),
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
+    };
+    match planned {
+        Ok(Plan::Http(version)) => {
+            let origin = Outbound::to(service);
+            if let Served::TakenOver(client, Takeover::Splice(server)) =
+                http(shared, socket, &version, origin).await
+            {
+                tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+            }
+        }
+        Ok(Plan::Opaque(dialled)) => opaque(shared, &socket, &service, dialled).await,
+        Ok(Plan::Nothing) => {}
+        Err(error) => {
+            refuse(shared, error.reason, &error.detail);
+            socket.abort();
+        }
+    }
+}
+
+/// The service declares HTTP: its bytes are waited for, and nothing else is let through.
+async fn declared_http(shared: &Rc<Shared>, socket: &Socket) -> Result<Plan, ProxyError> {
+    match first_bytes(shared, socket).await {
+        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Ok(Plan::Http(version)),
+        Ok(None) => Ok(Plan::Nothing),
+        Ok(Some(_)) => Err(ProxyError::new(
+            Reason::ProtocolMismatch,
+            "the service declares HTTP; these bytes are not",
+        )),
+        Err(reason) => Err(ProxyError::new(reason, "no request came")),
+    }
+}
+
+/// The protocol is to be found out. Whoever speaks first decides; a silent client costs no timeout, because
+/// the server is dialled meanwhile.
+async fn undeclared(
+    shared: &Rc<Shared>,
+    socket: &Socket,
+    service: &Rc<Service>,
+) -> Result<Plan, ProxyError> {
+    let mut client = Peek::new(socket);
+    if service.learned.get() == Learned::Nothing
+        && let Ok(decided) = clock::timeout(SILENCE, client.decide()).await
+    {
+        return Ok(plan(decided, None));
+    }
+    let dialled = dial(shared, service).await?;
+    let server_socket = dialled.socket.clone();
+    let mut server = Peek::new(&server_socket);
+    tokio::select! {
+        biased;
+        decided = client.decide() => Ok(plan(decided, Some(dialled))),
+        spoke = server.any() => {
+            if spoke.is_ok() {
+                service.learned.set(Learned::ServerFirst);
+            }
+            Ok(Plan::Opaque(Some(dialled)))
+        }
+    }
+}
+
+fn plan(decided: std::io::Result<Option<Detected>>, dialled: Option<Dialled>) -> Plan {
+    match decided {
+        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Plan::Http(version),
+        Ok(Some(Detected::Tls(_) | Detected::Opaque | Detected::NeedMore)) => Plan::Opaque(dialled),
+        // A client that only half-closed may still want what the server says.
+        Ok(None) if dialled.is_some() => Plan::Opaque(dialled),
+        Ok(None) | Err(_) => Plan::Nothing,
+    }
+}
+
+async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: Outbound) -> Served {
+    let exchange = Exchange::new(shared.clone(), Origin::Outbound(origin));
+    if *version == Detected::Http2 {
+        h2::serve(socket, &exchange, &shared.http2, &shared.drain).await
+    } else {
+        h1::serve(socket, &exchange, &shared.http1, &shared.drain).await
+    }
+}
+
+/// Forwards opaque bytes to an endpoint, and counts the connection.
+async fn opaque(
+    shared: &Rc<Shared>,
+    client: &Socket,
+    service: &Rc<Service>,
+    dialled: Option<Dialled>,
+) {
+    let dialled = match dialled {
+        Some(dialled) => Ok(dialled),
+        None => dial(shared, service).await,
+    };
+    let dialled = match dialled {
+        Ok(dialled) => dialled,
+        Err(error) => {
+            service.metrics.connection_opened(TlsState::Plain);
+            service.metrics.connection_closed(TlsState::Plain, Some(error.reason), 0, 0);
+            tracing::info!(service = %service.label, reason = %error.reason, detail = %error.detail, "connection refused");
+            return client.abort();
+        }
+    };
+    let tls = match dialled.member.endpoint.transport {
+        Transport::Mesh(_) => TlsState::Mutual,
+        Transport::Plain => TlsState::Plain,
+    };
+    service.metrics.connection_opened(tls);
+    let ended = tcp::splice(client, &dialled.socket, shared.config.timeouts.tcp_idle).await;
+    service.metrics.connection_closed(tls, ended.reason, ended.received, ended.sent);
+}
+
+/// Dials an endpoint for opaque bytes, and another one when that fails.
+async fn dial(shared: &Rc<Shared>, service: &Rc<Service>) -> Result<Dialled, ProxyError> {
+    let snapshot = service.snapshot();
+    service.touch(clock::now());
+    let mut tried = Vec::new();
+    loop {
+        let Some(member) = service.pick(&snapshot, &tried) else {
+            return Err(ProxyError::new(
+                Reason::NoEndpoints,
+                format!("{} has no ready endpoint", service.label),
+            ));
+        };
+        let in_flight = InFlight::enter(&member);
+        match member.pool.open_tcp().await {
+            Ok(socket) => return Ok(Dialled { socket, member, _in_flight: in_flight }),
+            Err(error) => {
+                tried.push(member);
+                if tried.len() >= retry::MAX_ATTEMPTS as usize || shared.is_draining() {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Outside the mesh: passed through at once.
+async fn to_outside(shared: &Rc<Shared>, client: Socket, name: &str) {
+    match outside::connect(shared, name).await {
+        Ok(server) => {
+            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+        }
+        Err(error) => {
+            refuse(shared, error.reason, &error.detail);
+            client.abort();
+        }
+    }
+}
+
+/// What the client says first, within the time for a request's head; `None` when it says nothing at all.
+async fn first_bytes(shared: &Rc<Shared>, socket: &Socket) -> Result<Option<Detected>, Reason> {
+    let mut peek = Peek::new(socket);
+    let limit = shared.config.timeouts.client_idle;
+    match clock::timeout(limit, peek.decide()).await {
+        Ok(Ok(decided)) => Ok(decided),
+        Ok(Err(_)) => Ok(None),
+        Err(_) => Err(Reason::HeaderTimeout),
+    }
+}
+
+fn refuse(shared: &Rc<Shared>, reason: Reason, detail: &str) {
+    tracing::info!(%reason, detail, "outbound connection refused");
+    shared.metrics.connection_refused(Direction::Outbound, reason);
+}

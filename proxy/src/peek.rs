@@ -1,0 +1,67 @@
+//! Looks at a connection's first bytes without taking them.
+//!
+//! Cancel-safe: what was read so far stays in the [`Peek`], and goes back to the socket when it is done.
+
+use std::{future::poll_fn, io};
+
+use bytes::BytesMut;
+
+use crate::{
+    detect::{self, Detected},
+    io::Socket,
+};
+
+/// A look at one socket's first bytes.
+#[derive(Debug)]
+pub struct Peek<'a> {
+    socket: &'a Socket,
+    seen: BytesMut,
+}
+
+impl<'a> Peek<'a> {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(socket: &'a Socket) -> Self {
+        Self { socket, seen: BytesMut::new() }
+    }
+
+    /// Reads until it is clear what the connection is. A peer that ends before that is opaque; one that ends
+    /// without a byte is `None`.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn decide(&mut self) -> io::Result<Option<Detected>> {
+        loop {
+            match detect::detect(&self.seen) {
+                Detected::NeedMore => {}
+                decided => return Ok(Some(decided)),
+            }
+            if self.fill().await? == 0 {
+                return Ok((!self.seen.is_empty()).then_some(Detected::Opaque));
+            }
+        }
+    }
+
+    /// Completes when the peer has said anything, or ended.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn any(&mut self) -> io::Result<()> {
+        if self.seen.is_empty() {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.socket.poll_fill(cx, &mut self.seen)).await
+    }
+}
+
+impl Drop for Peek<'_> {
+    fn drop(&mut self) {
+        if !self.seen.is_empty() {
+            self.socket.unread(std::mem::take(&mut self.seen).freeze());
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Connections kept to one endpoint by one worker: HTTP/1 idle on a shelf, HTTP/2 shared.
+//!
+//! A request takes what costs least (DESIGN, "Multiplexed at load, inline at rest"): an idle HTTP/1 connection
+//! when one is at hand; at low load a new one; else a stream on a shared HTTP/2 connection. Connections are
+//! opened lazily, bounded in number, and given up when idle or old.
+
+pub mod dial;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{self, Instant},
+    config::PoolSettings,
+    discovery::{Endpoint, Transport},
+    error::ProxyError,
+    http::{
+        h1::{Http1Client, Shelf},
+        h2::Http2Client,
+    },
+    io::Socket,
+    reason::Reason,
+    tasks::Tasks,
+    tls::Alpn,
+};
+
+pub use dial::Dialer;
+
+/// Requests in flight to an endpoint up to which an HTTP/1 request gets a connection of its own. Above it,
+/// multiplexing wins: one write and one TLS record carry many requests.
+const INLINE_REQUESTS: u32 = 4;
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The client spoke HTTP/1: either version will do between sidecars, HTTP/1 only towards an application.
+    Http1,
+    /// The client spoke HTTP/2 (gRPC too): streams, trailers and flow control must be kept.
+    Http2,
+    /// An HTTP/1 connection of its own, for an Upgrade.
+    OwnHttp1,
+}
+
+/// A connection for one request.
+#[derive(Debug)]
+pub enum Connection {
+    /// Exclusive, until the response's end.
+    Http1 {
+        /// The connection.
+        client: Http1Client,
+        /// It was used before, so the peer may have closed it meanwhile.
+        kept: bool,
+    },
+    /// Shared.
+    Http2(Rc<Http2Client>),
+}
+
+/// One worker's connections to one endpoint.
+#[derive(Debug)]
+pub struct EndpointPool {
+    endpoint: Arc<Endpoint>,
+    dialer: Rc<Dialer>,
+    settings: PoolSettings,
+    tasks: Tasks,
+    shelf: Rc<Shelf>,
+    shared: RefCell<Vec<Shared>>,
+    connecting: RefCell<Option<Rc<Connecting>>>,
+}
+
+/// A shared HTTP/2 connection.
+#[derive(Debug)]
+struct Shared {
+    client: Rc<Http2Client>,
+    opened: Instant,
+    last_used: Cell<Instant>,
+}
+
+/// A shared connection that is being opened, and everybody who waits for it.
+#[derive(Debug, Default)]
+struct Connecting {
+    outcome: RefCell<Option<Result<(), (Reason, String)>>>,
+    done: Notify,
+}
+
+impl EndpointPool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(
+        endpoint: Arc<Endpoint>,
+        dialer: Rc<Dialer>,
+        settings: PoolSettings,
+        tasks: Tasks,
+    ) -> Rc<Self> {
+        let shelf = Rc::new(Shelf::new(settings.max_idle));
+        Rc::new(Self {
+            endpoint,
+            dialer,
+            settings,
+            tasks,
+            shelf,
+            shared: RefCell::default(),
+            connecting: RefCell::default(),
+        })
+    }
+
+    /// Where an HTTP/1 connection goes when its response has ended.
+    #[must_use]
+    pub const fn shelf(&self) -> &Rc<Shelf> {
+        &self.shelf
+    }
+
+    /// A connection for a request, when `in_flight` others are under way to the endpoint.
+    ///
+    /// # Errors
+    /// No connection could be made; nothing was sent.
+    pub async fn acquire(
+        self: &Rc<Self>,
+        need: Need,
+        in_flight: u32,
+    ) -> Result<Connection, ProxyError> {
+        let meshed = matches!(self.endpoint.transport, Transport::Mesh(_));
+        match need {
+            Need::OwnHttp1 => self.open_http1().await,
+            Need::Http2 => self.shared_http2().await,
+            Need::Http1 => {
+                if let Some(client) = self.shelf.take() {
+                    return Ok(Connection::Http1 { client, kept: true });
+                }
+                if meshed && (in_flight > INLINE_REQUESTS) {
+                    self.shared_http2().await
+                } else if in_flight as usize + self.shelf.len() > self.settings.max_connections {
+                    Err(self.full())
+                } else {
+                    self.open_http1().await
+                }
+            }
+        }
+    }
+
+    /// A connection for opaque bytes, never kept.
+    ///
+    /// # Errors
+    /// No connection could be made.
+    pub async fn open_tcp(&self) -> Result<Socket, ProxyError> {
+        Ok(self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await?.0)
+    }
+
+    /// Gives up connections that are idle or old. Returns whether any is left.
+    pub fn sweep(&self, now: Instant) -> bool {
+        self.shelf.evict(now, self.settings.idle_timeout, self.settings.max_age);
+        self.shared.borrow_mut().retain(|shared| {
+            let idle = now.saturating_duration_since(shared.last_used.get());
+            let busy = shared.client.in_flight() > 0;
+            !shared.client.is_closed()
+                && (busy || idle < self.settings.idle_timeout)
+                && now.saturating_duration_since(shared.opened) < self.settings.max_age
+        });
+        !self.shelf.is_empty() || !self.shared.borrow().is_empty()
+    }
+
+    async fn open_http1(&self) -> Result<Connection, ProxyError> {
+        let (socket, _) = self.dialer.dial(&self.endpoint, &[Alpn::Http1]).await?;
+        let client = Http1Client::new(socket, self.dialer.http1_settings());
+        Ok(Connection::Http1 { client, kept: false })
+    }
+
+    async fn shared_http2(self: &Rc<Self>) -> Result<Connection, ProxyError> {
+        loop {
+            if let Some(client) = self.usable_shared() {
+                return Ok(Connection::Http2(client));
+            }
+            let connecting = self.connect_shared()?;
+            let done = connecting.done.notified();
+            if connecting.outcome.borrow().is_none() {
+                done.await;
+            }
+            if let Some(Err((reason, detail))) = &*connecting.outcome.borrow() {
+                return Err(ProxyError::new(*reason, detail.clone()));
+            }
+        }
+    }
+
+    /// A shared connection that takes another stream: the first with room, so that few stay busy and the rest
+    /// become idle.
+    fn usable_shared(&self) -> Option<Rc<Http2Client>> {
+        let now = clock::now();
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|shared| !shared.client.is_closed());
+        let young =
+            |shared: &&Shared| now.saturating_duration_since(shared.opened) < self.settings.max_age;
+        let usable = shared.iter().filter(young).find(|shared| shared.client.can_take_request())?;
+        usable.last_used.set(now);
+        Some(usable.client.clone())
+    }
+
+    /// Joins the connection that is being opened, or opens one. One at a time: a burst of requests to a cold
+    /// endpoint makes one handshake.
+    fn connect_shared(self: &Rc<Self>) -> Result<Rc<Connecting>, ProxyError> {
+        if let Some(connecting) = &*self.connecting.borrow() {
+            return Ok(connecting.clone());
+        }
+        if self.shared.borrow().len() >= self.settings.max_connections {
+            return Err(self.full());
+        }
+        let connecting = Rc::new(Connecting::default());
+        *self.connecting.borrow_mut() = Some(connecting.clone());
+        self.tasks.spawn(self.clone().run_shared(connecting.clone()));
+        Ok(connecting)
+    }
+
+    /// The task of one shared connection: opens it, tells those who wait, drives it to its end.
+    async fn run_shared(self: Rc<Self>, connecting: Rc<Connecting>) {
+        let opened = self.open_http2().await;
+        *self.connecting.borrow_mut() = None;
+        let (outcome, driver) = match opened {
+            Ok((client, driver)) => {
+                let now = clock::now();
+                let client = Rc::new(client);
+                self.shared.borrow_mut().push(Shared {
+                    client,
+                    opened: now,
+                    last_used: Cell::new(now),
+                });
+                (Ok(()), Some(driver))
+            }
+            Err(error) => (Err((error.reason, error.detail.into_owned())), None),
+        };
+        *connecting.outcome.borrow_mut() = Some(outcome);
+        connecting.done.notify_waiters();
+        // The pool is not held while the connection runs: it ends by itself when the pool lets go of it.
+        drop(self);
+        if let Some(driver) = driver {
+            driver.await;
+        }
+    }
+
+    async fn open_http2(
+        &self,
+    ) -> Result<(Http2Client, impl Future<Output = ()> + use<>), ProxyError> {
+        let (socket, alpn) =
+            self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
+        let side_headers = alpn == Some(Alpn::WeftHttp2);
+        let handshake = Http2Client::handshake(socket, self.dialer.http2_settings(), side_headers);
+        handshake.await.map_err(|error| {
+            ProxyError::new(error.reason, format!("{}: {}", self.endpoint.address, error.detail))
+        })
+    }
+
+    fn full(&self) -> ProxyError {
+        let limit = self.settings.max_connections;
+        let detail =
+            format!("{} has its {limit} connections (WEFT_POOL_MAX_CONNECTIONS)", self.endpoint.id);
+        ProxyError::new(Reason::ConnectionLimit, detail)
+    }
+}

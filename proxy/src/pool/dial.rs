@@ -1,0 +1,127 @@
+//! Makes one connection to one endpoint: TCP, then mutual TLS where a sidecar stands.
+//!
+//! What was learnt (refused, reached) goes into the endpoint's health, which all workers share.
+
+use std::{io::ErrorKind, net::SocketAddr};
+
+use weft_proto::MeshServerName;
+
+use crate::{
+    clock,
+    config::{PoolSettings, Timeouts},
+    discovery::{Endpoint, Transport},
+    error::ProxyError,
+    http::{h1, h2},
+    io::Socket,
+    net::TcpStream,
+    reason::Reason,
+    tls::{Alpn, MutualTls},
+};
+
+/// What a worker needs to make connections.
+#[derive(Debug)]
+pub struct Dialer {
+    mutual_tls: MutualTls,
+    timeouts: Timeouts,
+    backoff_ms: u64,
+    http1: h1::ClientSettings,
+    http2: h2::ClientSettings,
+}
+
+impl Dialer {
+    /// A dialer under these settings.
+    #[must_use]
+    pub fn new(
+        mutual_tls: MutualTls,
+        timeouts: Timeouts,
+        pool: &PoolSettings,
+        http1: h1::ClientSettings,
+        http2: h2::ClientSettings,
+    ) -> Self {
+        let backoff_ms = u64::try_from(pool.connect_backoff.as_millis()).unwrap_or(u64::MAX);
+        Self { mutual_tls, timeouts, backoff_ms, http1, http2 }
+    }
+
+    /// The settings of HTTP/1 connections.
+    #[must_use]
+    pub fn http1_settings(&self) -> h1::ClientSettings {
+        self.http1.clone()
+    }
+
+    /// The settings of HTTP/2 connections.
+    #[must_use]
+    pub fn http2_settings(&self) -> h2::ClientSettings {
+        self.http2.clone()
+    }
+
+    /// Connects, offering these protocols, best first, inside mutual TLS. Returns what was agreed.
+    ///
+    /// # Errors
+    /// Nothing was sent; the reason and the detail say what went wrong.
+    pub async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        offer: &[Alpn],
+    ) -> Result<(Socket, Option<Alpn>), ProxyError> {
+        let connected = match self.connect(endpoint.address).await {
+            Ok(socket) => self.secure(socket, endpoint, offer).await,
+            Err(error) => Err(error),
+        };
+        match &connected {
+            Ok(_) => endpoint.health.connected(),
+            Err(_) => endpoint.health.connect_failed(clock::process_ms(), self.backoff_ms),
+        }
+        connected
+    }
+
+    /// Plain TCP to an address.
+    ///
+    /// # Errors
+    /// The connection was refused, timed out or failed.
+    pub async fn connect(&self, address: SocketAddr) -> Result<Socket, ProxyError> {
+        let limit = self.timeouts.connect;
+        match clock::timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Ok(Socket::new(stream)),
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(ProxyError::new(
+                Reason::ConnectRefused,
+                format!("{address} refused the connection"),
+            )),
+            Ok(Err(error)) => Err(ProxyError::new(
+                Reason::ConnectFailed,
+                format!("cannot connect to {address}: {error}"),
+            )),
+            Err(_) => {
+                let detail = format!("{address} did not accept within {limit:?}");
+                Err(ProxyError::new(Reason::ConnectTimeout, detail))
+            }
+        }
+    }
+
+    async fn secure(
+        &self,
+        socket: Socket,
+        endpoint: &Endpoint,
+        offer: &[Alpn],
+    ) -> Result<(Socket, Option<Alpn>), ProxyError> {
+        let Transport::Mesh(expected) = &endpoint.transport else {
+            return Ok((socket, None));
+        };
+        let server_name = MeshServerName::of_port(endpoint.app_port);
+        let handshake =
+            self.mutual_tls.connect(socket, &endpoint.id, expected, &server_name, offer);
+        match clock::timeout(self.timeouts.tls, handshake).await {
+            Ok(Ok(connected)) => Ok((connected.socket, connected.alpn)),
+            Ok(Err(refused)) => {
+                let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);
+                Err(ProxyError::new(refused.reason, detail))
+            }
+            Err(_) => {
+                let detail = format!(
+                    "{} did not finish the handshake within {:?}",
+                    endpoint.address, self.timeouts.tls
+                );
+                Err(ProxyError::new(Reason::TlsTimeout, detail))
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What all connections of one worker share: settings, destinations, identity, the applications behind the
+//! inbound ports, tasks.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use weft_proto::Port;
+
+use crate::{
+    config::Config,
+    destination::{Destinations, Service},
+    discovery::{
+        Destination, Directory, Endpoint, InboundPort, InboundPorts, Subscription, Transport,
+    },
+    dns::Resolver,
+    drain::Drain,
+    http::{h1, h2},
+    pool::Dialer,
+    tasks::Tasks,
+    telemetry::{Direction, Metrics, TrafficMetrics},
+    tls::MutualTls,
+};
+
+/// What the whole process shares: made once, handed to every worker.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// What is known of the mesh.
+    pub directory: Directory,
+    /// Handshakes under the identity in force.
+    pub mutual_tls: MutualTls,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// The order to stop.
+    pub drain: Drain,
+    /// DNS, for destinations outside the mesh.
+    pub resolver: Resolver,
+    /// Connections accepted and open.
+    pub connections: Arc<AtomicUsize>,
+    /// The ports that this proxy listens on.
+    pub own_ports: Arc<[SocketAddr]>,
+}
+
+/// What all connections of one worker share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Destinations by name.
+    pub destinations: Destinations,
+    /// Handshakes under the identity in force.
+    pub mutual_tls: MutualTls,
+    /// The order to stop.
+    pub drain: Drain,
+    /// This worker's tasks.
+    pub tasks: Tasks,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// DNS, for destinations outside the mesh.
+    pub resolver: Resolver,
+    /// The ports that this proxy listens on.
+    pub own_ports: Arc<[SocketAddr]>,
+    /// Connections accepted and open, in the whole process.
+    pub connections: Arc<AtomicUsize>,
+    /// Settings of server codecs.
+    pub http1: h1::ServerSettings,
+    /// Settings of server codecs.
+    pub http2: h2::ServerSettings,
+    inbound: Subscription<Option<Arc<InboundPorts>>>,
+    applications: RefCell<HashMap<SocketAddr, Rc<Service>>>,
+    unrouted: [Arc<TrafficMetrics>; 2],
+    draining: Cell<bool>,
+}
+
+impl Shared {
+    /// One worker's share of the process.
+    #[must_use]
+    pub fn new(process: Process, tasks: Tasks) -> Rc<Self> {
+        let Process {
+            config,
+            directory,
+            mutual_tls,
+            metrics,
+            drain,
+            resolver,
+            connections,
+            own_ports,
+        } = process;
+        let dialer = Rc::new(Dialer::new(
+            mutual_tls.clone(),
+            config.timeouts.clone(),
+            &config.pool,
+            h1::ClientSettings::new(&config),
+            h2::ClientSettings::new(&config),
+        ));
+        let destinations = Destinations::new(
+            directory.clone(),
+            dialer,
+            metrics.clone(),
+            config.pool.clone(),
+            &config.timeouts,
+            tasks.clone(),
+        );
+        let unrouted =
+            [Direction::Inbound, Direction::Outbound].map(|way| metrics.traffic(way, ""));
+        Rc::new(Self {
+            destinations,
+            mutual_tls,
+            drain,
+            tasks,
+            metrics,
+            resolver,
+            own_ports,
+            connections,
+            http1: h1::ServerSettings::new(&config),
+            http2: h2::ServerSettings::new(&config),
+            inbound: directory.inbound(),
+            applications: RefCell::default(),
+            unrouted,
+            draining: Cell::new(false),
+            config,
+        })
+    }
+
+    /// Whether the proxy is stopping; one load.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        if !self.draining.get() && self.drain.is_draining() {
+            self.draining.set(true);
+        }
+        self.draining.get()
+    }
+
+    /// The counters of what could not be attributed to a service.
+    #[must_use]
+    pub fn unrouted(&self, direction: Direction) -> Arc<TrafficMetrics> {
+        let [inbound, outbound] = &self.unrouted;
+        match direction {
+            Direction::Inbound => inbound.clone(),
+            Direction::Outbound => outbound.clone(),
+        }
+    }
+
+    /// The inbound port as the policy stands now; `None` when this workload does not serve it.
+    #[must_use]
+    pub fn inbound_port(&self, port: Port) -> Option<InboundPort> {
+        self.inbound.borrow().as_ref().and_then(|ports| ports.ports.get(&port).cloned())
+    }
+
+    /// The only permissive port, when there is exactly one: where plaintext goes that names none.
+    #[must_use]
+    pub fn only_permissive_port(&self) -> Option<Port> {
+        let ports = self.inbound.borrow();
+        let mut permissive = ports.as_ref()?.ports.iter().filter(|(_, port)| !port.strict);
+        match (permissive.next(), permissive.next()) {
+            (Some((port, _)), None) => Some(*port),
+            _ => None,
+        }
+    }
+
+    /// Completes when an open connection to this port, plaintext or not, is no longer allowed.
+    pub async fn revoked(&self, port: Port, plaintext: bool) {
+        let mut inbound = self.inbound.clone();
+        let revoked = inbound.wait_for(|ports| {
+            let port = ports.as_ref().and_then(|ports| ports.ports.get(&port));
+            ports_known(ports.as_ref()) && port.is_none_or(|port| plaintext && port.strict)
+        });
+        if revoked.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The local application behind a port: where it listens by configuration, else where the connection was
+    /// going.
+    #[must_use]
+    pub fn application(
+        &self,
+        port: Port,
+        policy: &InboundPort,
+        original: Option<SocketAddr>,
+    ) -> Rc<Service> {
+        let configured = self.config.app_ports.iter().find(|app| app.port == port);
+        let address = configured.map(|app| app.address).or(original);
+        let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port.number())));
+        if let Some(service) = self.applications.borrow().get(&address)
+            && service.label == policy.label
+        {
+            return service.clone();
+        }
+        let mut destination = Destination::empty(policy.label.clone());
+        destination.protocol = policy.protocol;
+        destination.endpoints.push(Arc::new(Endpoint::plain(address, port)));
+        let service = self.destinations.fixed(destination, Direction::Inbound);
+        self.applications.borrow_mut().insert(address, service.clone());
+        service
+    }
+
+    /// Gives up what is idle; called every few seconds.
+    pub fn sweep(&self) {
+        self.destinations.sweep();
+        for service in self.applications.borrow().values() {
+            service.sweep_connections();
+        }
+    }
+}
+
+/// Before the control plane's first answer nothing is known, and nothing is revoked.
+const fn ports_known(ports: Option<&Arc<InboundPorts>>) -> bool {
+    ports.is_some()
+}
+
+impl Endpoint {
+    /// An endpoint without a sidecar, at an address.
+    #[must_use]
+    pub fn plain(address: SocketAddr, app_port: Port) -> Self {
+        Self {
+            id: address.to_string().into(),
+            address,
+            app_port,
+            transport: Transport::Plain,
+            zone: "".into(),
+            labels: std::collections::BTreeMap::new(),
+            workload: None,
+            health: Arc::default(),
+        }
+    }
+}

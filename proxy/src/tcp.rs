@@ -1,0 +1,123 @@
+//! Opaque forwarding: bytes between two sockets, each direction for itself.
+//!
+//! Half-close is kept: the end of one direction is passed on while the other goes on. A slow reader holds
+//! back its sender: nothing is read for a side whose buffer is above its high-water mark. A broken side
+//! breaks the other with a reset, so that a truncated stream never looks complete.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+
+use crate::{
+    clock::{self, Instant},
+    io::Socket,
+    reason::Reason,
+};
+
+/// How an opaque connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spliced {
+    /// Bytes from the client to the server.
+    pub sent: u64,
+    /// Bytes from the server to the client.
+    pub received: u64,
+    /// Set when it did not end cleanly.
+    pub reason: Option<Reason>,
+}
+
+/// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound).
+pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced {
+    let mut up = OneWay::new(client, server);
+    let mut down = OneWay::new(server, client);
+    let mut moved_at = clock::now();
+    let mut timer = pin!(clock::sleep_until(moved_at + idle));
+    let outcome = poll_fn(|cx| {
+        let before = up.moved + down.moved;
+        let polled = poll_both(&mut up, &mut down, cx);
+        if polled.is_ready() || idle.is_zero() {
+            return polled.map_err(|_| Reason::ConnectionLost);
+        }
+        if up.moved + down.moved > before {
+            moved_at = clock::now();
+        }
+        poll_idle(timer.as_mut(), moved_at + idle, cx).map(|()| Err(Reason::IdleTimeout))
+    })
+    .await;
+    if outcome.is_err() {
+        client.abort();
+        server.abort();
+    }
+    Spliced { sent: up.moved, received: down.moved, reason: outcome.err() }
+}
+
+fn poll_both(
+    up: &mut OneWay<'_>,
+    down: &mut OneWay<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let up = up.poll(cx)?;
+    let down = down.poll(cx)?;
+    if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+}
+
+/// Ready when the deadline has passed. The timer is moved only when it fires, not with every byte.
+fn poll_idle(
+    mut timer: std::pin::Pin<&mut clock::Sleep>,
+    deadline: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    while timer.as_mut().poll(cx).is_ready() {
+        if clock::now() >= deadline {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+    }
+    Poll::Pending
+}
+
+/// One direction: copying, then passing on the end.
+struct OneWay<'a> {
+    from: &'a Socket,
+    to: &'a Socket,
+    buffer: BytesMut,
+    moved: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Copying,
+    Ending,
+    Ended,
+}
+
+impl<'a> OneWay<'a> {
+    fn new(from: &'a Socket, to: &'a Socket) -> Self {
+        Self { from, to, buffer: BytesMut::new(), moved: 0, state: State::Copying }
+    }
+
+    /// Moves what can be moved now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.state == State::Copying {
+            ready!(self.to.poll_writable(cx))?;
+            let read = ready!(self.from.poll_fill(cx, &mut self.buffer))?;
+            if read == 0 {
+                self.state = State::Ending;
+            } else {
+                self.moved += read as u64;
+                self.to.write_bytes(self.buffer.split().freeze())?;
+            }
+        }
+        if self.state == State::Ending {
+            ready!(self.to.poll_shutdown(cx))?;
+            self.state = State::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
