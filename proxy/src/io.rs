@@ -1,45 +1,131 @@
 //! A worker's sockets: written once a turn of the event loop, read in large steps.
 //!
-//! (Being written: this file fixes the seam.) A [`Socket`] is a handle, cheap to clone within its worker; the
-//! connection closes when the last handle is gone, after a bounded linger for what was written. It is plain
-//! TCP or TLS over TCP: `tls.rs` turns one into the other.
+//! In come bytes of many streams and frames; out go few, large system calls. [`Socket::write`] appends to a
+//! buffer and marks the socket dirty; when the worker has nothing left to do, its park hook writes every dirty
+//! socket out ([`turn`]), so that what was written in one turn leaves as one TLS record and one system call.
+//! The record layer ([`tls`]) stands inside the socket, below that buffer.
+//!
+//! The contract, each line of which has a test:
+//! - Above [`HIGH_WATER`] unwritten bytes [`Socket::poll_writable`] is pending and keeps its waker.
+//! - What the kernel does not take has an owner, which goes on when the kernel can ([`driver`]).
+//! - [`Socket::poll_shutdown`] drains, then half-closes.
+//! - What was written before the last handle was dropped is still sent, within [`LINGER`].
+//! - A write error is sticky: it wakes the reader and fails every later write. What the peer sent before it
+//!   can still be read.
+//! - An idle socket holds no buffer.
+//! - How many bytes reached the kernel is known, and errs only upwards.
+//!
+//! It must never lose a byte silently, and never tell that nothing was sent when something may have been.
+//!
+//! Sockets belong to the thread that made them, on a current-thread runtime. Where that thread has no park hook
+//! (tests, simulations), every write leaves at once.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::Pin,
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::TcpStream;
 
-/// A connection of this worker.
-#[derive(Debug, Clone)]
-pub struct Socket {}
+mod buffer;
+mod connection;
+mod driver;
+mod failure;
+mod receive;
+mod send;
+pub mod tls;
+pub mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use connection::Connection;
+pub use tls::{TlsError, TlsInfo};
+
+/// Unwritten bytes above which a socket writes without waiting for the end of the turn, and above which
+/// [`Socket::poll_writable`] is pending: enough for four full TLS records in one system call.
+pub const HIGH_WATER: usize = 64 * 1024;
+
+/// How long the bytes of a dropped connection may take to leave, and how long its peer has to close.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection of this worker: plain TCP, or TLS over TCP.
+///
+/// A handle, cheap to clone within its worker. The connection closes when the last handle is gone, after a
+/// bounded linger for what was written. Any number of tasks may wait for room to write; one task at a time
+/// may read.
+pub struct Socket {
+    connection: Rc<Connection>,
+}
 
 impl Socket {
     /// Takes over a TCP connection.
     #[must_use]
-    pub fn new(_stream: TcpStream) -> Self {
-        Self {}
+    pub fn new(stream: TcpStream) -> Self {
+        Self { connection: Connection::new(stream) }
+    }
+
+    /// Makes the client's side of a TLS handshake: `alpn` lists the protocols offered, best first.
+    ///
+    /// # Errors
+    /// The connection broke, or either side refused; the alert still reaches the peer.
+    pub async fn start_tls_client(
+        self,
+        config: Arc<ClientConfig>,
+        server_name: ServerName<'static>,
+        alpn: Vec<Vec<u8>>,
+    ) -> Result<Self, TlsError> {
+        self.connection.begin_tls(tls::Tls::client(config, server_name, alpn)?);
+        self.handshake().await
+    }
+
+    /// Makes the server's side of a TLS handshake.
+    ///
+    /// # Errors
+    /// The connection broke, or either side refused; the alert still reaches the peer.
+    pub async fn start_tls_server(self, config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        self.connection.begin_tls(tls::Tls::server(config)?);
+        self.handshake().await
+    }
+
+    async fn handshake(self) -> Result<Self, TlsError> {
+        std::future::poll_fn(|cx| self.connection.poll_handshake(cx)).await?;
+        Ok(self)
+    }
+
+    /// What the TLS handshake came to; `None` on a plain connection.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.connection.tls_info()
     }
 
     /// Reads in one large step, appending to `buffer`; `Ok(0)` at a clean end. A TLS connection that ended
     /// without close_notify is an `UnexpectedEof` error. Cancel-safe.
+    ///
+    /// While it is pending, an empty `buffer` gives its memory back.
     pub fn poll_fill(
         &self,
-        _cx: &mut Context<'_>,
-        _buffer: &mut BytesMut,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        turn::tick();
+        self.connection.poll_fill(cx, buffer)
     }
 
     /// Ready when the write buffer is below its high-water mark; an error when the connection is broken.
-    pub fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        turn::tick();
+        self.connection.poll_writable(cx)
     }
 
     /// Appends to the write buffer whatever its fill (call [`Socket::poll_writable`] first where the amount
@@ -47,76 +133,142 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is broken, or was shut down.
-    pub fn write(&self, _bytes: &[u8]) -> io::Result<()> {
-        Ok(())
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.write(|buffer| buffer.append(bytes))
     }
 
     /// Like [`Socket::write`], without a copy where the piece is large.
     ///
     /// # Errors
     /// The connection is broken, or was shut down.
-    pub fn write_bytes(&self, _bytes: Bytes) -> io::Result<()> {
-        Ok(())
+    pub fn write_bytes(&self, bytes: Bytes) -> io::Result<()> {
+        self.connection.write(|buffer| buffer.append_bytes(bytes))
+    }
+
+    /// Writes out what is buffered now, without waiting for the end of the turn.
+    pub fn flush_now(&self) {
+        self.connection.flush();
     }
 
     /// Drains the write buffer, then half-closes (TLS: close_notify, then FIN).
-    pub fn poll_shutdown(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        turn::tick();
+        self.connection.poll_shutdown(cx)
     }
 
-    /// Ready when the peer has closed its side, or the connection broke; used to watch an idle connection
-    /// without consuming bytes.
-    pub fn poll_peer_gone(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+    /// Ready when the peer has closed its side, or the connection broke. Bytes that arrive meanwhile are kept
+    /// for the next read, up to 64 KiB; behind more than that the end is not seen.
+    pub fn poll_peer_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        turn::tick();
+        self.connection.poll_peer_gone(cx)
+    }
+
+    /// Ready when anything at all happens on a connection on which nothing is expected: bytes (kept for the
+    /// next read), its end, or an error. Such a kept connection is not to be used again.
+    pub fn poll_disturbed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        turn::tick();
+        self.connection.poll_disturbed(cx)
     }
 
     /// Puts bytes back in front of what is read next (after detection).
-    pub fn unread(&self, _bytes: Bytes) {}
+    pub fn unread(&self, bytes: Bytes) {
+        self.connection.unread(bytes);
+    }
 
-    /// How many bytes of what was written (before encryption) have been handed to the kernel.
+    /// At most how many bytes of what was written (before encryption) have been handed to the kernel. On a TLS
+    /// connection a batch of up to 64 KiB counts as a whole with its first byte: the number may be too high,
+    /// never too low, so that zero difference to an earlier value proves that nothing was sent.
     #[must_use]
     pub fn written_to_kernel(&self) -> u64 {
-        0
+        self.connection.written_to_kernel()
     }
 
     /// How many bytes were written (before encryption), handed to the kernel or not.
     #[must_use]
     pub fn written(&self) -> u64 {
-        0
+        self.connection.written()
     }
 
     /// Ends the connection at once with a TCP reset, dropping what is unwritten.
-    pub fn abort(&self) {}
+    pub fn abort(&self) {
+        self.connection.abort();
+    }
 
     /// The peer's address.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        None
+        self.connection.address(TcpStream::peer_addr)
+    }
+
+    /// This side's address.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.connection.address(TcpStream::local_addr)
+    }
+}
+
+impl Clone for Socket {
+    fn clone(&self) -> Self {
+        self.connection.add_handle();
+        Self { connection: Rc::clone(&self.connection) }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.connection.remove_handle();
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("peer", &self.peer()).finish_non_exhaustive()
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        _buf: &mut ReadBuf<'_>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Poll::Pending
+        turn::tick();
+        self.connection.poll_read(cx, buf)
     }
 }
 
+/// Bytes leave at the end of the turn, so a flush has nothing to wait for; a shutdown drains.
 impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        _buf: &[u8],
+        cx: &mut Context<'_>,
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        std::task::ready!(self.poll_writable(cx))?;
+        Poll::Ready(self.write(bytes).map(|()| bytes.len()))
     }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_writable(cx))?;
+        Poll::Ready(self.connection.write(|buffer| {
+            pieces.iter().for_each(|piece| buffer.append(piece));
+        }))
+        .map_ok(|()| pieces.iter().map(|piece| piece.len()).sum())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+        Poll::Ready(self.connection.check())
     }
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Socket::poll_shutdown(&self, cx)
     }
 }

@@ -13,6 +13,7 @@ pub mod net;
 pub mod io;
 pub mod shared;
 pub mod tasks;
+pub mod worker;
 
 pub mod listen;
 

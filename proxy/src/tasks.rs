@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Waker};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::clock::{self, Instant};
 
@@ -22,7 +22,9 @@ impl Tasks {
     /// Runs a task on this worker until it ends or [`Tasks::drain`] gives up on it.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut state = self.0.borrow_mut();
-        while state.set.try_join_next().is_some() {}
+        while let Some(ended) = state.set.try_join_next() {
+            report(ended);
+        }
         state.set.spawn_local(task);
         if let Some(waker) = state.waiting.take() {
             waker.wake();
@@ -46,7 +48,9 @@ impl Tasks {
         let all_ended = poll_fn(|cx| {
             let mut state = self.0.borrow_mut();
             state.waiting = Some(cx.waker().clone());
-            while let Some(_ended) = std::task::ready!(state.set.poll_join_next(cx)) {}
+            while let Some(ended) = std::task::ready!(state.set.poll_join_next(cx)) {
+                report(ended);
+            }
             std::task::Poll::Ready(())
         });
         let in_time = clock::timeout_at(deadline, all_ended).await.is_ok();
@@ -54,5 +58,14 @@ impl Tasks {
         let left = if in_time { 0 } else { state.set.len() };
         state.set.abort_all();
         left
+    }
+}
+
+/// A panic ends its own connection only, but not unnoticed.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task has panicked");
     }
 }

@@ -1,0 +1,150 @@
+//! Data workers: one thread with a single-threaded runtime each, its own accept and its own pools.
+//!
+//! In comes what every worker does; out come [`Workers`], whose end can be waited for and forced. A worker's runtime writes its
+//! sockets out whenever it has nothing left to do ([`crate::io`]). Nothing of a worker is shared with another,
+//! and nothing but connections runs on one: whatever may take long belongs on another runtime.
+//!
+//! A worker must never end unnoticed: a panic inside a connection's task is logged where the task ends
+//! ([`crate::tasks`]); the end of a worker itself shows in [`Workers::ended`].
+
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use futures_util::future::select_all;
+use tokio::{
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::{oneshot, watch},
+};
+
+use crate::{clock, io::turn};
+
+/// Which worker this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// All workers of a process. Dropping them stops them at once.
+#[derive(Debug)]
+pub struct Workers {
+    stop: watch::Sender<bool>,
+    threads: Vec<Thread>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Resolves when the thread has ended, by a panic too.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts `count` workers (at least one); each runs `work` until it returns. `work` hears of a drain by
+    /// itself ([`crate::drain`]), and returns when its connections are done.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be made.
+    pub fn start<W, F>(count: usize, work: W) -> io::Result<Self>
+    where
+        W: Fn(Worker) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let count = count.max(1);
+        let work = Arc::new(work);
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = Self { stop, threads: Vec::with_capacity(count) };
+        for index in 0..count {
+            let mut stopped = stopped.clone();
+            let work = Arc::clone(&work);
+            let (ending, ended) = oneshot::channel();
+            let handle =
+                thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || {
+                    // Dropped, and so seen, however this thread ends.
+                    let _ending: oneshot::Sender<()> = ending;
+                    let outcome = run(async move {
+                        tokio::select! {
+                            () = work(Worker { index, count }) => {}
+                            // An error means that the workers are gone: a stop as well.
+                            _ = stopped.wait_for(|stop| *stop) => {}
+                        }
+                    });
+                    if let Err(error) = outcome {
+                        tracing::error!(%error, "a worker's runtime cannot be made");
+                    }
+                })?;
+            workers.threads.push(Thread { handle, ended });
+        }
+        Ok(workers)
+    }
+
+    /// Ready when a worker has ended, which none does before it is asked to: the process cannot go on.
+    /// Cancel-safe.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: an error says that the thread has ended.
+        let _ = select_all(self.threads.iter_mut().map(|thread| &mut thread.ended)).await;
+    }
+
+    /// Waits for at most `limit` until every worker has ended, then stops those that are left. Says whether all
+    /// ended by themselves.
+    pub async fn finish(mut self, limit: Duration) -> bool {
+        let finished = clock::timeout(limit, self.all_ended()).await.is_ok();
+        self.stop.send_replace(true);
+        if !finished {
+            self.all_ended().await;
+        }
+        finished
+    }
+
+    async fn all_ended(&mut self) {
+        for thread in &mut self.threads {
+            if !thread.handle.is_finished() {
+                let _ = (&mut thread.ended).await;
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.handle.join().is_err() {
+                tracing::error!("a worker has panicked");
+            }
+        }
+    }
+}
+
+/// Runs a future as a worker does: on this thread, on a runtime that writes sockets out at the end of each turn.
+/// What each worker's thread does, and what tests of anything above [`crate::io`] want.
+///
+/// # Errors
+/// The runtime cannot be made.
+pub fn run<F: Future>(work: F) -> io::Result<F::Output> {
+    let runtime = runtime()?;
+    turn::install();
+    let output = runtime.block_on(work);
+    // What was written last leaves now; then the tasks that are left end, and with them their connections.
+    turn::end();
+    drop(runtime);
+    turn::uninstall();
+    Ok(output)
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(turn::end)
+        .build_local(LocalOptions::default())
+}
+
+#[cfg(test)]
+mod tests;
