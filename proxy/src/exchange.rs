@@ -28,8 +28,8 @@ use crate::{
     discovery::Transport,
     error::ProxyError,
     http::{
-        Body, Handler, Interim, Request, RequestHead, Response, h2::Http2Client, replay::Replay,
-        respond, side,
+        Asked, Body, Handler, Interim, Request, RequestHead, Response, h2::Http2Client,
+        replay::Replay, respond, side,
     },
     policy::retry,
     pool::{Connection, Need},
@@ -54,6 +54,10 @@ impl Handler for Exchange {
                 record.refuse(&error, response)
             }
         }
+    }
+
+    fn refuse(&self, error: &ProxyError, asked: Asked) -> Response {
+        respond::respond(error, asked, self.origin.audience())
     }
 }
 

@@ -17,7 +17,10 @@ pub mod side;
 
 pub use body::{Body, BodyError, Frame};
 pub use message::{HeaderCase, Interim, Request, RequestHead, Response, ResponseHead, Takeover};
+pub use respond::{Asked, Audience};
 pub use send_error::SendError;
+
+use crate::error::ProxyError;
 
 /// What answers requests: the exchange.
 ///
@@ -26,6 +29,11 @@ pub use send_error::SendError;
 pub trait Handler {
     /// Answers one request.
     fn handle(&self, request: Request) -> impl Future<Output = Response>;
+
+    /// The response to a message that the codec itself refuses: malformed, or beyond a limit.
+    fn refuse(&self, error: &ProxyError, asked: Asked) -> Response {
+        respond::respond(error, asked, Audience::Stranger)
+    }
 }
 
 /// How a server codec's work on a connection ended.

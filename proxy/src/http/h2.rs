@@ -1,118 +1,109 @@
-//! (Being written.)
+//! HTTP/2, on the `h2` crate: the connections of clients ([`serve`]) and those to endpoints ([`Http2Client`]).
+//!
+//! In come sockets that speak HTTP/2 (prior knowledge or ALPN), out go the messages of [`super`]. Nothing is
+//! spawned per stream: a client's streams are polled by their connection's task, and the only future that a
+//! caller spawns is the driver of a connection to an endpoint. It never offers the extended CONNECT, never
+//! pushes, and never forwards a field that speaks about a connection.
+//!
+//! # Windows
+//! Each stream may have a window of bytes on the way to its reader, and a connection as much as all its streams
+//! together: readers that stand still can hold back their own
+//! senders only, and with all but one stream stalled the last runs at full speed. What is read counts against
+//! the window until it was passed on, so a body costs one stream window and one chunk here, however slow its
+//! reader. The worst that one connection can cost is its connection window: with the defaults 256 streams of
+//! 256 KiB, 64 MiB, when every stream is stalled and full. 256 KiB keep one stream at 2 Gbit/s over a
+//! millisecond of round trip. In the other direction [`SEND_BUFFER`] bytes a stream wait for the socket.
 
-use std::task::{Context, Poll};
+mod client;
+mod head;
+mod incoming;
+mod outgoing;
+mod resets;
+mod server;
+mod stream;
 
-use super::{BodyError, Frame};
+use std::time::Duration;
 
-/// A body that is read from this kind of connection.
-#[derive(Debug)]
-pub struct IncomingBody {}
+pub use client::Http2Client;
+pub use incoming::IncomingBody;
+pub use server::serve;
 
-impl IncomingBody {
-    /// See [`super::Body::poll_frame`].
-    pub fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        Poll::Ready(None)
-    }
+use crate::config::Config;
 
-    /// See [`super::Body::is_end`].
-    #[must_use]
-    pub fn is_end(&self) -> bool {
-        true
-    }
+/// Bytes of a body that wait in a stream for the socket, at most.
+pub const SEND_BUFFER: usize = 64 * 1024;
 
-    /// See [`super::Body::exact_length`].
-    #[must_use]
-    pub fn exact_length(&self) -> Option<u64> {
-        None
-    }
-}
+/// How many streams that this side reset are remembered, so that frames already on their way are ignored
+/// rather than taken for an offence.
+const REMEMBERED_RESETS: usize = 1024;
 
-/// Settings of an HTTP/2 server connection.
+/// Bytes of a stream on the way to its reader.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What a client's connection may do.
 #[derive(Debug, Clone)]
-pub struct ServerSettings {}
+pub struct ServerSettings {
+    /// Streams open at once.
+    pub max_streams: u32,
+    /// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 6.5.2).
+    pub max_header_bytes: u32,
+    /// Fields of a request's head.
+    pub max_headers: usize,
+    /// Streams that the client may reset in a second before its connection is closed.
+    pub max_resets_per_second: u32,
+    /// Bytes of a stream on the way to its reader.
+    pub stream_window: u32,
+    /// From the connection to the client's preface.
+    pub preface_timeout: Duration,
+    /// A connection without streams.
+    pub idle_timeout: Duration,
+}
 
 impl ServerSettings {
     /// From the proxy's settings.
     #[must_use]
-    pub fn new(_config: &crate::config::Config) -> Self {
-        Self {}
+    pub fn new(config: &Config) -> Self {
+        Self {
+            max_streams: config.limits.max_streams.max(1),
+            max_header_bytes: header_bytes(config),
+            max_headers: config.limits.max_headers,
+            max_resets_per_second: config.limits.max_resets_per_second,
+            stream_window: STREAM_WINDOW,
+            preface_timeout: config.timeouts.header,
+            idle_timeout: config.timeouts.client_idle,
+        }
     }
 }
 
-/// Settings of an HTTP/2 client connection.
+/// What a connection to an endpoint may do.
 #[derive(Debug, Clone)]
-pub struct ClientSettings {}
+pub struct ClientSettings {
+    /// Streams open at once, where the endpoint allows as many.
+    pub max_streams: u32,
+    /// Bytes of a response's head.
+    pub max_header_bytes: u32,
+    /// Bytes of a stream on the way to its reader.
+    pub stream_window: u32,
+}
 
 impl ClientSettings {
     /// From the proxy's settings.
     #[must_use]
-    pub fn new(_config: &crate::config::Config) -> Self {
-        Self {}
+    pub fn new(config: &Config) -> Self {
+        Self {
+            max_streams: config.limits.max_streams.max(1),
+            max_header_bytes: header_bytes(config),
+            stream_window: STREAM_WINDOW,
+        }
     }
 }
 
-/// Serves a client's connection to its end.
-pub async fn serve<H: super::Handler>(
-    _socket: crate::io::Socket,
-    _handler: &H,
-    _settings: &ServerSettings,
-    _drain: &crate::drain::Drain,
-) -> super::Served {
-    super::Served::Closed(None)
+fn header_bytes(config: &Config) -> u32 {
+    u32::try_from(config.limits.max_header_bytes).unwrap_or(u32::MAX)
 }
 
-/// A connection to a server, shared by many requests.
-#[derive(Debug)]
-pub struct Http2Client {}
-
-impl Http2Client {
-    /// Begins HTTP/2 on a connection. The returned future drives it and must be run once per connection; it
-    /// ends when the connection has closed, or gracefully when the client was dropped.
-    ///
-    /// # Errors
-    /// The connection broke.
-    pub async fn handshake(
-        _socket: crate::io::Socket,
-        _settings: ClientSettings,
-        _side_headers: bool,
-    ) -> Result<(Self, impl Future<Output = ()> + use<>), super::SendError> {
-        Ok((Self {}, async {}))
-    }
-
-    /// The other side is a sidecar that understands side headers (`weft-h2/1`).
-    #[must_use]
-    pub fn side_headers(&self) -> bool {
-        false
-    }
-
-    /// Whether another stream would be taken now.
-    #[must_use]
-    pub fn can_take_request(&self) -> bool {
-        false
-    }
-
-    /// Streams open.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        0
-    }
-
-    /// Whether the connection has ended, or was told to go away.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        true
-    }
-
-    /// Sends a request.
-    ///
-    /// # Errors
-    /// No response head came.
-    pub async fn send(
-        &self,
-        _head: &super::RequestHead,
-        _body: super::Body,
-        _interim: &super::Interim,
-    ) -> Result<super::Response, super::SendError> {
-        Err(super::SendError::undelivered(crate::reason::Reason::Internal, "not written yet"))
-    }
+/// Bytes of a connection on the way to its readers: room for every stream.
+fn connection_window(max_streams: u32, stream_window: u32) -> u32 {
+    const LARGEST: u32 = (1 << 31) - 1;
+    max_streams.saturating_mul(stream_window).clamp(65_535, LARGEST)
 }

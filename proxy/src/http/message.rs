@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -167,17 +167,19 @@ impl Interim {
 
     /// The next 1xx head. Cancel-safe; pends for ever when there is none.
     pub async fn next(&self) -> ResponseHead {
-        poll_fn(|cx| {
-            let mut state = self.0.borrow_mut();
-            match state.heads.pop_front() {
-                Some(head) => Poll::Ready(head),
-                None => {
-                    state.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next 1xx head; wakes the task of the last call when one comes.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ResponseHead> {
+        let mut state = self.0.borrow_mut();
+        match state.heads.pop_front() {
+            Some(head) => Poll::Ready(head),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
             }
-        })
-        .await
+        }
     }
 
     /// A 1xx head that has arrived already.

@@ -1,0 +1,290 @@
+//! A connection to an endpoint over HTTP/2, shared by the requests of one worker.
+//!
+//! In come requests, out go their responses. Whoever opened the connection spawns its driver once; after that
+//! each request is a stream whose futures run where the request runs. A request that is dropped resets its
+//! stream with CANCEL and harms no other. What an error proves about delivery is decided here: a refused
+//! stream, a stream above GOAWAY's last one, or a connection on which nothing left since the request came.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason as Code, RecvStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::{Method, StatusCode};
+
+use super::{
+    ClientSettings, IncomingBody, REMEMBERED_RESETS, SEND_BUFFER, connection_window, head,
+    outgoing::{Outgoing, Stopped},
+};
+use crate::{
+    error::Delivery,
+    http::{Body, BodyError, Interim, RequestHead, Response, SendError, body::Upload},
+    io::Socket,
+    reason::Reason,
+};
+
+/// A connection to an endpoint. It closes when this and the last of its streams are gone.
+#[derive(Debug)]
+pub struct Http2Client(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Never has a stream of its own pending: every request goes through a clone.
+    sender: RefCell<SendRequest<Bytes>>,
+    settings: ClientSettings,
+    side_headers: bool,
+    status: Rc<Status>,
+    in_flight: Cell<usize>,
+}
+
+/// What the driver says of the connection.
+#[derive(Debug)]
+struct Status {
+    /// `None` when the connection has ended.
+    socket: RefCell<Option<Socket>>,
+    /// How many bytes had reached the kernel when it ended.
+    written_at_end: Cell<u64>,
+}
+
+impl Status {
+    fn written_to_kernel(&self) -> u64 {
+        match &*self.socket.borrow() {
+            Some(socket) => socket.written_to_kernel(),
+            None => self.written_at_end.get(),
+        }
+    }
+}
+
+/// Notes the connection's end, however its driver ends.
+struct EndNote(Rc<Status>);
+
+impl Drop for EndNote {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.socket.borrow_mut().take() {
+            self.0.written_at_end.set(socket.written_to_kernel());
+        }
+    }
+}
+
+/// One request among those in flight, until its response and its body are done.
+#[derive(Debug, Clone)]
+pub(super) struct OpenStream(#[expect(dead_code, reason = "held for its drop")] Rc<Counted>);
+
+#[derive(Debug)]
+struct Counted(Rc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+impl Http2Client {
+    /// Begins HTTP/2 on a socket to an endpoint. The future returned drives the connection: whoever calls this
+    /// spawns it, and owns it until the connection ends.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub async fn handshake(
+        socket: Socket,
+        settings: ClientSettings,
+        side_headers: bool,
+    ) -> Result<(Self, impl Future<Output = ()> + use<>), SendError> {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(settings.stream_window)
+            .initial_connection_window_size(connection_window(
+                settings.max_streams,
+                settings.stream_window,
+            ))
+            .max_header_list_size(settings.max_header_bytes)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            // An endpoint harms its own connection only, and answers to cancelled requests must not add up.
+            .max_local_error_reset_streams(None)
+            .enable_push(false);
+        let (sender, connection) = builder.handshake(socket.clone()).await.map_err(|error| {
+            SendError::undelivered(Reason::ConnectFailed, format!("HTTP/2 handshake: {error}"))
+        })?;
+        let status =
+            Rc::new(Status { socket: RefCell::new(Some(socket)), written_at_end: Cell::new(0) });
+        let note = EndNote(Rc::clone(&status));
+        let driver = async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to an endpoint broke");
+            }
+            drop(note);
+        };
+        let shared = Shared {
+            sender: RefCell::new(sender),
+            settings,
+            side_headers,
+            status,
+            in_flight: Cell::new(0),
+        };
+        Ok((Self(Rc::new(shared)), driver))
+    }
+
+    /// Whether another request can be sent at once: the connection is open, and the streams in flight are
+    /// fewer than both sides allow.
+    #[must_use]
+    pub fn can_take_request(&self) -> bool {
+        let theirs = self.0.sender.borrow().current_max_send_streams();
+        let ours = self.0.settings.max_streams as usize;
+        self.0.in_flight.get() < theirs.min(ours) && !self.is_closed()
+    }
+
+    /// Whether the connection takes no more requests: it ended, or the endpoint said GOAWAY. Those in flight
+    /// may go on.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        if self.0.status.socket.borrow().is_none() {
+            return true;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.0.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// How many requests are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight.get()
+    }
+
+    /// The other side is a sidecar that understands side headers (`weft-h2/1`).
+    #[must_use]
+    pub fn side_headers(&self) -> bool {
+        self.0.side_headers
+    }
+
+    /// Sends a request and waits for its response's head, sending the body meanwhile and passing on 1xx
+    /// responses. Dropped early, it cancels the request.
+    ///
+    /// # Errors
+    /// Why there is no response, and how much of the request may have reached the application.
+    pub async fn send(
+        &self,
+        head: &RequestHead,
+        body: Body,
+        interim: &Interim,
+    ) -> Result<Response, SendError> {
+        let request = head::to_endpoint(head)?;
+        let written_before = self.0.status.written_to_kernel();
+        let ended = body.is_end();
+        let mut sender = self.0.sender.borrow().clone();
+        let (mut response, stream) = sender
+            .send_request(request, ended)
+            .map_err(|error| SendError { delivery: Delivery::Nothing, ..send_error(&error) })?;
+        drop(sender);
+        let open = self.open_stream();
+        let mut outgoing = (!ended).then(|| Outgoing::new(stream, body));
+        let received = poll_fn(|cx| self.poll_response(&mut response, &mut outgoing, interim, cx));
+        let received = received.await.map_err(|error| self.judge(error, written_before))?;
+        Ok(self.response(head, received, outgoing, &open))
+    }
+
+    fn open_stream(&self) -> OpenStream {
+        self.0.in_flight.set(self.0.in_flight.get() + 1);
+        OpenStream(Rc::new(Counted(Rc::clone(&self.0))))
+    }
+
+    fn poll_response(
+        &self,
+        response: &mut ResponseFuture,
+        outgoing: &mut Option<Outgoing>,
+        interim: &Interim,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<http::Response<RecvStream>, SendError>> {
+        while let Poll::Ready(Some(Ok(informational))) = response.poll_informational(cx) {
+            let head = head::from_endpoint(informational.into_parts().0);
+            if head.status != StatusCode::SWITCHING_PROTOCOLS {
+                interim.send(head);
+            }
+        }
+        if let Poll::Ready(received) = Pin::new(response).poll(cx) {
+            return Poll::Ready(received.map_err(|error| send_error(&error)));
+        }
+        if let Some(pump) = outgoing {
+            match pump.poll_send(cx) {
+                Poll::Ready(Err(Stopped::Body(error))) => {
+                    let detail = format!("the request's body broke off: {error}");
+                    let broken = SendError::after_send(Reason::RequestBodyBroken, detail);
+                    return Poll::Ready(Err(broken));
+                }
+                // Why the endpoint wants no more, its response tells.
+                Poll::Ready(Ok(()) | Err(Stopped::Peer(_))) => *outgoing = None,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// If not a byte has left since before the request came, none of it did.
+    fn judge(&self, error: SendError, written_before: u64) -> SendError {
+        if self.0.status.written_to_kernel() == written_before {
+            return SendError { delivery: Delivery::Nothing, ..error };
+        }
+        error
+    }
+
+    fn response(
+        &self,
+        request: &RequestHead,
+        received: http::Response<RecvStream>,
+        outgoing: Option<Outgoing>,
+        open: &OpenStream,
+    ) -> Response {
+        let (parts, stream) = received.into_parts();
+        let head = head::from_endpoint(parts);
+        let length = head::content_length(&head.headers).filter(|_| request.method != Method::HEAD);
+        let body = IncomingBody::new(stream, length, Some(open.clone()));
+        let upload = outgoing.map(|outgoing| upload(outgoing, open.clone()));
+        Response { upload, ..Response::new(head, Body::Http2(body)) }
+    }
+}
+
+/// What is left of a request. An endpoint that answers early may say so with NO_ERROR (RFC 9113 8.1): then the
+/// rest is not wanted, and nothing is wrong.
+fn upload(mut outgoing: Outgoing, open: OpenStream) -> Upload {
+    Upload::new(async move {
+        let sent = poll_fn(|cx| outgoing.poll_send(cx)).await;
+        drop(open);
+        match sent {
+            Ok(()) | Err(Stopped::Peer(Some(Code::NO_ERROR))) => Ok(()),
+            Err(Stopped::Peer(Some(code))) => Err(BodyError::Reset(code)),
+            Err(Stopped::Peer(None)) => Err(BodyError::Truncated),
+            Err(Stopped::Body(error)) => Err(error),
+        }
+    })
+}
+
+/// What an error of a stream proves. h2 gives a received GOAWAY to the streams above its last one only.
+fn send_error(error: &h2::Error) -> SendError {
+    let detail = error.to_string();
+    if error.is_remote() && error.is_go_away() {
+        return SendError::undelivered(Reason::UpstreamRefusedStream, detail);
+    }
+    if error.is_remote() && error.is_reset() {
+        return match error.reason() {
+            Some(Code::REFUSED_STREAM) => {
+                SendError::undelivered(Reason::UpstreamRefusedStream, detail)
+            }
+            _ => SendError::after_send(Reason::UpstreamReset, detail),
+        };
+    }
+    if error.is_io() {
+        return SendError::after_send(Reason::ConnectionLost, detail);
+    }
+    if error.is_library() {
+        return SendError::after_send(Reason::UpstreamProtocol, detail);
+    }
+    SendError::after_send(Reason::Internal, detail)
+}
