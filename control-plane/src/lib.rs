@@ -6,6 +6,7 @@
 //! - [`store`]: where the objects live;
 //! - [`ca`]: roots, join tokens, SVIDs;
 //! - [`secure`]: the TLS port that sidecars connect to;
+//! - [`push`]: discovery: registrations in, differences out;
 //! - [`api`]: the API for the command line and the dashboard;
 //! - [`metrics`]: what all of it counts.
 
@@ -14,5 +15,6 @@ pub mod ca;
 pub mod index;
 pub mod metrics;
 pub mod model;
+pub mod push;
 pub mod secure;
 pub mod store;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use weft_proto::SpiffeId;
 use x509_parser::extensions::GeneralName;
 
-use super::Bundle;
+use super::{Bundle, svid::BACKDATED};
 
 /// A client whose certificate was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,14 @@ pub enum PeerRefusal {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl Peer {
+    /// When its certificate was made: the part of its life before that is for clocks that differ.
+    #[must_use]
+    pub fn issued_at(&self) -> SystemTime {
+        self.not_before + BACKDATED
+    }
 }
 
 /// Verifies a chain under a bundle at a moment.
