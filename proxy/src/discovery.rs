@@ -1,46 +1,206 @@
 //! What the control plane says: one stream, subscriptions on demand, and the live answers that data workers
 //! hold.
 //!
-//! (Being written: this file fixes the seam.) A worker asks the [`Directory`] once for a destination and keeps
-//! the [`Subscription`]; a later look at it costs one atomic load. The subscription is dropped, at the control
-//! plane too, when no worker holds it for a while.
+//! Comes in: destinations from data workers, updates from the control plane's stream. Goes out: live answers.
+//! A worker asks the [`Directory`] once for a destination and keeps the [`Subscription`]; a later look at it
+//! costs one atomic load. The answer is dropped, at the control plane too, when no worker holds it for a while.
+//! Everything but [`Directory::resolve`] runs on the control runtime, and that takes one short lock: a slow
+//! control plane never delays a request whose destination is known.
 
+mod backoff;
+mod client;
+mod compile;
+mod holdings;
+pub mod probe;
+mod register;
+mod scope;
+mod service;
 pub mod snapshot;
+mod status;
+mod table;
 
+pub use client::{Client, Dial, with_keepalive};
+pub use register::advertised_address;
 pub use snapshot::{
     Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, Resolution,
-    Transport,
+    Transport, TrustBundle,
+};
+pub use status::{Registration, Status};
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use std::sync::Arc;
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, mpsc, watch};
+use weft_proto::{
+    WorkloadName,
+    discovery::{Interception, Register},
+};
 
-use tokio::sync::watch;
+use crate::telemetry::Metrics;
+pub use probe::AppHealth;
+use table::Table;
 
 /// A live answer: the newest value, and word when it changes.
 pub type Subscription<T> = watch::Receiver<T>;
 
+/// Who this proxy is towards the control plane.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The workload that this proxy serves.
+    pub workload: WorkloadName,
+    /// Which instance of it.
+    pub instance: String,
+    /// Unique for each start of the process.
+    pub incarnation: String,
+    /// The proxy's build.
+    pub version: String,
+    /// The zone; empty when unknown.
+    pub zone: String,
+    /// Where the admin port listens.
+    pub admin_address: Option<SocketAddr>,
+    /// How traffic reaches the proxy.
+    pub interception: Interception,
+    /// What is registered, outside Kubernetes; `None` for a workload that serves nothing.
+    pub registration: Option<Register>,
+}
+
 /// What this proxy knows of the mesh. Shared by all workers; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Directory {}
+pub struct Directory {
+    shared: Arc<Shared>,
+}
+
+/// What the stream's task writes and everybody else reads.
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    mesh: ArcSwapOption<MeshScope>,
+    inbound: watch::Sender<Option<Arc<InboundPorts>>>,
+    trust: watch::Sender<Option<Arc<TrustBundle>>>,
+    status: watch::Sender<Status>,
+    app_health: watch::Sender<AppHealth>,
+    /// The application may be down: probe it now.
+    app_hint: Notify,
+    draining: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// No code panics while it holds the lock; a table is as good after one as before.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Directory {
+    /// A directory and the client that fills it, to be spawned on the control runtime. Call this there.
+    #[must_use]
+    pub fn connect(settings: Settings, dial: Dial, metrics: &Metrics) -> (Self, Client) {
+        let (questions, asked) = mpsc::unbounded_channel();
+        let directory = Self::new(questions);
+        let shared = Arc::clone(&directory.shared);
+        let client = Client::new(settings, dial, shared, asked, metrics.discovery());
+        (directory, client)
+    }
+
+    /// A directory that no control plane fills, with a fixed scope and fixed ports: destinations stand for
+    /// what [`Directory::pin`] says.
+    #[must_use]
+    pub fn fixed(mesh: MeshScope, inbound: InboundPorts) -> Self {
+        let directory = Self::new(mpsc::unbounded_channel().0);
+        let mesh = Arc::new(mesh);
+        directory.shared.mesh.store(Some(Arc::clone(&mesh)));
+        directory.shared.table().set_scope(mesh);
+        directory.shared.inbound.send_replace(Some(Arc::new(inbound)));
+        directory.shared.status.send_modify(|status| {
+            status.mesh = true;
+            status.inbound = true;
+        });
+        directory
+    }
+
+    /// Says what a destination in the mesh's scope stands for, for those who hold it and for later ones. For
+    /// a directory without a control plane, which would say otherwise.
+    pub fn pin(&self, destination: &str, resolution: Resolution) {
+        let mut table = self.shared.table();
+        drop(table.resolve(destination));
+        table.publish(destination, resolution);
+    }
+
+    fn new(questions: mpsc::UnboundedSender<table::Question>) -> Self {
+        let shared = Shared {
+            table: Mutex::new(Table::new(questions)),
+            mesh: ArcSwapOption::empty(),
+            inbound: watch::Sender::default(),
+            trust: watch::Sender::default(),
+            status: watch::Sender::default(),
+            app_health: watch::Sender::default(),
+            app_hint: Notify::new(),
+            draining: watch::Sender::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
     /// The eager set. `None` until the control plane's first answer.
     #[must_use]
     pub fn mesh(&self) -> Option<Arc<MeshScope>> {
-        None
+        self.shared.mesh.load_full()
     }
 
     /// What this workload serves and how; `None` until the first answer.
     #[must_use]
     pub fn inbound(&self) -> Subscription<Option<Arc<InboundPorts>>> {
-        watch::channel(None).1
+        self.shared.inbound.subscribe()
+    }
+
+    /// The roots of the trust domain; `None` until the control plane's first answer.
+    #[must_use]
+    pub fn trust(&self) -> Subscription<Option<Arc<TrustBundle>>> {
+        self.shared.trust.subscribe()
     }
 
     /// What a destination, as the application named it, stands for: `HOST:PORT` in lower case without a
-    /// trailing dot, or `IP:PORT`. Coalesced with equal questions of other workers; answers are kept while
-    /// used, negative ones too, within a bound.
+    /// trailing dot, or `IP:PORT` (`[IPv6]:PORT`). Coalesced with equal questions of other workers; answers
+    /// are kept while used, negative ones too, within a bound.
+    ///
+    /// The answer is [`Resolution::Pending`] until the control plane has spoken, [`Resolution::Outside`] at
+    /// once when the name cannot be in the mesh. A subscription whose sender is gone (`has_changed()` is an
+    /// error) was dropped to make room, or discovery has stopped: ask again.
     #[must_use]
-    pub fn resolve(&self, _destination: &str) -> Subscription<Resolution> {
-        watch::channel(Resolution::Pending).1
+    pub fn resolve(&self, destination: &str) -> Subscription<Resolution> {
+        self.shared.table().resolve(destination)
+    }
+
+    /// Every destination that is held, with its newest answer.
+    #[must_use]
+    pub fn answers(&self) -> Vec<(Arc<str>, Resolution)> {
+        self.shared.table().answers()
+    }
+
+    /// How discovery stands: for readiness and `/config`.
+    #[must_use]
+    pub fn status(&self) -> Subscription<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Whether the application answers its probes.
+    #[must_use]
+    pub fn app_health(&self) -> Subscription<AppHealth> {
+        self.shared.app_health.subscribe()
+    }
+
+    /// The application refused a connection: probe it now rather than at the next interval.
+    pub fn app_refused(&self) {
+        self.shared.app_hint.notify_one();
+    }
+
+    /// Takes this workload out of the mesh: others stop sending to it. The stream stays.
+    pub fn deregister(&self) {
+        self.shared.draining.send_replace(true);
     }
 }
+
+#[cfg(test)]
+mod tests;

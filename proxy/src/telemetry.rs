@@ -1,7 +1,15 @@
-//! Metrics, access log and traces.
+//! Metrics, access log, traces and the process's own log.
 //!
-//! (Being written: this file fixes the seam.) Handles are resolved when a snapshot is built, never per request.
+//! Comes in: how requests and connections ended. Goes out: counters for `/metrics`, lines, spans. Handles are
+//! resolved when a snapshot is built, never per request; nothing here makes a request wait.
 
+mod discovery;
+mod histogram;
 pub mod metrics;
+mod process;
+mod traffic;
 
-pub use metrics::{Direction, Metrics, RequestOutcome, TlsState, TrafficMetrics};
+pub use discovery::DiscoveryMetrics;
+pub use metrics::{Direction, Metrics, RequestOutcome, TlsState};
+pub use process::{ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics};
+pub use traffic::{InFlight, TrafficMetrics};

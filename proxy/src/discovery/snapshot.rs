@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
 /// What a destination stands for.
@@ -119,6 +120,15 @@ pub struct MeshScope {
     pub suffixes: Vec<String>,
     /// The mesh's namespaces.
     pub namespaces: Vec<String>,
+}
+
+/// The roots that certificates of the trust domain are verified against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustBundle {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// X.509 roots, each parsed once to see that it is one. Several while a root is being rotated.
+    pub roots: Vec<CertificateDer<'static>>,
 }
 
 /// What this workload serves.

@@ -1,16 +1,36 @@
 //! The metrics of the process, and the handles that the data path holds.
+//!
+//! Comes in: what happened, through handles made once. Goes out: the text that `/metrics` answers. Every
+//! metric stands in docs/metrics.md, which a test holds equal to what is exported here.
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::{metrics::info::Info, registry::Registry};
+
+use super::{
+    DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TrafficMetrics,
+    process::Pools, traffic::Traffic,
+};
 use crate::reason::Reason;
 
 /// Which way traffic goes, seen from the local application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     /// From the mesh to the application.
     Inbound,
     /// From the application to the mesh.
     Outbound,
+}
+
+impl Direction {
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
 }
 
 /// How a connection or request was protected between the sidecars.
@@ -22,6 +42,21 @@ pub enum TlsState {
     Passthrough,
     /// Nothing.
     Plain,
+}
+
+impl TlsState {
+    /// All states, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Mutual, Self::Passthrough, Self::Plain];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutual => "mutual",
+            Self::Passthrough => "passthrough",
+            Self::Plain => "plain",
+        }
+    }
 }
 
 /// How one request ended.
@@ -39,39 +74,92 @@ pub struct RequestOutcome {
     pub tls: TlsState,
 }
 
-/// All metrics of the process.
+/// All metrics of the process. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Metrics {}
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    traffic: Arc<Traffic>,
+    discovery: Arc<DiscoveryMetrics>,
+    tls: Arc<TlsMetrics>,
+    listeners: Arc<ListenerMetrics>,
+    pools: Pools,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Metrics {
+    /// New metrics, all zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("weft");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The proxy's build", version);
+        let traffic = Arc::new(Traffic::default());
+        registry.register_collector(Box::new(Arc::clone(&traffic)));
+        let inner = Inner {
+            traffic,
+            discovery: Arc::new(DiscoveryMetrics::register(&mut registry)),
+            tls: Arc::new(TlsMetrics::register(&mut registry)),
+            listeners: Arc::new(ListenerMetrics::register(&mut registry)),
+            pools: Pools::register(&mut registry),
+            registry,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The handle for one direction of one service (`label`), made once and kept by the snapshot's user.
     #[must_use]
-    pub fn traffic(&self, _direction: Direction, _label: &str) -> Arc<TrafficMetrics> {
-        Arc::new(TrafficMetrics {})
+    pub fn traffic(&self, direction: Direction, label: &str) -> Arc<TrafficMetrics> {
+        self.inner.traffic.handle(direction, label)
+    }
+
+    /// Of the stream to the control plane.
+    #[must_use]
+    pub fn discovery(&self) -> Arc<DiscoveryMetrics> {
+        Arc::clone(&self.inner.discovery)
+    }
+
+    /// Of handshakes and of the certificate.
+    #[must_use]
+    pub fn tls(&self) -> Arc<TlsMetrics> {
+        Arc::clone(&self.inner.tls)
+    }
+
+    /// Of accepted connections.
+    #[must_use]
+    pub fn listeners(&self) -> Arc<ListenerMetrics> {
+        Arc::clone(&self.inner.listeners)
+    }
+
+    /// Of connections kept to endpoints.
+    #[must_use]
+    pub fn pool(&self, protocol: PoolProtocol) -> PoolMetrics {
+        self.inner.pools.handle(protocol)
+    }
+
+    /// All metrics as OpenMetrics 1.0 text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails never; a collector's failure would leave the text short.
+        if prometheus_client::encoding::text::encode(&mut text, &self.inner.registry).is_err() {
+            tracing::error!("the metrics could not be encoded");
+        }
+        text
     }
 
     /// A connection was refused before it belonged to a service.
     pub fn connection_refused(&self, _direction: Direction, _reason: Reason) {}
 }
 
-/// The counters of one direction of one service.
-#[derive(Debug)]
-pub struct TrafficMetrics {}
-
-impl TrafficMetrics {
-    /// One request ended.
-    pub fn request(&self, _outcome: &RequestOutcome) {}
-    /// A connection opened (opaque, or a client's).
-    pub fn connection_opened(&self, _tls: TlsState) {}
-    /// It ended.
-    pub fn connection_closed(
-        &self,
-        _tls: TlsState,
-        _reason: Option<Reason>,
-        _received: u64,
-        _sent: u64,
-    ) {
-    }
-    /// Another attempt was made for a request.
-    pub fn retried(&self, _reason: Reason) {}
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! One service port as it is held: its own fields and its endpoints, each with the digest of its content.
+//!
+//! Comes in: updates, most often one changed endpoint of many. Goes out: a new [`Destination`] that shares
+//! every unchanged endpoint with the one before. A refused update changes nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use weft_proto::{
+    ServicePort, digest,
+    discovery::{self as wire, HeldEndpoint, update::Body},
+};
+
+use super::{
+    Destination, Endpoint, Resolution,
+    compile::{self, Refused, ServiceHead},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    /// `None` until the first answer.
+    version: Option<String>,
+    /// `None` before the first answer, and while the service does not exist.
+    head: Option<ServiceHead>,
+    endpoints: BTreeMap<Arc<str>, HeldContent>,
+    /// What the workers hold.
+    destination: Option<Arc<Destination>>,
+}
+
+#[derive(Debug, Clone)]
+struct HeldContent {
+    digest: u64,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Service {
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    pub(super) fn held_endpoints(&self) -> Vec<HeldEndpoint> {
+        self.endpoints
+            .iter()
+            .map(|(id, held)| HeldEndpoint { id: id.to_string(), digest: held.digest })
+            .collect()
+    }
+
+    /// What targets of this service resolve to.
+    pub(super) fn resolution(&self) -> Resolution {
+        match (&self.destination, &self.version) {
+            (Some(destination), _) => Resolution::Mesh(Arc::clone(destination)),
+            (None, Some(_)) => Resolution::NotFound,
+            (None, None) => Resolution::Pending,
+        }
+    }
+
+    /// The service does not exist (any more).
+    pub(super) fn gone(&mut self, version: &str) {
+        *self = Self { version: Some(version.to_owned()), ..Self::default() };
+    }
+
+    /// Applies new fields, new endpoints, or both.
+    pub(super) fn apply(
+        &mut self,
+        name: &ServicePort,
+        update: &wire::Update,
+    ) -> Result<(), Refused> {
+        let head = match (&update.body, &self.head) {
+            (Some(Body::Service(service)), _) => compile::service(service, name)?,
+            (_, Some(head)) => head.clone(),
+            (_, None) => {
+                return Err(Refused::new("body", "", "endpoints of a service that does not exist"));
+            }
+        };
+        if let Some(delta) = &update.endpoints {
+            self.apply_endpoints(delta)?;
+        }
+        self.version = Some(update.version.clone());
+        self.destination = Some(Arc::new(Destination {
+            service: Some(head.service.clone()),
+            label: self.label(&head),
+            protocol: head.protocol,
+            endpoints: self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect(),
+        }));
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// The label is one text for the life of the service.
+    fn label(&self, head: &ServiceHead) -> Arc<str> {
+        match &self.destination {
+            Some(before) => Arc::clone(&before.label),
+            None => head.service.to_string().into(),
+        }
+    }
+
+    /// Compiles all first, so that a bad one leaves everything as it was.
+    fn apply_endpoints(&mut self, delta: &wire::EndpointsDelta) -> Result<(), Refused> {
+        let mut upserted = Vec::with_capacity(delta.upserted.len());
+        for message in &delta.upserted {
+            let digest = digest::of_message(message);
+            let known = self.endpoints.get(message.id.as_str());
+            let endpoint = match known {
+                Some(known) if known.digest == digest => Arc::clone(&known.endpoint),
+                _ => Arc::new(compile::endpoint(message, known.map(|known| &known.endpoint))?),
+            };
+            upserted.push(HeldContent { digest, endpoint });
+        }
+        if delta.reset {
+            self.endpoints.clear();
+        }
+        for id in &delta.removed {
+            self.endpoints.remove(id.as_str());
+        }
+        for held in upserted {
+            self.endpoints.insert(Arc::clone(&held.endpoint.id), held);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The counters of requests and connections: atomics that the data path writes, read when they are scraped.
+//!
+//! Comes in: the end of each request and connection. Goes out: one sample for each combination that occurred.
+//! Writing takes no lock, looks up no label and allocates once for each class of status (1xx to 5xx).
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{Direction, RequestOutcome, TlsState, histogram::Histogram};
+use crate::reason::Reason;
+
+const REASONS: usize = Reason::ALL.len();
+const STATES: usize = TlsState::ALL.len();
+/// gRPC's status codes, 0 to 16, and one place for what is none.
+const GRPC_CODES: usize = 18;
+/// Labels beyond this many share one handle, so that no caller can make the metrics grow without bound.
+const MAX_LABELS: usize = 4096;
+const OTHER: &str = "other";
+/// No labels beside those of the handle.
+const NONE: [(&str, &str); 0] = [];
+
+type Key = (Direction, Arc<str>);
+
+/// All handles of the process, by direction and label.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    handles: Mutex<BTreeMap<Key, Arc<TrafficMetrics>>>,
+}
+
+impl Traffic {
+    pub(super) fn handle(&self, direction: Direction, label: &str) -> Arc<TrafficMetrics> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (direction, label.into());
+        if let Some(handle) = handles.get(&key) {
+            return Arc::clone(handle);
+        }
+        let key = if handles.len() < MAX_LABELS { key } else { (direction, OTHER.into()) };
+        Arc::clone(handles.entry(key).or_default())
+    }
+}
+
+/// The counters of one direction of one service.
+#[derive(Debug)]
+pub struct TrafficMetrics {
+    /// By protection, then by status.
+    requests: [StatusCounts; STATES],
+    grpc: [AtomicU64; GRPC_CODES],
+    requests_failed: [AtomicU64; REASONS],
+    duration: Histogram,
+    in_flight: AtomicI64,
+    retries: [AtomicU64; REASONS],
+    opened: [AtomicU64; STATES],
+    closed: [AtomicU64; STATES],
+    connections_failed: [AtomicU64; REASONS],
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Default for TrafficMetrics {
+    fn default() -> Self {
+        Self {
+            requests: Default::default(),
+            grpc: zeros(),
+            requests_failed: zeros(),
+            duration: Histogram::default(),
+            in_flight: AtomicI64::new(0),
+            retries: zeros(),
+            opened: zeros(),
+            closed: zeros(),
+            connections_failed: zeros(),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+}
+
+impl TrafficMetrics {
+    /// A request began: it is in flight until the guard is dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// One request ended.
+    pub fn request(&self, outcome: &RequestOutcome) {
+        self.requests[outcome.tls as usize].add(outcome.status);
+        self.duration.observe(outcome.duration);
+        if let Some(status) = outcome.grpc_status {
+            self.grpc[usize::from(status).min(GRPC_CODES - 1)].fetch_add(1, Relaxed);
+        }
+        if let Some(reason) = outcome.reason {
+            self.requests_failed[reason as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A connection opened (opaque, or a client's).
+    pub fn connection_opened(&self, tls: TlsState) {
+        self.opened[tls as usize].fetch_add(1, Relaxed);
+    }
+
+    /// It ended, having carried these bytes from and to the side that opened it.
+    pub fn connection_closed(
+        &self,
+        tls: TlsState,
+        reason: Option<Reason>,
+        received: u64,
+        sent: u64,
+    ) {
+        self.closed[tls as usize].fetch_add(1, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+        self.sent.fetch_add(sent, Relaxed);
+        if let Some(reason) = reason {
+            self.connections_failed[reason as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Another attempt was made for a request.
+    pub fn retried(&self, reason: Reason) {
+        self.retries[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// A request on its way; not any more once dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<TrafficMetrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts by status, 100 to 599, each class allocated when it first occurs.
+#[derive(Debug, Default)]
+struct StatusCounts([OnceLock<Box<[AtomicU64; 100]>>; 5]);
+
+impl StatusCounts {
+    /// A status outside 100 to 599 is counted at the nearer end.
+    fn add(&self, status: u16) {
+        let status = usize::from(status.clamp(100, 599));
+        let class = self.0[status / 100 - 1].get_or_init(|| Box::new(zeros()));
+        class[status % 100].fetch_add(1, Relaxed);
+    }
+
+    /// Every status that occurred, with its count.
+    fn occurred(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.0.iter().enumerate().flat_map(|(class, counts)| {
+            let counts = counts.get().into_iter().flat_map(|counts| counts.iter().enumerate());
+            counts.filter_map(move |(rest, count)| match count.load(Relaxed) {
+                0 => None,
+                count => Some(((class + 1) * 100 + rest, count)),
+            })
+        })
+    }
+}
+
+fn zeros<const N: usize>() -> [AtomicU64; N] {
+    std::array::from_fn(|_| AtomicU64::new(0))
+}
+
+/// Every position that is not zero, with its count.
+fn occurred(counts: &[AtomicU64]) -> impl Iterator<Item = (usize, u64)> {
+    counts.iter().enumerate().filter_map(|(index, count)| match count.load(Relaxed) {
+        0 => None,
+        count => Some((index, count)),
+    })
+}
+
+type Handles = [(Key, Arc<TrafficMetrics>)];
+
+impl Collector for Traffic {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let handles: Vec<_> = {
+            let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+            handles.iter().map(|(key, handle)| (key.clone(), Arc::clone(handle))).collect()
+        };
+        encode_requests(&mut encoder, &handles)?;
+        encode_connections(&mut encoder, &handles)
+    }
+}
+
+fn encode_requests(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::Result {
+    let mut family = Family::counter(encoder, "requests", "Requests that ended", None)?;
+    for (key, handle) in handles {
+        for (tls, counts) in TlsState::ALL.iter().zip(&handle.requests) {
+            for (status, count) in counts.occurred() {
+                let status = status.to_string();
+                family.sample(key, [("tls", tls.as_str()), ("status", &status)], count)?;
+            }
+        }
+    }
+    let help = "gRPC requests that ended, by gRPC status";
+    let mut family = Family::counter(encoder, "grpc_requests", help, None)?;
+    for (key, handle) in handles {
+        for (status, count) in occurred(&handle.grpc) {
+            let status =
+                if status < GRPC_CODES - 1 { status.to_string() } else { OTHER.to_owned() };
+            family.sample(key, [("grpc_status", status.as_str())], count)?;
+        }
+    }
+    let help = "Requests that the proxy itself ended, by reason";
+    encode_reasons(encoder, handles, "requests_failed", help, |handle| &handle.requests_failed)?;
+    let help = "Further attempts made for requests, by the reason of the one before";
+    encode_reasons(encoder, handles, "retries", help, |handle| &handle.retries)?;
+
+    let help = "From a request's head to its response's end";
+    let kind = MetricType::Histogram;
+    let mut durations =
+        encoder.encode_descriptor("request_duration", help, Some(&Unit::Seconds), kind)?;
+    for (key, handle) in handles.iter().filter(|(_, handle)| !handle.duration.is_empty()) {
+        handle.duration.encode(durations.encode_family(&labels(key))?)?;
+    }
+    let help = "Requests in flight";
+    let mut gauge =
+        encoder.encode_descriptor("requests_in_flight", help, None, MetricType::Gauge)?;
+    for (key, handle) in handles {
+        let value = handle.in_flight.load(Relaxed);
+        gauge.encode_family(&labels(key))?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+fn encode_connections(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::Result {
+    let help = "Connections opened";
+    let mut family = Family::counter(encoder, "connections_opened", help, None)?;
+    for (key, handle) in handles {
+        for (state, count) in occurred(&handle.opened) {
+            family.sample(key, [("tls", TlsState::ALL[state].as_str())], count)?;
+        }
+    }
+    let help = "Connections closed";
+    let mut family = Family::counter(encoder, "connections_closed", help, None)?;
+    for (key, handle) in handles {
+        for (state, count) in occurred(&handle.closed) {
+            family.sample(key, [("tls", TlsState::ALL[state].as_str())], count)?;
+        }
+    }
+    let help = "Connections that the proxy itself ended, by reason";
+    encode_reasons(encoder, handles, "connections_failed", help, |handle| {
+        &handle.connections_failed
+    })?;
+    let help = "Bytes received from the side that opened the connections";
+    let mut family = Family::counter(encoder, "received", help, Some(&Unit::Bytes))?;
+    for (key, handle) in handles {
+        family.sample(key, NONE, handle.received.load(Relaxed))?;
+    }
+    let help = "Bytes sent to the side that opened the connections";
+    let mut family = Family::counter(encoder, "sent", help, Some(&Unit::Bytes))?;
+    for (key, handle) in handles {
+        family.sample(key, NONE, handle.sent.load(Relaxed))?;
+    }
+    Ok(())
+}
+
+fn encode_reasons(
+    encoder: &mut DescriptorEncoder,
+    handles: &Handles,
+    name: &str,
+    help: &str,
+    counts: fn(&TrafficMetrics) -> &[AtomicU64; REASONS],
+) -> fmt::Result {
+    let mut family = Family::counter(encoder, name, help, None)?;
+    for (key, handle) in handles {
+        for (reason, count) in occurred(counts(handle)) {
+            family.sample(key, [("reason", Reason::ALL[reason].code())], count)?;
+        }
+    }
+    Ok(())
+}
+
+fn labels((direction, label): &Key) -> [(&'static str, &str); 2] {
+    [("direction", direction.as_str()), ("service", label)]
+}
+
+/// A family of counters that is being encoded.
+struct Family<'a>(MetricEncoder<'a>);
+
+impl<'a> Family<'a> {
+    fn counter(
+        encoder: &'a mut DescriptorEncoder,
+        name: &'a str,
+        help: &str,
+        unit: Option<&'a Unit>,
+    ) -> Result<Self, fmt::Error> {
+        Ok(Self(encoder.encode_descriptor(name, help, unit, MetricType::Counter)?))
+    }
+
+    fn sample(&mut self, key: &Key, more: impl EncodeLabelSet, count: u64) -> fmt::Result {
+        let labels = (labels(key), more);
+        self.0.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)
+    }
+}
