@@ -1,0 +1,160 @@
+//! Applications for the mesh to carry: servers on port 0, by hyper and by hand, that note what they saw.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// The body of an application's answer.
+pub type Answer = BoxBody<Bytes, Infallible>;
+
+/// A running application; it stops when dropped.
+#[derive(Debug)]
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    connections: Arc<AtomicU64>,
+    _task: JoinSet<()>,
+}
+
+/// Which HTTP an application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2 with prior knowledge.
+    Two,
+}
+
+impl App {
+    /// Serves each connection with `serve`.
+    pub async fn tcp<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve).await
+    }
+
+    /// Serves each connection to this address with `serve`.
+    ///
+    /// # Panics
+    /// When the address cannot be bound.
+    pub async fn tcp_at<F>(
+        address: SocketAddr,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("the address is free");
+        let address = listener.local_addr().expect("it is bound");
+        let connections = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&connections);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.set_nodelay(true);
+                open.spawn(serve(stream));
+                while open.try_join_next().is_some() {}
+            }
+        });
+        Self { address, connections, _task: task }
+    }
+
+    /// Answers HTTP requests with `answer`.
+    pub async fn http<F>(
+        version: Http,
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Answer>> + Send + 'static,
+    {
+        Self::tcp(move |stream| serve_http(stream, version, answer.clone())).await
+    }
+
+    /// An HTTP application that says what it got: see [`echo`].
+    pub async fn echo(version: Http, name: &'static str) -> Self {
+        Self::http(version, move |request| echo(name, request)).await
+    }
+
+    /// Connections accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve_http<F>(
+    stream: TcpStream,
+    version: Http,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = Response<Answer>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let io = TokioIo::new(stream);
+    // A client that goes away is no failure of the application.
+    match version {
+        Http::One => {
+            let _ = hyper::server::conn::http1::Builder::new()
+                .preserve_header_case(true)
+                .half_close(true)
+                .serve_connection(io, service)
+                .with_upgrades()
+                .await;
+        }
+        Http::Two => {
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(io, service)
+                .await;
+        }
+    }
+}
+
+/// Echoes the request's body; the answer's fields say who answered (`app`), the target (`x-target`), the
+/// method (`x-method`), `Host` or `:authority` (`x-host`), and every field of the request with `got-` before
+/// its name.
+pub async fn echo(name: &'static str, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let host = head
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok().map(str::to_owned))
+        .or_else(|| head.uri.authority().map(ToString::to_string))
+        .unwrap_or_default();
+    let mut response = Response::builder()
+        .header("app", name)
+        .header("x-method", head.method.as_str())
+        .header("x-target", head.uri.path_and_query().map_or("*", |target| target.as_str()))
+        .header("x-host", host);
+    for (field, value) in &head.headers {
+        response = response.header(format!("got-{field}"), value);
+    }
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    response.body(full(body)).expect("fields of a request are valid in a response")
+}
+
+/// A whole body.
+#[must_use]
+pub fn full(body: impl Into<Bytes>) -> Answer {
+    Full::new(body.into()).boxed()
+}
