@@ -1,5 +1,366 @@
-//! Objects and live registrations come in; what proxies are told goes out. Pure: no I/O, no clock, no task.
+//! Objects and live registrations come in; what proxies are told goes out, and which of it a change
+//! touched. Pure: no I/O, no clock, no task; its owner serializes the calls.
+//!
+//! The truth is the objects: a registration adds an endpoint only as long as a `Workload` allows it, and
+//! identities come from the object, never from the registrant.
+//!
+//! What a change costs, with n endpoints in the services that it touches:
+//! - a registration or a readiness: O(log n) for each service port that the workload serves;
+//! - a `Workload`: its services are built anew, O(n), and the selectors of its namespace looked at;
+//! - a `Service`: it is built anew, O(n), and the workloads of its namespace looked at;
+//! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too.
+//!
+//! - [`changes`]: what a change touched.
+//! - [`build`]: a service from its object and its workloads; [`endpoint`]: an endpoint from an instance.
+//! - [`admission`]: which registration which object allows; [`inbound`]: what a workload serves.
+//! - [`target`]: what an application's destination stands for; [`mesh`]: what could be in the mesh.
+//! - [`report`]: what people are shown.
 
+pub mod admission;
+mod build;
 pub mod changes;
+mod endpoint;
+mod inbound;
+mod mesh;
+pub mod report;
+mod target;
 
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use weft_proto::{ServiceName, ServicePort, TrustDomain, WorkloadName};
+
+use crate::model::{
+    Kind, MeshConfigSpec, Object, ObjectKey, Registration, Resource, ServiceSpec, WorkloadSpec,
+    registration::InstanceKey,
+};
+
+pub use admission::Refusal;
+pub use build::{HeldEndpoint, ServiceView};
 pub use changes::{Changes, Dependency, EndpointChange, ResolvedTarget};
+
+use build::BuiltService;
+
+/// The mesh, as the operator's objects and the live instances make it.
+#[derive(Debug)]
+pub struct Index {
+    trust_domain: TrustDomain,
+    config: MeshConfigSpec,
+    services: BTreeMap<ServiceName, Arc<Resource<ServiceSpec>>>,
+    workloads: BTreeMap<WorkloadName, Arc<Resource<WorkloadSpec>>>,
+    registrations: BTreeMap<InstanceKey, Registration>,
+    /// Services as pushed: those with an object, and those that workloads imply.
+    built: HashMap<ServiceName, BuiltService>,
+    memberships: HashMap<WorkloadName, BTreeSet<ServiceName>>,
+    /// How many objects name a namespace.
+    namespaces: BTreeMap<String, usize>,
+    /// Those with an object of their own.
+    declared_namespaces: BTreeSet<String>,
+    cluster_addresses: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
+    /// Which instance's port is at "instance address:app port".
+    instances_at: HashMap<SocketAddr, BTreeSet<(InstanceKey, String)>>,
+}
+
+impl Index {
+    /// An empty mesh. The trust domain is the certificate authority's.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            config: MeshConfigSpec::default(),
+            services: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            built: HashMap::new(),
+            memberships: HashMap::new(),
+            namespaces: BTreeMap::new(),
+            declared_namespaces: BTreeSet::new(),
+            cluster_addresses: BTreeMap::new(),
+            instances_at: HashMap::new(),
+        }
+    }
+
+    /// Takes a new or changed object in. A change of nothing but its status touches nothing.
+    pub fn apply(&mut self, object: &Object) -> Changes {
+        self.apply_all([object])
+    }
+
+    /// Takes objects in. Services are built once at the end, however many of their workloads are among
+    /// them: this is how a whole store is read.
+    pub fn apply_all<'a>(&mut self, objects: impl IntoIterator<Item = &'a Object>) -> Changes {
+        let mut changes = Changes::default();
+        let mut dirty = BTreeSet::new();
+        for object in objects {
+            self.take_in(object, &mut dirty, &mut changes);
+        }
+        self.rebuild_all(dirty, &mut changes);
+        changes
+    }
+
+    fn take_in(
+        &mut self,
+        object: &Object,
+        dirty: &mut BTreeSet<ServiceName>,
+        changes: &mut Changes,
+    ) {
+        match object {
+            Object::Service(service) => {
+                let name = service_name(&object.key());
+                let old = self.services.insert(name.clone(), Arc::new(service.clone()));
+                if !old.as_ref().is_some_and(|old| same(old, service)) {
+                    changes.mesh |= old.is_none() && self.enter_namespace(&name.namespace);
+                    dirty.insert(name);
+                }
+            }
+            Object::Workload(workload) => {
+                let name = workload_name(&object.key());
+                let old = self.workloads.insert(name.clone(), Arc::new(workload.clone()));
+                if !old.as_ref().is_some_and(|old| same(old, workload)) {
+                    changes.mesh |= old.is_none() && self.enter_namespace(&name.namespace);
+                    self.workload_changed(&name, old.as_deref(), dirty, changes);
+                }
+            }
+            Object::Namespace(namespace) => {
+                changes.mesh |= self.declare_namespace(&namespace.metadata.name);
+            }
+            Object::MeshConfig(config) => self.configure(&config.spec, changes),
+            Object::ServiceAccount(_) => {}
+        }
+    }
+
+    /// Forgets an object.
+    pub fn remove(&mut self, key: &ObjectKey) -> Changes {
+        let mut changes = Changes::default();
+        let mut dirty = BTreeSet::new();
+        match key.kind {
+            Kind::Service => {
+                let name = service_name(key);
+                if self.services.remove(&name).is_some() {
+                    changes.mesh |= self.leave_namespace(&name.namespace);
+                    dirty.insert(name);
+                }
+            }
+            Kind::Workload => {
+                let name = workload_name(key);
+                if let Some(old) = self.workloads.remove(&name) {
+                    changes.mesh |= self.leave_namespace(&name.namespace);
+                    self.workload_changed(&name, Some(&old), &mut dirty, &mut changes);
+                }
+            }
+            Kind::Namespace => changes.mesh |= self.retract_namespace(&key.name),
+            Kind::MeshConfig => self.configure(&MeshConfigSpec::default(), &mut changes),
+            Kind::ServiceAccount => {}
+        }
+        self.rebuild_all(dirty, &mut changes);
+        changes
+    }
+
+    fn rebuild_all(&mut self, dirty: BTreeSet<ServiceName>, changes: &mut Changes) {
+        for service in dirty {
+            self.rebuild(&service, changes);
+        }
+    }
+
+    /// Takes a new or changed registration in, replacing that instance's former one. Whether an object
+    /// allows it is asked with [`Index::check_registration`]; one that none allows makes no endpoint.
+    pub fn register(&mut self, registration: Registration) -> Changes {
+        let key = registration.key.clone();
+        let mut changes = Changes::default();
+        let old = self.registrations.get(&key).cloned();
+        if old.as_ref() == Some(&registration) {
+            return changes;
+        }
+        if let Some(old) = &old {
+            self.forget_addresses(&registered_at(old));
+        }
+        self.remember_addresses(&registered_at(&registration));
+        let moved = old.as_ref().is_none_or(|old| old.ports != registration.ports);
+        if moved {
+            changes.inbounds.insert(key.workload.clone());
+            let addresses = old.iter().chain([&registration]).flat_map(registered_at);
+            changes.targets.extend(addresses.map(|(at, _)| Dependency::Address(at.ip())));
+        }
+        self.registrations.insert(key.clone(), registration);
+        self.refresh_instance(&key, &mut changes);
+        changes
+    }
+
+    /// Changes whether an instance is ready. Nothing happens when another incarnation has taken over.
+    pub fn set_ready(
+        &mut self,
+        key: &InstanceKey,
+        incarnation: &str,
+        ready: bool,
+        detail: &str,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let Some(registration) = self.registrations.get_mut(key) else { return changes };
+        if &*registration.incarnation != incarnation {
+            return changes;
+        }
+        detail.clone_into(&mut registration.detail);
+        if std::mem::replace(&mut registration.ready, ready) != ready {
+            self.refresh_instance(key, &mut changes);
+        }
+        changes
+    }
+
+    /// Forgets a registration, unless another incarnation has taken it over.
+    pub fn deregister(&mut self, key: &InstanceKey, incarnation: &str) -> Changes {
+        let mut changes = Changes::default();
+        let current = self.registrations.get(key);
+        if current.is_none_or(|registration| &*registration.incarnation != incarnation) {
+            return changes;
+        }
+        if let Some(old) = self.registrations.remove(key) {
+            let addresses = registered_at(&old);
+            self.forget_addresses(&addresses);
+            changes.targets.extend(addresses.iter().map(|(at, _)| Dependency::Address(at.ip())));
+        }
+        self.refresh_instance(key, &mut changes);
+        changes
+    }
+
+    /// A service port with its endpoints; `None` when there is no such port.
+    #[must_use]
+    pub fn service(&self, port: &ServicePort) -> Option<ServiceView<'_>> {
+        self.built.get(&port.service)?.view(port.port)
+    }
+
+    /// The registration of an instance.
+    #[must_use]
+    pub fn registration(&self, key: &InstanceKey) -> Option<&Registration> {
+        self.registrations.get(key)
+    }
+
+    /// Every live registration, in order.
+    pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
+        self.registrations.values()
+    }
+
+    /// The Workload object of this name.
+    #[must_use]
+    pub fn workload(&self, name: &WorkloadName) -> Option<&Resource<WorkloadSpec>> {
+        self.workloads.get(name).map(|workload| &**workload)
+    }
+
+    fn workload_changed(
+        &mut self,
+        name: &WorkloadName,
+        old: Option<&Resource<WorkloadSpec>>,
+        dirty: &mut BTreeSet<ServiceName>,
+        changes: &mut Changes,
+    ) {
+        let new = self.workloads.get(name).cloned();
+        let before = old.map(|old| static_at(name, old)).unwrap_or_default();
+        let after = new.as_deref().map(|new| static_at(name, new)).unwrap_or_default();
+        if before != after {
+            self.forget_addresses(&before);
+            self.remember_addresses(&after);
+        }
+        // The addresses of its live instances mean something else now, too.
+        changes.targets.extend(before.iter().map(|(at, _)| Dependency::Address(at.ip())));
+        self.touch_addresses(name, changes);
+        changes.inbounds.insert(name.clone());
+        changes.registrations.insert(name.clone());
+
+        dirty.extend(self.memberships.get(name).into_iter().flatten().cloned());
+        if let Some(new) = &new {
+            dirty.extend(self.services_of(name, new));
+        }
+    }
+
+    /// The services that a workload belongs to: the one that it names, and those whose selector takes it.
+    fn services_of(
+        &self,
+        name: &WorkloadName,
+        workload: &Resource<WorkloadSpec>,
+    ) -> BTreeSet<ServiceName> {
+        let first = ServiceName { namespace: Arc::clone(&name.namespace), name: "".into() };
+        let selecting = self
+            .services
+            .range(first..)
+            .take_while(|(service, _)| service.namespace == name.namespace)
+            .filter(|(_, service)| service.spec.selects(&workload.metadata.labels))
+            .map(|(service, _)| service.clone());
+        let named = workload.spec.service.as_deref().map(|service| ServiceName {
+            namespace: Arc::clone(&name.namespace),
+            name: service.into(),
+        });
+        selecting.chain(named).collect()
+    }
+
+    fn registrations_of(&self, name: &WorkloadName) -> impl Iterator<Item = &Registration> {
+        let first = InstanceKey { workload: name.clone(), instance: "".into() };
+        let of_workload = name.clone();
+        self.registrations
+            .range(first..)
+            .take_while(move |(key, _)| key.workload == of_workload)
+            .map(|(_, registration)| registration)
+    }
+
+    /// Marks the targets that name an instance of this workload by its address.
+    fn touch_addresses(&self, name: &WorkloadName, changes: &mut Changes) {
+        let listed = self.workloads.get(name).map(|workload| static_at(name, workload));
+        let live = self.registrations_of(name).flat_map(registered_at);
+        let all = live.chain(listed.into_iter().flatten());
+        changes.targets.extend(all.map(|(at, _)| Dependency::Address(at.ip())));
+    }
+
+    fn remember_addresses(&mut self, addresses: &[AddressOf]) {
+        for (at, owner) in addresses {
+            self.instances_at.entry(*at).or_default().insert(owner.clone());
+        }
+    }
+
+    fn forget_addresses(&mut self, addresses: &[AddressOf]) {
+        for (at, owner) in addresses {
+            if let Some(owners) = self.instances_at.get_mut(at) {
+                owners.remove(owner);
+                if owners.is_empty() {
+                    self.instances_at.remove(at);
+                }
+            }
+        }
+    }
+}
+
+/// Where an app's port is, and whose port of which name it is.
+type AddressOf = (SocketAddr, (InstanceKey, String));
+
+fn registered_at(registration: &Registration) -> Vec<AddressOf> {
+    let at = |port: &crate::model::RegisteredPort| {
+        let address = SocketAddr::new(port.address.ip().to_canonical(), port.app_port.number());
+        (address, (registration.key.clone(), port.name.clone()))
+    };
+    registration.ports.iter().map(at).collect()
+}
+
+fn static_at(name: &WorkloadName, workload: &Resource<WorkloadSpec>) -> Vec<AddressOf> {
+    let instances = endpoint::static_instances(name, workload);
+    let ports = instances.iter().flat_map(|instance| {
+        instance.ports.iter().map(|port| {
+            let at = SocketAddr::new(port.address.ip().to_canonical(), port.app_port.number());
+            (at, (instance.key.clone(), port.name.clone()))
+        })
+    });
+    ports.collect()
+}
+
+fn same<S: PartialEq>(one: &Resource<S>, other: &Resource<S>) -> bool {
+    one.spec == other.spec && one.metadata.labels == other.metadata.labels
+}
+
+fn service_name(key: &ObjectKey) -> ServiceName {
+    ServiceName { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
+}
+
+fn workload_name(key: &ObjectKey) -> WorkloadName {
+    WorkloadName { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
+}
+
+#[cfg(test)]
+mod tests;

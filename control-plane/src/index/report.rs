@@ -1,0 +1,121 @@
+//! What people are shown of the index: every endpoint with what keeps it from use, and the facts that
+//! conditions are made of.
+
+use weft_proto::{ServiceName, ServicePort, WorkloadName, api};
+
+use super::{
+    Index, Refusal,
+    build::port_behind,
+    endpoint::{Instance, identity},
+};
+
+/// What there is to say of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// Its workloads.
+    pub members: Vec<WorkloadName>,
+    /// Ports that no workload serves, as the Service names them: "80 (targetPort 8080)".
+    pub unserved: Vec<String>,
+    /// Endpoints that are ready, over all ports.
+    pub endpoints: usize,
+}
+
+impl Index {
+    /// The facts of a service with an object.
+    #[must_use]
+    pub fn service_facts(&self, name: &ServiceName) -> Option<ServiceFacts> {
+        let object = self.services.get(name)?;
+        let built = self.built.get(name)?;
+        let mut unserved = Vec::new();
+        for port in object.spec.ports.iter().filter(|port| port.protocol.is_tcp()) {
+            let served = built.members.iter().any(|member| {
+                let workload = self.workloads.get(member);
+                workload.is_some_and(|workload| port_behind(port, &workload.spec).is_some())
+            });
+            if !served {
+                let target = port.target_port.as_ref();
+                let target = target.map(|target| format!(" (targetPort {target})"));
+                unserved.push(format!("{}{}", port.port, target.unwrap_or_default()));
+            }
+        }
+        let endpoints = built.ports.keys().filter_map(|port| built.view(*port));
+        Some(ServiceFacts {
+            members: built.members.iter().cloned().collect(),
+            unserved,
+            endpoints: endpoints.map(|view| view.endpoints.len()).sum(),
+        })
+    }
+
+    /// Whether a service has an object of its own.
+    #[must_use]
+    pub fn has_service_object(&self, name: &ServiceName) -> bool {
+        self.services.contains_key(name)
+    }
+
+    /// The services that a workload belongs to.
+    pub fn services_of_workload(&self, name: &WorkloadName) -> impl Iterator<Item = &ServiceName> {
+        self.memberships.get(name).into_iter().flatten()
+    }
+
+    /// How many instances of a workload are known, and how many of them are ready.
+    #[must_use]
+    pub fn instance_counts(&self, name: &WorkloadName) -> (usize, usize) {
+        let Some(workload) = self.workloads.get(name) else { return (0, 0) };
+        let instances = self.instances(name, workload);
+        (instances.len(), instances.iter().filter(|instance| instance.ready).count())
+    }
+
+    /// Every endpoint of a service, also those that nobody is told of, with the reason. `None` when there
+    /// is no such service.
+    #[must_use]
+    pub fn endpoint_statuses(&self, name: &ServiceName) -> Option<Vec<api::EndpointStatus>> {
+        let built = self.built.get(name)?;
+        let mut statuses = Vec::new();
+        for (number, port) in &built.ports {
+            let service_port = ServicePort { service: name.clone(), port: *number };
+            for (member, port_name) in &port.serving {
+                for (instance, refusal) in self.all_instances(member) {
+                    let status = self.endpoint_status(&instance, refusal.as_ref(), port_name);
+                    statuses.extend(status.map(|status| api::EndpointStatus {
+                        service_port: service_port.to_string(),
+                        ..status
+                    }));
+                }
+            }
+        }
+        Some(statuses)
+    }
+
+    fn all_instances(&self, name: &WorkloadName) -> Vec<(Instance, Option<Refusal>)> {
+        let live = self.registrations_of(name).map(|registration| {
+            (Instance::from(registration), self.check_registration(registration).err())
+        });
+        let listed = self.workloads.get(name).map(|w| super::endpoint::static_instances(name, w));
+        live.chain(listed.into_iter().flatten().map(|instance| (instance, None))).collect()
+    }
+
+    fn endpoint_status(
+        &self,
+        instance: &Instance,
+        refusal: Option<&Refusal>,
+        port_name: &str,
+    ) -> Option<api::EndpointStatus> {
+        let at = instance.port(port_name)?;
+        let name = &instance.key.workload;
+        let workload = self.workloads.get(name)?;
+        let allowed = identity(name, workload, &self.trust_domain);
+        let identities = allowed.filter(|_| instance.meshed);
+        Some(api::EndpointStatus {
+            service_port: String::new(),
+            workload: name.to_string(),
+            instance: instance.key.instance.to_string(),
+            address: at.address.to_string(),
+            app_port: at.app_port.into(),
+            meshed: instance.meshed,
+            identities: identities.iter().map(ToString::to_string).collect(),
+            zone: instance.zone.to_string(),
+            ready: instance.ready && refusal.is_none(),
+            detail: refusal.map_or_else(|| instance.detail.clone(), ToString::to_string),
+        })
+    }
+}
