@@ -20,6 +20,8 @@ pub mod listen;
 pub mod detect;
 pub mod peek;
 
+pub mod identity;
+
 pub mod tls;
 
 pub mod inbound;

@@ -1,0 +1,63 @@
+//! The cryptography between sidecars, and with the control plane: aws-lc-rs, TLS 1.3, hybrid post-quantum key
+//! exchange first.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::{
+    ClientConfig, ServerConfig,
+    client::danger::ServerCertVerifier,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
+    server::danger::ClientCertVerifier,
+    time_provider::TimeProvider,
+    version::TLS13,
+};
+use rustls_pki_types::UnixTime;
+
+use crate::clock;
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        kx_groups: vec![
+            aws_lc_rs::kx_group::X25519MLKEM768,
+            aws_lc_rs::kx_group::X25519,
+            aws_lc_rs::kx_group::SECP256R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
+});
+
+/// The signature algorithms that certificates and handshakes may be signed with.
+pub(crate) fn algorithms() -> &'static WebPkiSupportedAlgorithms {
+    &PROVIDER.signature_verification_algorithms
+}
+
+/// A client's configuration with this verifier, before its certificate is chosen.
+pub(crate) fn client(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(WallClock))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has cipher suites for TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+}
+
+/// A server's configuration with this verifier, before its certificate is chosen.
+pub(crate) fn server(
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert> {
+    ServerConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(WallClock))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has cipher suites for TLS 1.3")
+        .with_client_cert_verifier(verifier)
+}
+
+/// rustls's clock is the proxy's.
+#[derive(Debug)]
+struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(clock::since_epoch()))
+    }
+}
