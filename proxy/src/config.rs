@@ -60,6 +60,10 @@ pub struct Config {
     #[arg(long, env = "WEFT_APP_PROBE", default_value = "tcp")]
     pub app_probe: AppProbe,
 
+    /// File to write the bound addresses to, as one JSON object, once all are bound
+    #[arg(long, env = "WEFT_PORTS_FILE")]
+    pub ports_file: Option<PathBuf>,
+
     /// Limits against hostile and broken peers
     #[command(flatten)]
     pub limits: Limits,

@@ -265,7 +265,7 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts) {
     match dialled {
         Ok(server) => {
             let ended = tcp::splice(&facts.socket, &server, shared.config.timeouts.tcp_idle).await;
-            metrics.connection_closed(tls, ended.reason, ended.sent, ended.received);
+            metrics.connection_closed(tls, ended.reason, ended.from_client, ended.from_server);
         }
         Err(error) => {
             metrics.connection_closed(tls, Some(error.reason), 0, 0);
@@ -277,7 +277,7 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts) {
 
 fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail: &str) {
     tracing::info!(%reason, detail, ?peer, "inbound connection refused");
-    shared.metrics.connection_refused(Direction::Inbound, reason);
+    shared.listeners.refused(Direction::Inbound, reason);
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub async fn accept(shared: Rc<Shared>, listener: TcpListener, purpose: Purpose)
             Some(slot) => start(&shared, stream, &purpose, slot),
             None => {
                 tracing::debug!(%peer, "too many connections");
-                shared.metrics.connection_refused(purpose.direction(), Reason::ConnectionLimit);
+                shared.listeners.refused(purpose.direction(), Reason::ConnectionLimit);
             }
         }
     }
@@ -71,8 +71,9 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) 
     };
     let socket = Socket::new(stream);
     let (purpose, worker) = (purpose.clone(), shared.clone());
+    let open = shared.listeners.accepted(purpose.direction());
     shared.tasks.spawn(async move {
-        let _slot = slot;
+        let _until_the_end = (slot, open);
         match (purpose, original) {
             (Purpose::Inbound, original) => inbound::serve(worker, socket, original).await,
             (Purpose::Upstream(name), _) => {

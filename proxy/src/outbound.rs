@@ -192,7 +192,7 @@ async fn opaque(
     };
     service.metrics.connection_opened(tls);
     let ended = tcp::splice(client, &dialled.socket, shared.config.timeouts.tcp_idle).await;
-    service.metrics.connection_closed(tls, ended.reason, ended.received, ended.sent);
+    service.metrics.connection_closed(tls, ended.reason, ended.from_client, ended.from_server);
 }
 
 /// Dials an endpoint for opaque bytes, and another one when that fails.
@@ -246,5 +246,5 @@ async fn first_bytes(shared: &Rc<Shared>, socket: &Socket) -> Result<Option<Dete
 
 fn refuse(shared: &Rc<Shared>, reason: Reason, detail: &str) {
     tracing::info!(%reason, detail, "outbound connection refused");
-    shared.metrics.connection_refused(Direction::Outbound, reason);
+    shared.listeners.refused(Direction::Outbound, reason);
 }

@@ -22,7 +22,7 @@ use crate::{
     http::{h1, h2},
     pool::Dialer,
     tasks::Tasks,
-    telemetry::{Direction, Metrics, TrafficMetrics},
+    telemetry::{Direction, ListenerMetrics, Metrics, TrafficMetrics},
     tls::MutualTls,
 };
 
@@ -60,8 +60,8 @@ pub struct Shared {
     pub drain: Drain,
     /// This worker's tasks.
     pub tasks: Tasks,
-    /// All metrics.
-    pub metrics: Metrics,
+    /// Counters of accepted connections.
+    pub listeners: Arc<ListenerMetrics>,
     /// DNS, for destinations outside the mesh.
     pub resolver: Resolver,
     /// The ports that this proxy listens on.
@@ -114,7 +114,7 @@ impl Shared {
             mutual_tls,
             drain,
             tasks,
-            metrics,
+            listeners: metrics.listeners(),
             resolver,
             own_ports,
             connections,

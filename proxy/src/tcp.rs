@@ -23,10 +23,10 @@ use crate::{
 /// How an opaque connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spliced {
-    /// Bytes from the client to the server.
-    pub sent: u64,
-    /// Bytes from the server to the client.
-    pub received: u64,
+    /// Bytes that the client sent.
+    pub from_client: u64,
+    /// Bytes that the server sent.
+    pub from_server: u64,
     /// Set when it did not end cleanly.
     pub reason: Option<Reason>,
 }
@@ -53,7 +53,7 @@ pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced
         client.abort();
         server.abort();
     }
-    Spliced { sent: up.moved, received: down.moved, reason: outcome.err() }
+    Spliced { from_client: up.moved, from_server: down.moved, reason: outcome.err() }
 }
 
 fn poll_both(

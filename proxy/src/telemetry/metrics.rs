@@ -156,9 +156,6 @@ impl Metrics {
         }
         text
     }
-
-    /// A connection was refused before it belonged to a service.
-    pub fn connection_refused(&self, _direction: Direction, _reason: Reason) {}
 }
 
 #[cfg(test)]
