@@ -3,13 +3,40 @@
 //! Comes in: how requests and connections ended. Goes out: counters for `/metrics`, lines, spans. Handles are
 //! resolved when a snapshot is built, never per request; nothing here makes a request wait.
 
+pub mod access;
 mod discovery;
 mod histogram;
+pub mod logging;
 pub mod metrics;
 mod process;
 mod traffic;
 
+pub use access::{AccessLog, AccessRecord};
 pub use discovery::DiscoveryMetrics;
 pub use metrics::{Direction, Metrics, RequestOutcome, TlsState};
 pub use process::{ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics};
 pub use traffic::{InFlight, TrafficMetrics};
+
+use crate::config::TelemetrySettings;
+
+/// Everything that the data path reports to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Counters.
+    pub metrics: Metrics,
+    /// One line a request.
+    pub access: AccessLog,
+}
+
+impl Telemetry {
+    /// New metrics, all zero, and an access log as set.
+    #[must_use]
+    pub fn new(settings: &TelemetrySettings) -> Self {
+        Self { metrics: Metrics::new(), access: AccessLog::new(settings.access_log) }
+    }
+
+    /// Writes one line of the access log, when it is switched on.
+    pub fn log_access(&self, record: &AccessRecord<'_>) {
+        self.access.write(record);
+    }
+}

@@ -31,7 +31,7 @@ impl DiscoveryMetrics {
     }
 
     /// The stream was opened, or is gone.
-    pub(crate) fn connected(&self, connected: bool) {
+    pub fn connected(&self, connected: bool) {
         if connected {
             self.streams.inc();
         }
@@ -39,13 +39,13 @@ impl DiscoveryMetrics {
     }
 
     /// An update was put in force or refused.
-    pub(crate) fn update(&self, kind: &'static str, accepted: bool) {
+    pub fn update(&self, kind: &'static str, accepted: bool) {
         let answer = if accepted { "ack" } else { "nack" };
         self.updates.get_or_create(&[("kind", kind), ("answer", answer)]).inc();
     }
 
     /// How many destinations and services are subscribed to.
-    pub(crate) fn subscriptions(&self, targets: usize, services: usize) {
+    pub fn subscriptions(&self, targets: usize, services: usize) {
         for (kind, count) in [("target", targets), ("service", services)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.subscriptions.get_or_create(&[("kind", kind)]).set(count);
