@@ -2,5 +2,13 @@
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
 pub mod apps;
+#[cfg(not(weft_sim))]
+pub mod namespace;
 pub mod raw;
 pub mod wait;
+
+/// A test cannot run here: says so loudly, and fails where everything must run (the gate).
+pub fn skip(test: &str, why: &str) {
+    assert!(std::env::var_os("WEFT_TEST_REQUIRE_ALL").is_none(), "{test} must run here, but: {why}");
+    eprintln!("SKIPPED {test}: {why}");
+}
