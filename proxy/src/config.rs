@@ -190,28 +190,28 @@ pub struct Limits {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Timeouts {
     /// Making a TCP connection
-    #[arg(long, env = "WEFT_CONNECT_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    #[arg(id = "connect-timeout", long, value_name = "DURATION", env = "WEFT_CONNECT_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
     pub connect: Duration,
     /// A TLS handshake, from accept or connect to done
-    #[arg(long, env = "WEFT_TLS_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[arg(id = "tls-timeout", long, value_name = "DURATION", env = "WEFT_TLS_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub tls: Duration,
     /// From the request's end of head to the response's head; 0 for none
-    #[arg(long, env = "WEFT_REQUEST_TIMEOUT", default_value = "0s", value_parser = parse_duration)]
+    #[arg(id = "request-timeout", long, value_name = "DURATION", env = "WEFT_REQUEST_TIMEOUT", default_value = "0s", value_parser = parse_duration)]
     pub request: Duration,
     /// A request's head, from its first byte
-    #[arg(long, env = "WEFT_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(id = "header-timeout", long, value_name = "DURATION", env = "WEFT_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub header: Duration,
     /// A client connection between requests
-    #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
+    #[arg(id = "client-idle-timeout", long, value_name = "DURATION", env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
     pub client_idle: Duration,
     /// An opaque connection with nothing sent either way
-    #[arg(long, env = "WEFT_TCP_IDLE_TIMEOUT", default_value = "1h", value_parser = parse_duration)]
+    #[arg(id = "tcp-idle-timeout", long, value_name = "DURATION", env = "WEFT_TCP_IDLE_TIMEOUT", default_value = "1h", value_parser = parse_duration)]
     pub tcp_idle: Duration,
     /// Waiting for the control plane's first answer about a destination
-    #[arg(long, env = "WEFT_DISCOVERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[arg(id = "discovery-timeout", long, value_name = "DURATION", env = "WEFT_DISCOVERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     pub discovery: Duration,
     /// Open requests and connections get this long after SIGTERM
-    #[arg(long, env = "WEFT_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    #[arg(id = "drain-timeout", long, value_name = "DURATION", env = "WEFT_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub drain: Duration,
 }
 
@@ -219,16 +219,28 @@ pub struct Timeouts {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct PoolSettings {
     /// A kept connection that is not used for this long is closed
-    #[arg(long, env = "WEFT_POOL_IDLE_TIMEOUT", default_value = "90s", value_parser = parse_duration)]
+    #[arg(id = "pool-idle-timeout", long, value_name = "DURATION", env = "WEFT_POOL_IDLE_TIMEOUT", default_value = "90s", value_parser = parse_duration)]
     pub idle_timeout: Duration,
     /// A connection this old takes no new requests
-    #[arg(long, env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
+    #[arg(id = "pool-max-age", long, value_name = "DURATION", env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
     pub max_age: Duration,
     /// Idle HTTP/1 connections kept per endpoint and worker
-    #[arg(long, env = "WEFT_POOL_MAX_IDLE", default_value_t = 32)]
+    #[arg(
+        id = "pool-max-idle",
+        long,
+        value_name = "NUMBER",
+        env = "WEFT_POOL_MAX_IDLE",
+        default_value_t = 32
+    )]
     pub max_idle: usize,
     /// Connections per endpoint and worker
-    #[arg(long, env = "WEFT_POOL_MAX_CONNECTIONS", default_value_t = 1024)]
+    #[arg(
+        id = "pool-max-connections",
+        long,
+        value_name = "NUMBER",
+        env = "WEFT_POOL_MAX_CONNECTIONS",
+        default_value_t = 1024
+    )]
     pub max_connections: usize,
     /// An endpoint that refused a connection is skipped for this long, doubling up to 30 s
     #[arg(long, env = "WEFT_CONNECT_BACKOFF", default_value = "500ms", value_parser = parse_duration)]

@@ -1,0 +1,72 @@
+//! Carries out one command. Each group of commands has a file; the long-running ones have their own modules.
+
+mod identity;
+mod mesh;
+pub(crate) mod objects;
+mod orientation;
+mod time;
+mod token;
+mod version;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::{
+    command::{Cli, Command, CompletionArgs, IdentityCommand, TokenCommand},
+    output, up,
+};
+
+/// Runs what the user typed.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Some(command) = cli.command else {
+        return orientation::print().map(|()| ExitCode::SUCCESS);
+    };
+    match command {
+        Command::Demo(_) => anyhow::bail!("the demo is not there yet"),
+        Command::Up(args) => block_on(up::run(args))?,
+        Command::Down(args) => up::down::run(&args)?,
+        Command::Apply(args) => block_on(objects::apply(args))?,
+        Command::Get(args) => block_on(objects::get(args))?,
+        Command::Describe(args) => block_on(objects::describe(args))?,
+        Command::Delete(args) => block_on(objects::delete(args))?,
+        Command::Proxies(args) => block_on(mesh::proxies(args))?,
+        Command::Endpoints(args) => block_on(mesh::endpoints(args))?,
+        Command::Identity(args) => match args.command {
+            Some(IdentityCommand::RotateRoot(args)) => block_on(identity::rotate_root(args))?,
+            None => block_on(identity::show(args))?,
+        },
+        Command::Token(args) => match args.command {
+            TokenCommand::Create(args) => block_on(token::create(args))?,
+            TokenCommand::List(args) => block_on(token::list(args))?,
+            TokenCommand::Revoke(args) => block_on(token::revoke(args))?,
+        },
+        Command::ControlPlane(_) => anyhow::bail!("the control plane is not there yet"),
+        Command::Proxy(_) => anyhow::bail!("the proxy is not there yet"),
+        Command::Completion(args) => completion(&args)?,
+        Command::Version(args) => block_on(version::print(args))?,
+        Command::Janitor(args) => up::janitor::run(&args)?,
+        Command::Exec(args) => return Err(up::exec::run(&args)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command on this thread alone. The thread lives as long as the process, which matters to children
+/// that die with their parent: the kernel means the thread that made them.
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(command);
+    // A blocked read of stdin must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+fn completion(args: &CompletionArgs) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}

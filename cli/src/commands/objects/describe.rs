@@ -1,0 +1,105 @@
+//! `weft describe`: an object for reading, with its conditions, and what runs for it.
+
+use serde_json::Value;
+use weft_proto::api::{EndpointsRequest, ProxiesRequest};
+
+use super::{columns, fetch};
+use crate::{
+    client::{self, Client},
+    command::DescribeArgs,
+    output,
+};
+
+pub(crate) async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
+    let mut client = client::connect(&args.api).await?;
+    let found = fetch(&mut client, &args.kind, &args.names, &args.namespace).await?;
+    if found.objects.is_empty() && found.missing.is_empty() {
+        eprintln!("no {} there; -A looks into every namespace", args.kind);
+    }
+    let mut texts = Vec::new();
+    for object in &found.objects {
+        let mut text = of_object(object)?;
+        text.push_str(&running(&mut client, object).await);
+        texts.push(text);
+    }
+    output::print(&texts.join("\n"))?;
+    found.complete()
+}
+
+fn of_object(object: &Value) -> anyhow::Result<String> {
+    let metadata = &object["metadata"];
+    let mut text = String::new();
+    for (name, value) in [
+        ("Kind", columns::text(&object["kind"])),
+        ("Name", columns::text(&metadata["name"])),
+        ("Namespace", columns::text(&metadata["namespace"])),
+        ("Labels", columns::pairs(&metadata["labels"])),
+        ("Annotations", columns::pairs(&metadata["annotations"])),
+        ("Generation", columns::text(&metadata["generation"])),
+        ("Created", columns::text(&metadata["creationTimestamp"])),
+    ] {
+        text.push_str(&format!("{:<14}{value}\n", format!("{name}:")));
+    }
+    if object["spec"].is_object() {
+        text.push_str("Spec:\n");
+        text.push_str(&indented(&serde_norway::to_string(&object["spec"])?));
+    }
+    text.push_str("Conditions:\n");
+    text.push_str(&conditions(object));
+    Ok(text)
+}
+
+fn conditions(object: &Value) -> String {
+    let conditions = object["status"]["conditions"].as_array();
+    let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else {
+        return "  none yet\n".into();
+    };
+    let line = |condition: &Value| {
+        let part = |field: &str| columns::text(&condition[field]);
+        format!("  {}={} {}: {}\n", part("type"), part("status"), part("reason"), part("message"))
+    };
+    conditions.iter().map(line).collect()
+}
+
+/// The endpoints of a service, the sidecars of a workload. What cannot be asked is left out.
+async fn running(client: &mut Client, object: &Value) -> String {
+    let metadata = &object["metadata"];
+    let name =
+        format!("{}/{}", columns::text(&metadata["namespace"]), columns::text(&metadata["name"]));
+    let (title, lines) = match object["kind"].as_str() {
+        Some("Service") => ("Endpoints", endpoints(client, name).await),
+        Some("Workload") => ("Sidecars", sidecars(client, &name).await),
+        _ => return String::new(),
+    };
+    let lines = if lines.is_empty() { vec!["none".to_owned()] } else { lines };
+    format!("{title}:\n{}", indented(&lines.join("\n")))
+}
+
+async fn endpoints(client: &mut Client, service: String) -> Vec<String> {
+    let Ok(answer) = client.endpoints(EndpointsRequest { service }).await else {
+        return Vec::new();
+    };
+    let line = |e: weft_proto::api::EndpointStatus| {
+        let state = if e.ready { "ready" } else { "not ready" };
+        format!(
+            "port {} {}/{} at {} {state} {}",
+            e.service_port, e.workload, e.instance, e.address, e.detail
+        )
+    };
+    answer.into_inner().endpoints.into_iter().map(line).collect()
+}
+
+async fn sidecars(client: &mut Client, workload: &str) -> Vec<String> {
+    let Ok(answer) = client.proxies(ProxiesRequest {}).await else { return Vec::new() };
+    let of_workload = answer.into_inner().proxies.into_iter().filter(|p| p.workload == workload);
+    of_workload
+        .map(|p| {
+            let state = if p.ready { "ready" } else { "not ready" };
+            format!("{} {} {state} {}", p.instance, p.spiffe_id, p.health_detail)
+        })
+        .collect()
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}

@@ -1,0 +1,185 @@
+//! The folders of running meshes, one a `weft up` or `weft demo`, below a folder of this user's own.
+//!
+//! Comes in: a start, or a question for what runs. Goes out: a run's folder, kept alive by a lock that the
+//! kernel drops with the process; the API socket that a command should talk to. A folder whose process is
+//! gone is nobody's, and the next start removes it. Nothing here follows what another user put into /tmp.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// The API socket's name in a run's folder, and of a control plane started by hand in the base folder.
+pub(crate) const API_SOCKET: &str = "api.sock";
+const LOCK: &str = "run.json";
+const PREFIX: &str = "run-";
+
+/// The folder of everything that this user runs: `$XDG_RUNTIME_DIR/weft`, or `/tmp/weft-UID`.
+pub(crate) fn base() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match runtime {
+        Some(dir) if dir.is_absolute() && dir.is_dir() => dir.join("weft"),
+        _ => PathBuf::from(format!("/tmp/weft-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+/// What a run says of itself in its folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The process to end.
+    pub(crate) pid: i32,
+    /// What it is, as the user typed it: "weft up shop.yaml".
+    pub(crate) what: String,
+}
+
+/// The folder of this process's own run.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    /// Locked for as long as the process lives; not inherited by children.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes the folder, and removes those of runs that are gone.
+    pub(crate) fn create(what: &str) -> anyhow::Result<Self> {
+        let base = base();
+        own_folder(&base)?;
+        remove_abandoned(&base);
+        let pid = std::process::id();
+        let path = base.join(format!("{PREFIX}{pid}"));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        let lock = write_lock(&path, what)
+            .with_context(|| format!("cannot write {}", path.join(LOCK).display()))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn api_socket(&self) -> PathBuf {
+        self.path.join(API_SOCKET)
+    }
+}
+
+fn write_lock(folder: &Path, what: &str) -> io::Result<File> {
+    let run = Run { pid: rustix::process::getpid().as_raw_nonzero().get(), what: what.to_owned() };
+    let mut file = File::create_new(folder.join(LOCK))?;
+    file.lock()?;
+    file.write_all(serde_json::to_string(&run)?.as_bytes())?;
+    Ok(file)
+}
+
+/// Makes the base folder, or checks that the one that is there is ours and nobody else's to write.
+fn own_folder(path: &Path) -> anyhow::Result<()> {
+    let created = DirBuilder::new().mode(0o700).create(path);
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot create {}", path.display()));
+        }
+        _ => {}
+    }
+    let found = fs::symlink_metadata(path)?;
+    let ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
+    if ours && found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let next = "remove it, or set XDG_RUNTIME_DIR to a folder of your own; then try again";
+    Err(Failure::new(format!("{} is not a folder of yours alone", path.display()), next).into())
+}
+
+/// A run whose process lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) folder: PathBuf,
+    pub(crate) run: Run,
+}
+
+/// Every run of this user whose process lives.
+pub(crate) fn live() -> Vec<Live> {
+    folders(&base()).into_iter().filter_map(|folder| look_at(&folder)).collect()
+}
+
+fn look_at(folder: &Path) -> Option<Live> {
+    let file = File::open(folder.join(LOCK)).ok()?;
+    let held = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+    let run = serde_json::from_reader(&file).ok()?;
+    held.then(|| Live { folder: folder.to_owned(), run })
+}
+
+fn folders(base: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(base) else { return Vec::new() };
+    let mut folders: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
+        .map(|entry| entry.path())
+        .collect();
+    folders.sort();
+    folders
+}
+
+/// Removes folders that neither a live run nor a starting one (which has no lock file yet) holds.
+fn remove_abandoned(base: &Path) {
+    for folder in folders(base) {
+        let named = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(PREFIX));
+        let process = named.map(|pid| Path::new("/proc").join(pid));
+        if look_at(&folder).is_none() && process.is_some_and(|process| !process.exists()) {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+/// The API socket to talk to: the given one, or that of the only mesh that runs here.
+pub(crate) fn api_socket(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        let text = given.to_string_lossy();
+        return Ok(PathBuf::from(text.strip_prefix("unix:").unwrap_or(&text)));
+    }
+    let base = base();
+    let by_hand = base.join(API_SOCKET);
+    let mut found: Vec<(PathBuf, String)> = live()
+        .into_iter()
+        .map(|live| (live.folder.join(API_SOCKET), live.run.what))
+        .filter(|(socket, _)| UnixStream::connect(socket).is_ok())
+        .collect();
+    if UnixStream::connect(&by_hand).is_ok() {
+        found.push((by_hand, "weft control-plane".into()));
+    }
+    match found.as_slice() {
+        [(socket, _)] => Ok(socket.clone()),
+        [] => Err(no_control_plane()),
+        several => Err(Failure::new(
+            "several meshes run here",
+            format!("choose one with --api or WEFT_API:\n{}", list(several)),
+        )
+        .into()),
+    }
+}
+
+/// Nothing runs here.
+pub(crate) fn no_control_plane() -> anyhow::Error {
+    Failure::new(
+        "no control plane runs here",
+        "start one with `weft demo` or `weft up FILE`, or name its socket with --api PATH",
+    )
+    .into()
+}
+
+fn list(sockets: &[(PathBuf, String)]) -> String {
+    let lines = sockets.iter().map(|(socket, what)| format!("{}  ({what})", socket.display()));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,64 @@
+//! The workloads that the control plane knows, whoever wrote them: the user's file, or `weft apply`.
+//!
+//! A watch comes in, whole states go out. While the control plane is away the last state stays.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tonic::Status;
+use weft_control_plane::model::{Object, parse_object};
+use weft_proto::api::{GetRequest, ObjectRef, watch_event};
+use weft_proxy::clock;
+
+use super::{keep::Stop, run::Run};
+use crate::client;
+
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// Every workload; `None` before they are known.
+pub(crate) type Desired = watch::Receiver<Option<Vec<Object>>>;
+
+/// Follows the control plane until asked to stop.
+pub(crate) async fn follow(
+    run: Arc<Run>,
+    states: watch::Sender<Option<Vec<Object>>>,
+    mut stop: Stop,
+) {
+    loop {
+        tokio::select! {
+            () = stop.asked() => return,
+            // A watch that ends, ends with the control plane: ask the next one.
+            _ = watch_once(&run, &states) => {}
+        }
+        tokio::select! {
+            () = stop.asked() => return,
+            () = clock::sleep(TRY_AGAIN) => {}
+        }
+    }
+}
+
+async fn watch_once(run: &Run, states: &watch::Sender<Option<Vec<Object>>>) -> Result<(), Status> {
+    let every = ObjectRef { kind: "Workload".into(), ..ObjectRef::default() };
+    let mut client = client::lazy(run.folder.api_socket());
+    let mut events = client.watch(GetRequest { r#ref: Some(every) }).await?.into_inner();
+    let mut workloads = BTreeMap::new();
+    let mut synced = false;
+    while let Some(event) = events.message().await? {
+        let object = parse_object(&event.object);
+        match (event.kind(), object) {
+            (watch_event::Kind::Applied, Ok(object)) => {
+                workloads.insert(object.key(), object);
+            }
+            (watch_event::Kind::Deleted, Ok(object)) => {
+                workloads.remove(&object.key());
+            }
+            (watch_event::Kind::Synced, _) => synced = true,
+            (_, Err(error)) => tracing::warn!(%error, "the control plane sent no workload"),
+            (watch_event::Kind::Unspecified, _) => {}
+        }
+        if synced {
+            states.send_replace(Some(workloads.values().cloned().collect()));
+        }
+    }
+    Ok(())
+}
