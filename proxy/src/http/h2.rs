@@ -22,6 +22,9 @@ mod resets;
 mod server;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 pub use client::Http2Client;
