@@ -6,12 +6,14 @@
 //! and refuses what it must (another's file, an outdated version). It never judges a spec: an object that
 //! reaches it has been parsed.
 
+pub mod dir;
 pub mod log;
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::model::{Object, ObjectKey, Status};
 
+pub use dir::DirStore;
 pub use log::Watch;
 
 /// A store of objects. Its futures may be dropped; a write that was begun then still happens or not as a
