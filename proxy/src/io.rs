@@ -9,7 +9,8 @@
 //! - Above [`HIGH_WATER`] unwritten bytes [`Socket::poll_writable`] is pending and keeps its waker.
 //! - What the kernel does not take has an owner, which goes on when the kernel can ([`driver`]).
 //! - [`Socket::poll_shutdown`] drains, then half-closes.
-//! - What was written before the last handle was dropped is still sent, within [`LINGER`].
+//! - What was written before the last handle was dropped is still sent, unless the peer takes nothing for
+//!   [`LINGER`]. Who must know that all was sent waits for the shutdown.
 //! - A write error is sticky: it wakes the reader and fails every later write. What the peer sent before it
 //!   can still be read.
 //! - An idle socket holds no buffer.
@@ -56,7 +57,7 @@ pub use tls::{TlsError, TlsInfo};
 /// [`Socket::poll_writable`] is pending: enough for four full TLS records in one system call.
 pub const HIGH_WATER: usize = 64 * 1024;
 
-/// How long the bytes of a dropped connection may take to leave, and how long its peer has to close.
+/// How long a dropped connection waits for the kernel to take any of its bytes, and then for its peer to close.
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection of this worker: plain TCP, or TLS over TCP.

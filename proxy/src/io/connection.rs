@@ -287,6 +287,24 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+impl Connection {
+    /// Bytes of heap that buffers hold.
+    pub(super) fn buffered_capacity(&self) -> usize {
+        let state = self.state.borrow();
+        let tls = state.tls.as_ref().map_or(0, |tls| tls.buffered_capacity());
+        state.outgoing.capacity() + state.unread.capacity() + tls
+    }
+}
+
+#[cfg(test)]
+impl super::Socket {
+    /// Bytes of heap that a plain connection takes, apart from the runtime's part.
+    pub(super) const fn connection_size() -> usize {
+        size_of::<Connection>()
+    }
+}
+
 impl State {
     fn new(stream: TcpStream) -> Self {
         Self {

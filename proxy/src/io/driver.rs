@@ -18,6 +18,9 @@ use tokio::runtime::Handle;
 use super::{LINGER, connection::Connection};
 use crate::clock::{self, Sleep};
 
+/// A peer that reads slowly but reads gets its bytes, within half a minute.
+const MAX_LINGERS: u32 = 30;
+
 thread_local! {
     static DRIVEN: RefCell<HashMap<u64, Rc<Connection>>> = RefCell::default();
     static NEXT: Cell<u64> = const { Cell::new(0) };
@@ -30,20 +33,27 @@ pub(super) fn spawn(connection: &Rc<Connection>) {
     DRIVEN.with(|driven| driven.borrow_mut().insert(number, Rc::clone(connection)));
     connection.set_driven(true);
     // Owned by the connection's numbers: it ends when the connection is drained, fails, or has lingered enough.
-    runtime.spawn(Drive { number, deadline: None });
+    runtime.spawn(Drive { number, linger: None });
 }
 
 /// How many connections of this thread have a driver now.
 #[cfg(test)]
-#[allow(dead_code)]
 pub(super) fn count() -> usize {
     DRIVEN.with(|driven| driven.borrow().len())
 }
 
 struct Drive {
     number: u64,
-    /// Runs from when the last handle is gone.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// From when the last handle is gone.
+    linger: Option<Linger>,
+}
+
+/// How long a connection without handles stays: [`LINGER`] without progress, [`MAX_LINGERS`] times that in all.
+struct Linger {
+    deadline: Pin<Box<Sleep>>,
+    /// How much the kernel had taken when the deadline was set.
+    sent: u64,
+    left: u32,
 }
 
 impl Future for Drive {
@@ -54,11 +64,31 @@ impl Future for Drive {
         if !connection.is_orphan() {
             return connection.drive(cx);
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(clock::sleep(LINGER)));
-        if deadline.as_mut().poll(cx).is_ready() {
+        let linger = self.linger.get_or_insert_with(|| Linger::new(connection.written_to_kernel()));
+        if connection.linger(cx).is_ready() {
             return Poll::Ready(());
         }
-        connection.linger(cx)
+        linger.poll(cx, &connection)
+    }
+}
+
+impl Linger {
+    fn new(sent: u64) -> Self {
+        Self { deadline: Box::pin(clock::sleep(LINGER)), sent, left: MAX_LINGERS }
+    }
+
+    /// Ready when it has been enough.
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            let sent = connection.written_to_kernel();
+            self.left -= 1;
+            if self.left == 0 || sent == self.sent {
+                return Poll::Ready(());
+            }
+            self.sent = sent;
+            self.deadline.as_mut().reset(clock::now() + LINGER);
+        }
+        Poll::Pending
     }
 }
 

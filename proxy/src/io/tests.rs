@@ -1,5 +1,4 @@
 //! The contract of a socket, with real sockets over loopback.
-#![allow(dead_code, unused_imports)]
 
 use std::{
     future::poll_fn,
@@ -52,12 +51,15 @@ async fn streams() -> (TcpStream, TcpStream) {
     (near.expect("connect"), far.expect("accept").0)
 }
 
-/// One end as a socket whose kernel buffers are as small as they get, the other blocking.
+/// Small enough to be filled soon; much below loopback's packets of 64 KiB, TCP would crawl.
+const NARROW: usize = 64 * 1024;
+
+/// One end as a socket whose kernel buffers are small, the other blocking.
 async fn narrow() -> (Socket, StdStream) {
     let (near, far) = streams().await;
-    socket2::SockRef::from(&near).set_send_buffer_size(4 * 1024).expect("set");
+    socket2::SockRef::from(&near).set_send_buffer_size(NARROW).expect("set");
     let far = far.into_std().expect("std");
-    socket2::SockRef::from(&far).set_recv_buffer_size(4 * 1024).expect("set");
+    socket2::SockRef::from(&far).set_recv_buffer_size(NARROW).expect("set");
     far.set_nonblocking(false).expect("set");
     far.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("set");
     (Socket::new(near), far)
@@ -88,11 +90,11 @@ fn once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Lets everything that is ready run, and a worker's turn end.
+/// Waits for a condition. A worker gets idle meanwhile, so its turns end.
 async fn settle(condition: impl Fn() -> bool) {
     soon(async {
         while !condition() {
-            tokio::task::yield_now().await;
+            clock::sleep(std::time::Duration::from_millis(1)).await;
         }
     })
     .await;

@@ -303,6 +303,12 @@ impl Tls {
         }
     }
 
+    /// Bytes of heap that its buffers hold.
+    #[cfg(test)]
+    pub(super) const fn buffered_capacity(&self) -> usize {
+        self.partial.capacity() + self.ciphertext.capacity()
+    }
+
     /// How many plaintext bytes count as sent, after the kernel took `count` bytes of ciphertext.
     pub(super) fn count_sent(&mut self, count: usize) -> u64 {
         if count == 0 { 0 } else { std::mem::take(&mut self.uncounted) as u64 }
