@@ -23,7 +23,7 @@ pub use record::{Record, RecordedBody};
 
 use crate::{
     balance::{EndpointSet, InFlight, Member},
-    clock::{self, Instant},
+    clock,
     destination::Service,
     discovery::Transport,
     error::ProxyError,
@@ -51,7 +51,7 @@ impl Handler for Exchange {
             Ok(response) => record.follow(response),
             Err(error) => {
                 let response = respond::respond(&error, &request.head, self.origin.audience());
-                record.refuse(&error, response)
+                record.refuse(error, response)
             }
         }
     }
@@ -240,9 +240,4 @@ impl Call<'_> {
         };
         retry::permits(role, &self.head.method, made, &failure.error) && self.replay.is_possible()
     }
-}
-
-/// The time since an instant, for the record.
-fn since(instant: Instant) -> std::time::Duration {
-    clock::now().saturating_duration_since(instant)
 }

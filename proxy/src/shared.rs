@@ -22,7 +22,7 @@ use crate::{
     http::{h1, h2},
     pool::Dialer,
     tasks::Tasks,
-    telemetry::{Direction, ListenerMetrics, Metrics, TrafficMetrics},
+    telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, TrafficMetrics},
     tls::MutualTls,
 };
 
@@ -35,8 +35,8 @@ pub struct Process {
     pub directory: Directory,
     /// Handshakes under the identity in force.
     pub mutual_tls: MutualTls,
-    /// All metrics.
-    pub metrics: Metrics,
+    /// What the data path reports to.
+    pub telemetry: Telemetry,
     /// The order to stop.
     pub drain: Drain,
     /// DNS, for destinations outside the mesh.
@@ -60,6 +60,8 @@ pub struct Shared {
     pub drain: Drain,
     /// This worker's tasks.
     pub tasks: Tasks,
+    /// One line a request, when switched on.
+    pub access: AccessLog,
     /// Counters of accepted connections.
     pub listeners: Arc<ListenerMetrics>,
     /// DNS, for destinations outside the mesh.
@@ -86,7 +88,7 @@ impl Shared {
             config,
             directory,
             mutual_tls,
-            metrics,
+            telemetry: Telemetry { metrics, access },
             drain,
             resolver,
             connections,
@@ -115,6 +117,7 @@ impl Shared {
             drain,
             tasks,
             listeners: metrics.listeners(),
+            access,
             resolver,
             own_ports,
             connections,

@@ -9,6 +9,9 @@ pub mod wait;
 
 /// A test cannot run here: says so loudly, and fails where everything must run (the gate).
 pub fn skip(test: &str, why: &str) {
-    assert!(std::env::var_os("WEFT_TEST_REQUIRE_ALL").is_none(), "{test} must run here, but: {why}");
+    assert!(
+        std::env::var_os("WEFT_TEST_REQUIRE_ALL").is_none(),
+        "{test} must run here, but: {why}"
+    );
     eprintln!("SKIPPED {test}: {why}");
 }

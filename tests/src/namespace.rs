@@ -99,7 +99,10 @@ impl Namespace {
     }
 
     /// Runs work on a thread inside the pod; threads that it starts are inside as well.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let path = format!("/run/netns/{}", self.name);
         thread::spawn(move || {
             let namespace = File::open(&path).expect("the namespace was made");
@@ -141,10 +144,6 @@ fn ip(arguments: &str) {
 
 fn check(command: &mut Command) -> Output {
     let output = command.output().expect("the program is there");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }

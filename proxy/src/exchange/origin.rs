@@ -168,6 +168,15 @@ impl Origin {
         }
     }
 
+    /// Who calls, and from where, as far as that is known.
+    #[must_use]
+    pub fn client(&self) -> (Option<SpiffeId>, Option<SocketAddr>) {
+        match self {
+            Self::Inbound(inbound) => (inbound.peer.clone(), inbound.remote),
+            Self::Outbound(_) => (None, None),
+        }
+    }
+
     /// How the client's connection is protected, where this side decides what is recorded.
     #[must_use]
     pub const fn client_tls(&self) -> TlsState {

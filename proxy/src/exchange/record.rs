@@ -3,29 +3,39 @@
 //! Every request is recorded once, also one whose client goes away: dropping the record closes it.
 
 use std::{
+    borrow::Cow,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use super::{Origin, since};
+use http::{Method, Version, uri::Authority};
+
+use super::Origin;
 use crate::{
     balance::{InFlight, Member},
     clock::{self, Instant},
-    destination::Service,
+    destination::{Service, authority},
     discovery::Transport,
     error::ProxyError,
     http::{Body, BodyError, Frame, RequestHead, Response, grpc},
     reason::Reason,
     shared::Shared,
-    telemetry::{RequestOutcome, TlsState, TrafficMetrics},
+    telemetry::{
+        self, AccessLog, AccessRecord, Direction, RequestOutcome, TlsState, TrafficMetrics,
+    },
 };
+
+/// The client went away before there was an answer: not a status of HTTP, but what nginx counts it as.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The record of one request.
 #[derive(Debug)]
 pub struct Record {
     began: Instant,
+    direction: Direction,
     metrics: Arc<TrafficMetrics>,
+    counted: telemetry::InFlight,
     tls: TlsState,
     grpc: bool,
     status: u16,
@@ -34,17 +44,36 @@ pub struct Record {
     attempts: u32,
     member: Option<Rc<Member>>,
     in_flight: Option<InFlight>,
-    outbound: bool,
+    line: Option<Box<Line>>,
     closed: bool,
+}
+
+/// What only the access log wants: filled when it is switched on.
+#[derive(Debug)]
+struct Line {
+    log: AccessLog,
+    service: Arc<str>,
+    client: Option<weft_proto::SpiffeId>,
+    client_address: Option<std::net::SocketAddr>,
+    method: Method,
+    version: Version,
+    authority: Option<Authority>,
+    path: String,
+    detail: Option<Cow<'static, str>>,
+    sent: u64,
 }
 
 impl Record {
     /// Opens a record. Until the request is routed it counts for no service.
     #[must_use]
     pub fn start(shared: &Shared, origin: &Origin, head: &RequestHead) -> Self {
+        let direction = origin.direction();
+        let metrics = shared.unrouted(direction);
         Self {
             began: clock::now(),
-            metrics: shared.unrouted(origin.direction()),
+            direction,
+            counted: metrics.begin(),
+            metrics,
             tls: origin.client_tls(),
             grpc: head.is_grpc(),
             status: 0,
@@ -53,7 +82,7 @@ impl Record {
             attempts: 0,
             member: None,
             in_flight: None,
-            outbound: matches!(origin, Origin::Outbound(_)),
+            line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin, head))),
             closed: false,
         }
     }
@@ -61,12 +90,16 @@ impl Record {
     /// The request goes to this service.
     pub fn routed(&mut self, service: &Service) {
         self.metrics = service.metrics.clone();
+        self.counted = self.metrics.begin();
+        if let Some(line) = &mut self.line {
+            line.service = service.label.clone();
+        }
     }
 
     /// An attempt begins.
     pub fn attempt(&mut self, number: u32, member: &Rc<Member>) {
         self.attempts = number;
-        if self.outbound {
+        if self.direction == Direction::Outbound {
             self.tls = match member.endpoint.transport {
                 Transport::Mesh(_) => TlsState::Mutual,
                 Transport::Plain => TlsState::Plain,
@@ -87,11 +120,8 @@ impl Record {
         if self.grpc {
             self.grpc_status = grpc::status(&response.head.headers);
         }
-        let inner = std::mem::take(&mut response.body);
-        if inner.is_end() && response.upload.is_none() {
-            self.close();
-            response.body = inner;
-        } else {
+        if !response.body.is_end() {
+            let inner = std::mem::take(&mut response.body);
             response.body = Body::Recorded(Box::new(RecordedBody { inner, record: self }));
         }
         response
@@ -99,18 +129,28 @@ impl Record {
 
     /// The proxy's own response.
     #[must_use]
-    pub fn refuse(mut self, error: &ProxyError, response: Response) -> Response {
+    pub fn refuse(mut self, error: ProxyError, response: Response) -> Response {
         self.status = response.head.status.as_u16();
         self.grpc_status = self.grpc.then(|| crate::error::grpc_status(error.reason));
         self.reason = Some(error.reason);
         tracing::debug!(reason = %error.reason, detail = %error.detail, attempts = self.attempts, "request ended by the proxy");
-        self.close();
+        if let Some(line) = &mut self.line {
+            line.detail = Some(error.detail);
+        }
         response
     }
 
     fn frame(&mut self, frame: &Frame) {
-        if let (true, Frame::Trailers(trailers)) = (self.grpc, frame) {
-            self.grpc_status = grpc::status(trailers).or(self.grpc_status);
+        match frame {
+            Frame::Data(data) => {
+                if let Some(line) = &mut self.line {
+                    line.sent += data.len() as u64;
+                }
+            }
+            Frame::Trailers(trailers) if self.grpc => {
+                self.grpc_status = grpc::status(trailers).or(self.grpc_status);
+            }
+            Frame::Trailers(_) => {}
         }
     }
 
@@ -127,25 +167,71 @@ impl Record {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        if self.status == 0 {
+            self.status = CLIENT_CLOSED_REQUEST;
+        }
         self.in_flight = None;
         let outcome = RequestOutcome {
             status: self.status,
             grpc_status: self.grpc_status,
             reason: self.reason,
-            duration: since(self.began),
+            duration: clock::now().saturating_duration_since(self.began),
             tls: self.tls,
         };
         self.metrics.request(&outcome);
+        if let Some(line) = self.line.take() {
+            self.write(&line, &outcome);
+        }
+    }
+
+    fn write(&self, line: &Line, outcome: &RequestOutcome) {
+        let protocol = match line.version {
+            _ if self.grpc => "grpc",
+            Version::HTTP_2 => "h2",
+            Version::HTTP_10 => "http/1.0",
+            _ => "http/1.1",
+        };
+        line.log.write(&AccessRecord {
+            client: line.client.as_ref(),
+            client_address: line.client_address,
+            method: Some(line.method.as_str()),
+            authority: line.authority.as_ref().map(Authority::as_str),
+            path: Some(&line.path),
+            status: Some(outcome.status),
+            grpc_status: outcome.grpc_status,
+            reason: outcome.reason,
+            detail: line.detail.as_deref(),
+            duration: outcome.duration,
+            sent: line.sent,
+            attempts: self.attempts,
+            endpoint: self.member.as_ref().map(|member| member.endpoint.address),
+            tls: outcome.tls,
+            ..AccessRecord::new(self.direction, protocol, &line.service)
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.closed && self.reason.is_none() && self.status == 0 {
-            // The client went away before there was an answer: 499, as nginx counts it.
-            self.status = 499;
-        }
         self.close();
+    }
+}
+
+impl Line {
+    fn of(log: &AccessLog, origin: &Origin, head: &RequestHead) -> Self {
+        let (client, client_address) = origin.client();
+        Self {
+            log: log.clone(),
+            service: "".into(),
+            client,
+            client_address,
+            method: head.method.clone(),
+            version: head.version,
+            authority: authority::of_request(head).ok(),
+            path: head.target.path().to_owned(),
+            detail: None,
+            sent: 0,
+        }
     }
 }
 
