@@ -4,12 +4,22 @@
 //! the same for all workers, replaced whole when anything changes. The key never leaves this process and never
 //! touches a disk; nothing secret is logged.
 
+pub mod control_plane;
+pub mod issuer;
+pub mod keeper;
 pub mod key;
+mod pinned;
+pub mod schedule;
+mod status;
 pub mod svid;
+pub mod token;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -17,10 +27,15 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use weft_proto::SpiffeId;
 
-pub use key::PrivateKey;
+pub use control_plane::{ConnectError, ControlPlane};
+pub use issuer::{GrpcIssuer, IssueError, Issued, Issuer, Proof};
+pub use keeper::Keeper;
+pub use key::{KeyError, PrivateKey};
+pub use status::IdentityStatus;
 pub use svid::{Svid, SvidError};
+pub use token::{TokenError, TokenSource};
 
-use crate::tls::bundle::{Bundle, BundleError};
+use crate::tls::{Bundle, BundleError, Role};
 
 /// Who we are and whom we trust, at one moment.
 #[derive(Debug)]
@@ -44,6 +59,9 @@ struct Shared {
     current: ArcSwapOption<Credentials>,
     changed: watch::Sender<Option<Arc<Credentials>>>,
     bundle_generation: AtomicU64,
+    /// Discovery has pushed roots, and will push each change.
+    roots_are_pushed: AtomicBool,
+    record: status::Record,
 }
 
 impl Default for Identity {
@@ -52,6 +70,8 @@ impl Default for Identity {
             current: ArcSwapOption::empty(),
             changed: watch::Sender::new(None),
             bundle_generation: AtomicU64::new(0),
+            roots_are_pushed: AtomicBool::new(false),
+            record: status::Record::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -83,6 +103,12 @@ impl Identity {
         self.shared.bundle_generation.load(Ordering::Acquire)
     }
 
+    /// How issuing goes, for readiness and metrics.
+    #[must_use]
+    pub fn status(&self) -> IdentityStatus {
+        self.shared.record.status(self.credentials().as_deref())
+    }
+
     /// Puts an SVID into force, with the roots that were issued with it (the one that signs first).
     ///
     /// # Errors
@@ -96,12 +122,33 @@ impl Identity {
         self.replace(|old| Ok(Some((svid, self.next_bundle(old, roots)?))))
     }
 
+    /// Like [`Identity::install`], but once discovery pushes roots, those stay as long as the SVID is good under
+    /// them: the answer may be older than a push that crossed it, and the push would not come again.
+    pub(crate) fn install_issued(
+        &self,
+        svid: Svid,
+        roots: Vec<CertificateDer<'static>>,
+        now: Duration,
+    ) -> Result<(), BundleError> {
+        let svid = Arc::new(svid);
+        let pushed = self.shared.roots_are_pushed.load(Ordering::Acquire);
+        self.replace(|old| match old {
+            Some(credentials)
+                if pushed && credentials.bundle.verify(svid.chain(), Role::Client, now).is_ok() =>
+            {
+                Ok(Some((svid, Arc::clone(&credentials.bundle))))
+            }
+            Some(_) | None => Ok(Some((svid, self.next_bundle(old, roots)?))),
+        })
+    }
+
     /// Puts the roots into force that discovery pushed (the one that signs first). Without an SVID they are
     /// dropped: the first one brings its own.
     ///
     /// # Errors
     /// The roots cannot be used; nothing is changed.
     pub fn set_bundle(&self, roots: Vec<CertificateDer<'static>>) -> Result<(), BundleError> {
+        self.shared.roots_are_pushed.store(true, Ordering::Release);
         self.replace(|old| match old {
             Some(credentials) if !credentials.bundle.has_roots(&roots) => {
                 Ok(Some((Arc::clone(&credentials.svid), self.next_bundle(old, roots)?)))
