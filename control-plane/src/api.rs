@@ -143,3 +143,6 @@ impl api::api_server::Api for ApiService {
         self.runtime.rotate_root(request.into_inner()).await.map(Response::new)
     }
 }
+
+#[cfg(test)]
+mod tests;
