@@ -4,6 +4,7 @@
 //! - [`model`]: the operator's objects, as types;
 //! - [`index`]: objects and registrations to what proxies are told;
 //! - [`store`]: where the objects live;
+//! - [`status`]: conditions back to objects;
 //! - [`ca`]: roots, join tokens, SVIDs;
 //! - [`secure`]: the TLS port that sidecars connect to;
 //! - [`push`]: discovery: registrations in, differences out;
@@ -17,4 +18,5 @@ pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod secure;
+pub mod status;
 pub mod store;

@@ -1,7 +1,7 @@
 //! What people are shown of the index: every endpoint with what keeps it from use, and the facts that
 //! conditions are made of.
 
-use weft_proto::{ServiceName, ServicePort, WorkloadName, api};
+use weft_proto::{Port, ServiceName, ServicePort, TrustDomain, WorkloadName, api};
 
 use super::{
     Index, Refusal,
@@ -50,6 +50,26 @@ impl Index {
     #[must_use]
     pub fn has_service_object(&self, name: &ServiceName) -> bool {
         self.services.contains_key(name)
+    }
+
+    /// Whether a port of the workload stands behind one of the service's.
+    #[must_use]
+    pub fn serves(&self, workload: &WorkloadName, service: &ServiceName) -> bool {
+        let built = self.built.get(service);
+        built.is_some_and(|b| b.ports.values().any(|port| port.serving.contains_key(workload)))
+    }
+
+    /// The ports by which callers name a service; none when there is no such service.
+    #[must_use]
+    pub fn ports_of(&self, service: &ServiceName) -> Vec<Port> {
+        let built = self.built.get(service);
+        built.map(|built| built.ports.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// The certificate authority's trust domain.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
     }
 
     /// The services that a workload belongs to.

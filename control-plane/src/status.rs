@@ -1,0 +1,135 @@
+//! Conditions back to objects: whether each took effect and, if not, why. The index comes in; statuses go to
+//! the store, by the Gateway API's rules: one condition a type, the generation that it was said of, and
+//! the time at which it last turned.
+//!
+//! - [`judge`]: what there is to say of each object (pure).
+//! - [`combine`]: that, put into the status that the object has (pure).
+//! - [`keep`]: the loop that writes what differs. It never writes what is so already: a pass after its own
+//!   writes finds nothing to do.
+
+pub mod judge;
+
+use std::{sync::Arc, time::Duration};
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::sleep,
+};
+
+use crate::{
+    model::{Condition, ConditionStatus, Object, Status},
+    store::{Store, StoreError, Watch},
+};
+
+pub use judge::judge;
+
+/// What there is to say of an object under one condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The condition's type.
+    pub r#type: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// A fixed word, CamelCase.
+    pub reason: &'static str,
+    /// For people: names the field, the value and what would be right. May be empty where it holds.
+    pub message: String,
+}
+
+/// The object's status with these judgements of its present generation. Time stands still for conditions
+/// that did not turn.
+#[must_use]
+pub fn combine(object: &Object, judgements: Vec<Judgement>, now: &str) -> Status {
+    let known = &object.status().conditions;
+    let condition = |judgement: Judgement| {
+        let status = if judgement.holds { ConditionStatus::True } else { ConditionStatus::False };
+        let before = known
+            .iter()
+            .find(|before| before.r#type == judgement.r#type && before.status == status);
+        let since = before.map_or(now, |before| before.last_transition_time.as_str());
+        Condition {
+            r#type: judgement.r#type.to_owned(),
+            status,
+            reason: judgement.reason.to_owned(),
+            message: judgement.message,
+            observed_generation: object.metadata().generation,
+            last_transition_time: since.to_owned(),
+        }
+    };
+    let mut conditions: Vec<Condition> = judgements.into_iter().map(condition).collect();
+    conditions.sort_by(|one, other| one.r#type.cmp(&other.r#type));
+    Status { conditions }
+}
+
+/// Writes the status of every object whose status is no longer right.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn write_all(
+    store: &dyn Store,
+    judge: &(dyn Fn(&Object) -> Vec<Judgement> + Send + Sync),
+) -> Result<(), StoreError> {
+    let now = OffsetDateTime::now_utc();
+    let seconds = now.replace_nanosecond(0).unwrap_or(now);
+    let now = seconds.format(&Rfc3339).unwrap_or_default();
+    for object in store.list().await?.objects {
+        let status = combine(&object, judge(&object), &now);
+        if status != *object.status() {
+            let uid = object.metadata().uid.clone().unwrap_or_default();
+            store.write_status(&object.key(), &uid, status).await?;
+        }
+    }
+    Ok(())
+}
+
+/// From a change to the pass that takes it in: many changes make one pass.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// From a failed pass to the next try.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps all statuses right, for as long as it is polled. `changes` tells of every change of the index.
+pub async fn keep<T: Clone + Send>(
+    store: Arc<dyn Store>,
+    judge: impl Fn(&Object) -> Vec<Judgement> + Send + Sync,
+    mut changes: broadcast::Receiver<T>,
+) {
+    loop {
+        // Watched from before the pass on: what changes during it is taken in by the next one.
+        let watch = match store.list().await {
+            Ok(list) => store.watch(Some(list.version)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = write_all(&*store, &judge).await {
+            tracing::warn!(%error, "cannot write the objects' statuses");
+            sleep(RETRY).await;
+            continue;
+        }
+        let Ok(watch) = watch else { continue };
+        if !changed(watch, &mut changes).await {
+            return;
+        }
+        sleep(GATHER).await;
+    }
+}
+
+/// Waits until something happened. False: nothing will happen any more.
+async fn changed<T: Clone>(mut watch: Watch, changes: &mut broadcast::Receiver<T>) -> bool {
+    let object = async {
+        loop {
+            match watch.next().await {
+                Ok(crate::store::Event::Synced(_)) => {}
+                Ok(_) | Err(StoreError::TooOld { .. }) => return true,
+                Err(_) => return false,
+            }
+        }
+    };
+    tokio::select! {
+        goes_on = object => goes_on,
+        change = changes.recv() => !matches!(change, Err(RecvError::Closed)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

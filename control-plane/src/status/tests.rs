@@ -1,0 +1,167 @@
+use tokio::time::timeout;
+use weft_proto::TrustDomain;
+
+use super::*;
+use crate::{
+    index::Index,
+    model::parse_documents,
+    store::{DirStore, Event},
+};
+
+const WEB: &str = "apiVersion: weft.dev/v1alpha1\nkind: Workload\nmetadata: {name: web, labels: {app: web}}\nspec: {service: web, port: 8080, upstreams: [{service: cart}]}\n";
+const CART: &str = "apiVersion: weft.dev/v1alpha1\nkind: Workload\nmetadata: {name: cart}\nspec: {service: cart, addresses: [{address: 10.0.0.1}], port: 8080}\n";
+
+fn service(spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {spec}\n")
+}
+
+fn mesh(spec: &str) -> String {
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{name: mesh}}\nspec: {spec}\n"
+    )
+}
+
+fn objects(texts: &[&str]) -> Vec<Object> {
+    let all = parse_documents("test.yaml", &texts.join("---\n")).into_iter();
+    all.map(|parsed| parsed.expect("valid").object).collect()
+}
+
+/// What is said of the last object among these, but for what simply holds.
+fn said(texts: &[&str]) -> Vec<String> {
+    let objects = objects(texts);
+    let mut index = Index::new(TrustDomain::default());
+    index.apply_all(&objects);
+    let judgements = judge(objects.last().expect("one"), &index);
+    assert!(judgements.iter().any(|judgement| judgement.r#type == "Accepted"));
+    let unwell = judgements.into_iter().filter(|judgement| !judgement.holds);
+    unwell.map(|one| format!("{} {}: {}", one.r#type, one.reason, one.message)).collect()
+}
+
+#[test]
+fn each_object_is_told_what_is_not_in_force_and_why() {
+    let no_endpoints = "Programmed NoEndpoints: no ready instance stands behind the service";
+    let no_instances = "Programmed NoInstances: no instance has registered";
+    let cases: &[(&[&str], &[&str])] = &[
+        (&[CART], &[]),
+        (
+            &[CART, WEB],
+            &[
+                "ResolvedRefs PortNotFound: spec.upstreams[0].port: service default/cart has no port 80: it has 8080",
+                no_instances,
+            ],
+        ),
+        (
+            &[WEB],
+            &[
+                "ResolvedRefs ServiceNotFound: spec.upstreams[0].service: there is no service default/cart",
+                no_instances,
+            ],
+        ),
+        (
+            &[&service("{ports: [{port: 80, targetPort: 9}]}"), WEB],
+            &[
+                "ResolvedRefs PortNotServed: spec.service: none of the workload's ports stands behind a port of Service default/web: compare its targetPort with spec.ports",
+                no_instances,
+            ],
+        ),
+        (&[WEB, &service("{ports: [{port: 80}]}")], &[no_endpoints]),
+        (
+            &[WEB, &service("{ports: [{name: a, port: 80}, {name: b, port: 81, targetPort: 9}]}")],
+            &[
+                "ResolvedRefs PortNotServed: spec.ports: no workload of the service has a port for 81 (targetPort 9): correct targetPort, or add the port to a Workload",
+                no_endpoints,
+            ],
+        ),
+        (
+            &[&service("{selector: {app: wbe}, ports: [{port: 80}]}")],
+            &[
+                "ResolvedRefs NoWorkloads: spec.selector app=wbe matches no Workload in default: compare metadata.labels there",
+                no_endpoints,
+            ],
+        ),
+        (
+            &[&service("{ports: [{port: 80}]}")],
+            &[
+                "ResolvedRefs NoWorkloads: no Workload in default has spec.service \"web\", and spec.selector is empty",
+                no_endpoints,
+            ],
+        ),
+        (&[&mesh("{trustDomain: weft.local}")], &[]),
+        (
+            &[&mesh("{trustDomain: example.org}")],
+            &[
+                "Accepted TrustDomainDiffers: spec.trustDomain is \"example.org\", but the control plane was started with \"weft.local\": restart it with the other, or leave the field out",
+            ],
+        ),
+        (&["apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"], &[]),
+    ];
+    for (texts, expected) in cases {
+        assert_eq!(said(texts), *expected, "{texts:?}");
+    }
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_it_turns() {
+    let mut object = objects(&[WEB]).remove(0);
+    object.metadata_mut().generation = 3;
+    let judgement = |holds, message: &str| Judgement {
+        r#type: "Accepted",
+        holds,
+        reason: "Accepted",
+        message: message.to_owned(),
+    };
+    let combined = |object: &Object, holds, message, now| {
+        combine(object, vec![judgement(holds, message)], now)
+    };
+    *object.status_mut() = combined(&object, true, "one", "t1");
+    assert_eq!(object.status().conditions[0].observed_generation, 3);
+    for (holds, message, time) in [(true, "one", "t1"), (true, "other", "t1"), (false, "one", "t2")]
+    {
+        let condition = combined(&object, holds, message, "t2").conditions.remove(0);
+        assert_eq!(
+            (condition.last_transition_time.as_str(), condition.message.as_str()),
+            (time, message)
+        );
+    }
+}
+
+#[tokio::test]
+async fn statuses_follow_objects_and_the_index_and_come_to_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store: Arc<dyn Store> = Arc::new(DirStore::open(folder.path()).await.expect("a store"));
+    let (change, changes) = broadcast::channel::<()>(8);
+    let word = Arc::new(std::sync::Mutex::new("first"));
+    let said = Arc::clone(&word);
+    let judge = move |_: &Object| {
+        let reason = *said.lock().expect("not poisoned");
+        vec![Judgement { r#type: "Accepted", holds: true, reason, message: String::new() }]
+    };
+    let mut watch = store.watch(None).await.expect("watched");
+    let kept = tokio::spawn(keep(Arc::clone(&store), judge, changes));
+    store.write(objects(&[WEB]).remove(0), false).await.expect("written");
+    let mut until = async |wanted: &str| {
+        timeout(Duration::from_secs(20), async {
+            loop {
+                if let Event::Applied(object) = watch.next().await.expect("an event")
+                    && object.status().conditions.iter().any(|condition| condition.reason == wanted)
+                {
+                    return object;
+                }
+            }
+        })
+        .await
+        .expect("in time")
+    };
+    let first = until("first").await;
+    *word.lock().expect("not poisoned") = "second";
+    change.send(()).expect("it listens");
+    let second = until("second").await;
+    assert_eq!(
+        first.status().conditions[0].last_transition_time,
+        second.status().conditions[0].last_transition_time
+    );
+    drop(change);
+    kept.await.expect("it ends when nothing can change any more");
+    let rest = store.list().await.expect("listed");
+    assert_eq!(rest.objects[0].metadata().resource_version, second.metadata().resource_version);
+}
