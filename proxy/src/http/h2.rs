@@ -17,6 +17,7 @@
 mod client;
 mod head;
 mod incoming;
+mod keep_alive;
 mod outgoing;
 mod resets;
 mod server;
@@ -43,6 +44,9 @@ const REMEMBERED_RESETS: usize = 1024;
 /// Bytes of a stream on the way to its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
+/// How soon a peer that is lost is noticed: half of it on average to ask, all of it to give up.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// What a client's connection may do.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -60,6 +64,8 @@ pub struct ServerSettings {
     pub preface_timeout: Duration,
     /// A connection without streams.
     pub idle_timeout: Duration,
+    /// With streams, the client is asked so often whether it lives, and has as long to answer.
+    pub keep_alive: Duration,
 }
 
 impl ServerSettings {
@@ -74,6 +80,7 @@ impl ServerSettings {
             stream_window: STREAM_WINDOW,
             preface_timeout: config.timeouts.header,
             idle_timeout: config.timeouts.client_idle,
+            keep_alive: KEEP_ALIVE,
         }
     }
 }
@@ -87,6 +94,8 @@ pub struct ClientSettings {
     pub max_header_bytes: u32,
     /// Bytes of a stream on the way to its reader.
     pub stream_window: u32,
+    /// With requests in flight, the endpoint is asked so often whether it lives, and has as long to answer.
+    pub keep_alive: Duration,
 }
 
 impl ClientSettings {
@@ -97,6 +106,7 @@ impl ClientSettings {
             max_streams: config.limits.max_streams.max(1),
             max_header_bytes: header_bytes(config),
             stream_window: STREAM_WINDOW,
+            keep_alive: KEEP_ALIVE,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use http::{Method, StatusCode};
 
 use super::{
     ClientSettings, IncomingBody, REMEMBERED_RESETS, SEND_BUFFER, connection_window, head,
+    keep_alive::KeepAlive,
     outgoing::{Outgoing, Stopped},
 };
 use crate::{
@@ -42,7 +44,6 @@ struct Shared {
     settings: ClientSettings,
     side_headers: bool,
     status: Rc<Status>,
-    in_flight: Cell<usize>,
 }
 
 /// What the driver says of the connection.
@@ -52,6 +53,7 @@ struct Status {
     socket: RefCell<Option<Socket>>,
     /// How many bytes had reached the kernel when it ended.
     written_at_end: Cell<u64>,
+    in_flight: Cell<usize>,
 }
 
 impl Status {
@@ -79,7 +81,7 @@ impl Drop for EndNote {
 pub(super) struct OpenStream(#[expect(dead_code, reason = "held for its drop")] Rc<Counted>);
 
 #[derive(Debug)]
-struct Counted(Rc<Shared>);
+struct Counted(Rc<Status>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -114,22 +116,13 @@ impl Http2Client {
         let (sender, connection) = builder.handshake(socket.clone()).await.map_err(|error| {
             SendError::undelivered(Reason::ConnectFailed, format!("HTTP/2 handshake: {error}"))
         })?;
-        let status =
-            Rc::new(Status { socket: RefCell::new(Some(socket)), written_at_end: Cell::new(0) });
-        let note = EndNote(Rc::clone(&status));
-        let driver = async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP/2 connection to an endpoint broke");
-            }
-            drop(note);
-        };
-        let shared = Shared {
-            sender: RefCell::new(sender),
-            settings,
-            side_headers,
-            status,
+        let status = Rc::new(Status {
+            socket: RefCell::new(Some(socket)),
+            written_at_end: Cell::new(0),
             in_flight: Cell::new(0),
-        };
+        });
+        let driver = drive(connection, EndNote(Rc::clone(&status)), settings.keep_alive);
+        let shared = Shared { sender: RefCell::new(sender), settings, side_headers, status };
         Ok((Self(Rc::new(shared)), driver))
     }
 
@@ -139,7 +132,7 @@ impl Http2Client {
     pub fn can_take_request(&self) -> bool {
         let theirs = self.0.sender.borrow().current_max_send_streams();
         let ours = self.0.settings.max_streams as usize;
-        self.0.in_flight.get() < theirs.min(ours) && !self.is_closed()
+        self.in_flight() < theirs.min(ours) && !self.is_closed()
     }
 
     /// Whether the connection takes no more requests: it ended, or the endpoint said GOAWAY. Those in flight
@@ -156,7 +149,7 @@ impl Http2Client {
     /// How many requests are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.get()
+        self.0.status.in_flight.get()
     }
 
     /// The other side is a sidecar that understands side headers (`weft-h2/1`).
@@ -192,8 +185,9 @@ impl Http2Client {
     }
 
     fn open_stream(&self) -> OpenStream {
-        self.0.in_flight.set(self.0.in_flight.get() + 1);
-        OpenStream(Rc::new(Counted(Rc::clone(&self.0))))
+        let status = &self.0.status;
+        status.in_flight.set(status.in_flight.get() + 1);
+        OpenStream(Rc::new(Counted(Rc::clone(status))))
     }
 
     fn poll_response(
@@ -248,6 +242,30 @@ impl Http2Client {
         let body = IncomingBody::new(stream, length, Some(open.clone()));
         let upload = outgoing.map(|outgoing| upload(outgoing, open.clone()));
         Response { upload, ..Response::new(head, Body::Http2(body)) }
+    }
+}
+
+/// Drives a connection until it has ended or its peer is dead; what is in flight then fails.
+async fn drive(
+    mut connection: h2::client::Connection<Socket, Bytes>,
+    note: EndNote,
+    keep_alive: Duration,
+) {
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), keep_alive);
+    let status = &note.0;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(ended.map_err(|error| error.to_string()));
+        }
+        let active = status.in_flight.get() > 0;
+        match keep_alive.as_mut().map(|keep_alive| keep_alive.poll_dead(active, cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err("no answer to PING".to_owned())),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP/2 connection to an endpoint broke");
     }
 }
 

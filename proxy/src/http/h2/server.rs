@@ -18,6 +18,7 @@ use h2::{Reason as Code, RecvStream, server::SendResponse};
 
 use super::{
     REMEMBERED_RESETS, SEND_BUFFER, ServerSettings, connection_window,
+    keep_alive::KeepAlive,
     resets::ResetMeter,
     stream::{self, StreamEnd},
 };
@@ -65,6 +66,8 @@ enum Event {
     Failed(h2::Error),
     Drain,
     TimeUp,
+    /// The client did not answer a PING.
+    Dead,
 }
 
 /// Serves a client's connection until it ends.
@@ -82,6 +85,7 @@ pub async fn serve<H: Handler>(
     let mut resets = ResetMeter::new(settings.max_resets_per_second);
     // A set of one polls its future only when that was woken: every frame wakes this task, the drain once.
     let mut drained = FuturesUnordered::from_iter([drain.started()]);
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), settings.keep_alive);
     // Runs while there are no streams.
     let mut timer = pin!(clock::sleep(settings.idle_timeout));
     let mut leaving: Option<Leaving> = None;
@@ -93,7 +97,13 @@ pub async fn serve<H: Handler>(
             if let Poll::Ready(event) = poll_event(&mut connection, &mut streams, cx) {
                 return Poll::Ready(event);
             }
-            poll_timer(streams.is_empty(), timer.as_mut(), cx)
+            let active = !streams.is_empty();
+            if let Some(keep_alive) = &mut keep_alive
+                && keep_alive.poll_dead(active, cx).is_ready()
+            {
+                return Poll::Ready(Event::Dead);
+            }
+            poll_timer(!active, timer.as_mut(), cx)
         })
         .await;
         match event {
@@ -125,6 +135,7 @@ pub async fn serve<H: Handler>(
                     timer.as_mut().reset(clock::now() + GOODBYE);
                 }
             },
+            Event::Dead => return Served::Closed(Some(Reason::ConnectionLost)),
             Event::Closed => return Served::Closed(leaving.and_then(Leaving::reason)),
             Event::Failed(error) => {
                 tracing::debug!(%error, "a client's HTTP/2 connection broke");

@@ -64,11 +64,17 @@ fn server_settings() -> ServerSettings {
         stream_window: 64 * 1024,
         preface_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(20),
+        keep_alive: Duration::from_secs(10),
     }
 }
 
 fn client_settings() -> ClientSettings {
-    ClientSettings { max_streams: 100, max_header_bytes: 16 * 1024, stream_window: 64 * 1024 }
+    ClientSettings {
+        max_streams: 100,
+        max_header_bytes: 16 * 1024,
+        stream_window: 64 * 1024,
+        keep_alive: Duration::from_secs(10),
+    }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Response>>>;

@@ -213,6 +213,69 @@ fn a_broken_connection_after_the_request_proves_nothing() {
 }
 
 #[test]
+fn a_connection_that_breaks_before_anything_left_delivered_nothing() {
+    worker(async {
+        let (near, _far) = streams().await;
+        let socket = Socket::new(near);
+        let handshake = Http2Client::handshake(socket.clone(), client_settings(), false);
+        let (client, driver) = handshake.await.expect("a handshake");
+        let head = get();
+        let mut sending = std::pin::pin!(send(&client, &head, Body::Empty));
+        assert!(futures_util::poll!(sending.as_mut()).is_pending());
+        socket.abort();
+        spawn_local(driver);
+        let error = sending.await.expect_err("broken");
+        assert_eq!((error.reason, error.delivery), (Reason::ConnectionLost, Delivery::Nothing));
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_lost_is_noticed() {
+    worker(async {
+        let (near, mut server) = streams().await;
+        let settings =
+            ClientSettings { keep_alive: Duration::from_millis(50), ..client_settings() };
+        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
+        let (client, driver) = handshake.await.expect("a handshake");
+        spawn_local(driver);
+        let head = get();
+        let silent = async {
+            let mut preface = [0; 24];
+            server.read_exact(&mut preface).await.expect("the preface");
+            read_headers(&mut server).await;
+            std::future::pending::<()>().await;
+        };
+        let error = tokio::select! {
+            sent = send(&client, &head, Body::Empty) => sent.expect_err("lost"),
+            () = silent => unreachable!("it pends"),
+        };
+        assert_eq!((error.reason, error.delivery), (Reason::ConnectionLost, Delivery::Unknown));
+        assert!(client.is_closed());
+    });
+}
+
+#[test]
+fn an_endpoint_that_answers_pings_may_take_its_time() {
+    worker(async {
+        let (near, far) = streams().await;
+        let _server = spawn_server(far, server_settings(), |_| {
+            Box::pin(async {
+                clock::sleep(Duration::from_millis(300)).await;
+                ok(Body::Empty)
+            })
+        });
+        let settings =
+            ClientSettings { keep_alive: Duration::from_millis(20), ..client_settings() };
+        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
+        let (client, driver) = handshake.await.expect("a handshake");
+        spawn_local(driver);
+        for _ in 0..2 {
+            assert!(send(&client, &get(), Body::Empty).await.is_ok());
+        }
+    });
+}
+
+#[test]
 fn no_more_requests_than_the_peer_allows() {
     worker(async {
         let mut builder = h2::server::Builder::new();

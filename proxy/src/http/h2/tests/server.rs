@@ -383,3 +383,20 @@ fn a_client_without_a_preface_is_left() {
         assert!(matches!(served, Served::Closed(Some(Reason::HeaderTimeout))), "{served:?}");
     });
 }
+
+#[test]
+fn a_client_that_is_lost_is_left() {
+    worker(async {
+        let settings =
+            ServerSettings { keep_alive: Duration::from_millis(50), ..server_settings() };
+        let (near, far) = streams().await;
+        let server = spawn_server(far, settings, |_| Box::pin(async { pending().await }));
+        // Sends its request, and is polled no more: nothing answers the PING.
+        let (mut sender, mut connection) = h2::client::handshake(near).await.expect("a handshake");
+        let (response, _) = sender.send_request(request("GET", "http://a/"), true).expect("sent");
+        assert!(futures_util::poll!(&mut connection).is_pending());
+        let served = server.served.await.expect("no panic");
+        assert!(matches!(served, Served::Closed(Some(Reason::ConnectionLost))), "{served:?}");
+        drop(response);
+    });
+}
