@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Cleans up when its parent is gone
     #[command(hide = true)]
     Janitor(JanitorArgs),
+    /// One of the demo's services
+    #[command(hide = true)]
+    DemoApp(DemoAppArgs),
     /// Becomes another program that dies with its parent
     #[command(hide = true)]
     Exec(ExecArgs),
@@ -331,6 +334,25 @@ pub(crate) struct JanitorArgs {
     /// The mark that the run's processes carry in their environment
     #[arg(long)]
     pub(crate) mark: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoAppArgs {
+    /// Which
+    #[arg(value_enum)]
+    pub(crate) name: DemoApp,
+}
+
+/// The demo's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoApp {
+    Web,
+    Catalog,
+    Cart,
+    Payments,
+    Inventory,
+    Cache,
+    Load,
 }
 
 #[derive(Debug, Args)]

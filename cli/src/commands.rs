@@ -15,7 +15,7 @@ use clap::CommandFactory as _;
 
 use crate::{
     command::{Cli, Command, CompletionArgs, IdentityCommand, TokenCommand},
-    output, up,
+    demo, output, up,
 };
 
 /// Runs what the user typed.
@@ -24,7 +24,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return orientation::print().map(|()| ExitCode::SUCCESS);
     };
     match command {
-        Command::Demo(_) => anyhow::bail!("the demo is not there yet"),
+        Command::Demo(args) => block_on(demo::run(args))?,
         Command::Up(args) => block_on(up::run(args))?,
         Command::Down(args) => up::down::run(&args)?,
         Command::Apply(args) => block_on(objects::apply(args))?,
@@ -47,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completion(args) => completion(&args)?,
         Command::Version(args) => block_on(version::print(args))?,
         Command::Janitor(args) => up::janitor::run(&args)?,
+        Command::DemoApp(args) => block_on(demo::apps::run(args))?,
         Command::Exec(args) => return Err(up::exec::run(&args)),
     }
     Ok(ExitCode::SUCCESS)

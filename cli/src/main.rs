@@ -16,6 +16,8 @@ mod commands;
 
 mod up;
 
+mod demo;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

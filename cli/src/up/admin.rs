@@ -20,7 +20,6 @@ pub(crate) async fn until_ready(admin: SocketAddr) {
 }
 
 /// What the sidecar has counted, as Prometheus text.
-#[allow(dead_code, reason = "the live table asks for it")]
 pub(crate) async fn metrics(admin: SocketAddr) -> anyhow::Result<String> {
     let (status, text) = get(admin, "/metrics").await?;
     anyhow::ensure!(status == StatusCode::OK, "the sidecar at {admin} answered {status}");

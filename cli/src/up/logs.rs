@@ -61,7 +61,6 @@ impl Source {
 
 /// What is shown of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "the live table chooses")]
 pub(crate) enum Show {
     /// Everything.
     Everything,

@@ -26,7 +26,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn is_done(&self) -> bool {
+    /// Whether all are ready.
+    pub(crate) fn is_done(&self) -> bool {
         self.wanted.is_some() && self.missing.is_empty()
     }
 }

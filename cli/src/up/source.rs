@@ -22,7 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Where the objects come from.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "the demo brings its own text")]
 pub(crate) enum Source {
     /// The user's file or folder.
     Path(PathBuf),
