@@ -191,27 +191,35 @@ pub struct Limits {
 pub struct Timeouts {
     /// Making a TCP connection
     #[arg(id = "connect-timeout", long, value_name = "DURATION", env = "WEFT_CONNECT_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub connect: Duration,
     /// A TLS handshake, from accept or connect to done
     #[arg(id = "tls-timeout", long, value_name = "DURATION", env = "WEFT_TLS_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub tls: Duration,
     /// From the request's end of head to the response's head; 0 for none
     #[arg(id = "request-timeout", long, value_name = "DURATION", env = "WEFT_REQUEST_TIMEOUT", default_value = "0s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub request: Duration,
     /// A request's head, from its first byte
     #[arg(id = "header-timeout", long, value_name = "DURATION", env = "WEFT_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub header: Duration,
     /// A client connection between requests
     #[arg(id = "client-idle-timeout", long, value_name = "DURATION", env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub client_idle: Duration,
     /// An opaque connection with nothing sent either way
     #[arg(id = "tcp-idle-timeout", long, value_name = "DURATION", env = "WEFT_TCP_IDLE_TIMEOUT", default_value = "1h", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub tcp_idle: Duration,
     /// Waiting for the control plane's first answer about a destination
     #[arg(id = "discovery-timeout", long, value_name = "DURATION", env = "WEFT_DISCOVERY_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub discovery: Duration,
     /// Open requests and connections get this long after SIGTERM
     #[arg(id = "drain-timeout", long, value_name = "DURATION", env = "WEFT_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub drain: Duration,
 }
 
@@ -220,9 +228,11 @@ pub struct Timeouts {
 pub struct PoolSettings {
     /// A kept connection that is not used for this long is closed
     #[arg(id = "pool-idle-timeout", long, value_name = "DURATION", env = "WEFT_POOL_IDLE_TIMEOUT", default_value = "90s", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub idle_timeout: Duration,
     /// A connection this old takes no new requests
     #[arg(id = "pool-max-age", long, value_name = "DURATION", env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub max_age: Duration,
     /// Idle HTTP/1 connections kept per endpoint and worker
     #[arg(
@@ -244,6 +254,7 @@ pub struct PoolSettings {
     pub max_connections: usize,
     /// An endpoint that refused a connection is skipped for this long, doubling up to 30 s
     #[arg(long, env = "WEFT_CONNECT_BACKOFF", default_value = "500ms", value_parser = parse_duration)]
+    #[serde(serialize_with = "duration_text")]
     pub connect_backoff: Duration,
 }
 
@@ -298,6 +309,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .and_then(|millis| number.checked_mul(millis))
         .map(Duration::from_millis)
         .ok_or_else(|| format!("{text:?}: {FORM}"))
+}
+
+/// The form that [`parse_duration`] reads.
+fn duration_text<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    match duration.as_millis() {
+        millis if millis % 1_000 == 0 => to.collect_str(&format_args!("{}s", millis / 1_000)),
+        millis => to.collect_str(&format_args!("{millis}ms")),
+    }
 }
 
 #[cfg(test)]

@@ -166,8 +166,7 @@ impl Directory {
     /// are kept while used, negative ones too, within a bound.
     ///
     /// The answer is [`Resolution::Pending`] until the control plane has spoken, [`Resolution::Outside`] at
-    /// once when the name cannot be in the mesh. A subscription whose sender is gone (`has_changed()` is an
-    /// error) was dropped to make room, or discovery has stopped: ask again.
+    /// once when the name cannot be in the mesh. Its sender lives as long as the answer is held.
     #[must_use]
     pub fn resolve(&self, destination: &str) -> Subscription<Resolution> {
         self.shared.table().resolve(destination)

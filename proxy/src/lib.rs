@@ -45,3 +45,5 @@ pub mod tcp;
 pub mod discovery;
 
 pub mod telemetry;
+
+pub mod admin;

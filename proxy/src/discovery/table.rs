@@ -19,7 +19,7 @@ use super::{
 
 /// An answer that no worker holds is dropped after this.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// Answers kept that name nothing in the mesh, or are still awaited.
+/// Answers kept, unless a worker holds them, that name nothing in the mesh or are still awaited.
 pub(super) const MAX_NEGATIVE: usize = 4096;
 
 /// What the stream has to do for the workers.
@@ -130,17 +130,17 @@ impl Table {
         all
     }
 
-    /// Makes room: a quarter of the negative answers goes, first those that nobody holds, then the least
-    /// recently asked. A holder sees its answer end, and asks again.
+    /// Makes room: of the negative answers that nobody holds, a quarter goes, the least recently asked first.
+    /// Held ones are bounded by the connections that wait for them.
     fn evict(&mut self) {
         let mut candidates: Vec<_> = self
             .entries
             .iter()
-            .filter(|(_, entry)| is_negative(&entry.answer))
-            .map(|(name, entry)| (entry.answer.receiver_count() > 0, entry.used, Arc::clone(name)))
+            .filter(|(_, entry)| is_negative(&entry.answer) && entry.answer.receiver_count() == 0)
+            .map(|(name, entry)| (entry.used, Arc::clone(name)))
             .collect();
         candidates.sort_unstable();
-        for (_, _, name) in candidates.into_iter().take(MAX_NEGATIVE / 4) {
+        for (_, name) in candidates.into_iter().take(MAX_NEGATIVE / 4) {
             if let Some(entry) = self.entries.remove(&name) {
                 forget(&name, &entry, &mut self.negative, &self.questions);
             }

@@ -96,7 +96,9 @@ impl<'a> AccessRecord<'a> {
 pub struct AccessLog(Arc<AtomicBool>);
 
 impl AccessLog {
-    pub(super) fn new(on: bool) -> Self {
+    /// A switch, in this position.
+    #[must_use]
+    pub fn new(on: bool) -> Self {
         Self(Arc::new(AtomicBool::new(on)))
     }
 

@@ -7,7 +7,7 @@
 use std::{
     io::Write,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc,
     },
@@ -59,6 +59,8 @@ pub enum LoggingError {
 #[derive(Clone, Debug)]
 pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// The filter in force, as it was given.
+    text: Arc<Mutex<String>>,
     lines: Lines,
 }
 
@@ -72,7 +74,7 @@ pub fn init(settings: &TelemetrySettings) -> Result<LogHandle, LoggingError> {
     Ok(handle)
 }
 
-fn build(
+pub(crate) fn build(
     settings: &TelemetrySettings,
     sink: impl Write + Send + 'static,
 ) -> Result<(impl Subscriber + Send + Sync, LogHandle), LoggingError> {
@@ -84,7 +86,8 @@ fn build(
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
     let subscriber = Registry::default().with(filter).with(layer);
-    Ok((subscriber, LogHandle { filter: handle, lines }))
+    let text = Arc::new(Mutex::new(settings.log.clone()));
+    Ok((subscriber, LogHandle { filter: handle, text, lines }))
 }
 
 impl LogHandle {
@@ -93,13 +96,15 @@ impl LogHandle {
     /// # Errors
     /// The filter is malformed; the one before stays.
     pub fn set(&self, filter: &str) -> Result<(), LoggingError> {
-        Ok(self.filter.reload(parse(filter)?)?)
+        self.filter.reload(parse(filter)?)?;
+        filter.clone_into(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
-    /// The filter in force, as text.
+    /// The filter in force, as it was given.
     #[must_use]
     pub fn filter(&self) -> String {
-        self.filter.with_current(ToString::to_string).unwrap_or_default()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits, a second at most, until the lines so far are written: for the end of the process.

@@ -91,7 +91,7 @@ fn an_answer_that_nobody_holds_is_forgotten_after_a_while_and_not_before() {
 }
 
 #[test]
-fn invented_names_are_bounded_and_what_is_held_goes_last() {
+fn invented_names_are_bounded_and_what_is_held_stays() {
     let (mut table, mut questions) = table();
     table.set_scope(scope(&[]));
     let held = table.resolve("held:80");

@@ -1,7 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-};
+use std::net::SocketAddr;
 
 use super::*;
 use crate::{

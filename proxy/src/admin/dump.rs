@@ -1,0 +1,105 @@
+//! The effective configuration as JSON: settings, identity, and what discovery said.
+//!
+//! For people and tools that ask what this proxy does right now. Never a key, never a token.
+
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::{
+    clock,
+    discovery::{Destination, Endpoint, InboundPorts, MeshScope, Resolution, Transport},
+    tls::bundle,
+};
+
+pub(super) fn dump(admin: &Admin) -> Value {
+    let directory = &admin.directory;
+    json!({
+        "settings": *admin.config,
+        "identity": identity(admin),
+        "discovery": *directory.status().borrow(),
+        "application": *directory.app_health().borrow(),
+        "mesh": directory.mesh().map(|mesh| scope(&mesh)),
+        "inbound": directory.inbound().borrow().as_deref().map(inbound),
+        "destinations": directory.answers().iter().map(answer).collect::<Vec<_>>(),
+    })
+}
+
+fn identity(admin: &Admin) -> Value {
+    let Some(credentials) = admin.identity.credentials() else { return Value::Null };
+    let svid = &credentials.svid;
+    let roots: Vec<_> = credentials.bundle.roots().iter().map(bundle::fingerprint).collect();
+    json!({
+        "spiffe_id": svid.identity(),
+        "not_before": time(svid.not_before()),
+        "not_after": time(svid.not_after()),
+        "valid": svid.holds_at(clock::since_epoch()),
+        "roots_sha256": roots,
+    })
+}
+
+/// RFC 3339.
+fn time(since_epoch: std::time::Duration) -> Option<String> {
+    let seconds = i64::try_from(since_epoch.as_secs()).ok()?;
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    time.format(&time::format_description::well_known::Rfc3339).ok()
+}
+
+fn scope(mesh: &MeshScope) -> Value {
+    let ranges: Vec<_> =
+        mesh.ranges.iter().map(|(network, prefix)| format!("{network}/{prefix}")).collect();
+    json!({
+        "trust_domain": mesh.trust_domain,
+        "address_ranges": ranges,
+        "name_suffixes": mesh.suffixes,
+        "namespaces": mesh.namespaces,
+    })
+}
+
+fn inbound(inbound: &InboundPorts) -> Value {
+    let ports = inbound.ports.iter().map(|(number, port)| {
+        json!({
+            "port": number,
+            "protocol": port.protocol.as_str_name(),
+            "mode": if port.strict { "strict" } else { "permissive" },
+            "service": port.service,
+        })
+    });
+    ports.collect()
+}
+
+fn answer((name, resolution): &(std::sync::Arc<str>, Resolution)) -> Value {
+    let mut value = match resolution {
+        Resolution::Pending => json!({ "answer": "pending" }),
+        Resolution::NotFound => json!({ "answer": "not-found" }),
+        Resolution::Outside => json!({ "answer": "outside" }),
+        Resolution::Mesh(found) => destination(found),
+    };
+    value["destination"] = json!(name);
+    value
+}
+
+fn destination(found: &Destination) -> Value {
+    json!({
+        "answer": "mesh",
+        "service": found.service,
+        "label": found.label,
+        "protocol": found.protocol.as_str_name(),
+        "endpoints": found.endpoints.iter().map(|found| endpoint(found)).collect::<Vec<_>>(),
+    })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let identities = match &endpoint.transport {
+        Transport::Mesh(identities) => Some(identities),
+        Transport::Plain => None,
+    };
+    json!({
+        "id": endpoint.id,
+        "address": endpoint.address,
+        "app_port": endpoint.app_port,
+        "identities": identities,
+        "zone": endpoint.zone,
+        "labels": endpoint.labels,
+        "workload": endpoint.workload,
+    })
+}
