@@ -13,12 +13,14 @@ pub fn locate(text: &str, document: usize, path: &str) -> usize {
     // The nearest field around a missing one: give up one segment after the other.
     (0..=segments.len())
         .rev()
-        .find_map(|kept| {
-            let reader = Deserializer::from_str(text).nth(document)?;
-            let found = Seek { path: &segments[..kept] }.deserialize(reader);
-            found.err().and_then(|error| error.location()).map(|location| location.line())
-        })
+        .find_map(|kept| line_in(Deserializer::from_str(text).nth(document)?, &segments[..kept]))
         .unwrap_or(0)
+}
+
+/// The line of the field at this path in a document.
+pub(super) fn line_in(document: Deserializer<'_>, path: &[&str]) -> Option<usize> {
+    let found = Seek { path }.deserialize(document);
+    found.err().and_then(|error| error.location()).map(|location| location.line())
 }
 
 /// Walks down the path and fails at its end: the parser's error then carries the place.

@@ -8,7 +8,7 @@ use serde_norway::Deserializer;
 
 use super::{
     kinds::{Fields, KINDS, Kind, KindInfo, Object},
-    locate::locate,
+    locate::{line_in, locate},
     metadata::Metadata,
     object::{FieldError, ObjectKey, Resource, Spec, Status},
 };
@@ -49,6 +49,9 @@ pub struct Parsed {
     pub line: usize,
 }
 
+/// Nobody reads more mistakes of one file at once, and finding the place of each takes time.
+const MOST_ERRORS: usize = 20;
+
 /// Every object of a text, or what is wrong with it, document by document. Empty documents are skipped.
 ///
 /// `file` is what errors call the text; it may be empty.
@@ -56,13 +59,24 @@ pub struct Parsed {
 pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Parsed, ParseError>> {
     let text = plain_unicode(text.trim_start_matches('\u{feff}'));
     let mut results = Vec::new();
-    // Each document is read twice, first for its kind: the two readers walk through the text in step.
-    let readers = Deserializer::from_str(&text).zip(Deserializer::from_str(&text));
-    for (index, (first, second)) in readers.enumerate() {
+    let mut errors = 0;
+    // Each document is read three times, for its kind, its place and itself: the readers walk through the
+    // text in step.
+    let reader = || Deserializer::from_str(&text);
+    for (index, ((first, second), third)) in reader().zip(reader()).zip(reader()).enumerate() {
         let mut at = Place { file, text: &text, document: index, object: String::new() };
+        if errors == MOST_ERRORS {
+            let more = "there may be more mistakes from here on: right the others first";
+            results.push(Err(at.error(locate(&text, index, ""), more.to_owned())));
+            break;
+        }
         match Option::<Header>::deserialize(first) {
-            Ok(None) => {}
-            Ok(Some(header)) => results.push(parse_document(&mut at, &header, second)),
+            Ok(None) => continue,
+            Ok(Some(header)) => {
+                let object = parse_document(&mut at, &header, second);
+                let line = line_in(third, &["kind"]).unwrap_or(0);
+                results.push(object.map(|object| Parsed { object, line }));
+            }
             Err(error) => match IgnoredAny::deserialize(second) {
                 Ok(_) => results.push(Err(at.yaml_error(&error))),
                 // No YAML: what stands behind it cannot be read either.
@@ -72,6 +86,7 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Parsed, ParseError>
                 }
             },
         }
+        errors += usize::from(results.last().is_some_and(Result::is_err));
     }
     results
 }
@@ -209,7 +224,7 @@ fn parse_document(
     at: &mut Place<'_>,
     header: &Header,
     document: Deserializer<'_>,
-) -> Result<Parsed, ParseError> {
+) -> Result<Object, ParseError> {
     at.object = header.object();
     let info = header.kind().map_err(|error| at.field_error(&error))?;
     let mut object = (info.parse)(document).map_err(|error| at.yaml_error(&error))?;
@@ -217,7 +232,7 @@ fn parse_document(
     let key: ObjectKey = object.key();
     at.object = key.to_string();
     object.validate().map_err(|error| at.field_error(&error))?;
-    Ok(Parsed { object, line: locate(at.text, at.document, "kind") })
+    Ok(object)
 }
 
 impl Place<'_> {

@@ -20,7 +20,8 @@
 mod disk;
 mod files;
 mod follow;
-mod merge;
+mod known;
+mod places;
 mod stamp;
 mod state;
 
@@ -86,7 +87,9 @@ impl Inner {
             // A panic while it was held left at most a file unread: the next rescan reads it.
             let mut disk = inner.disk.lock().unwrap_or_else(PoisonError::into_inner);
             let result = act(&mut disk, &inner.log);
-            inner.report(disk.problems());
+            if let Some(problems) = disk.changed_problems() {
+                inner.report(problems);
+            }
             result
         });
         done.await.map_err(|_| StoreError::Closing)?

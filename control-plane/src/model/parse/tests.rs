@@ -163,6 +163,20 @@ fn one_broken_document_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_file_full_of_mistakes_names_the_first_ones() {
+    let text = vec![workload("  service: A\n"); 3000].join("---\n");
+    let errors: Vec<String> = parse_documents("f.yaml", &text)
+        .into_iter()
+        .map(|outcome| outcome.expect_err("all are wrong").to_string())
+        .collect();
+    assert_eq!(errors.len(), 21);
+    assert_eq!(
+        errors[20],
+        "f.yaml:121: there may be more mistakes from here on: right the others first"
+    );
+}
+
+#[test]
 fn kinds_are_known_by_every_spelling() {
     for (text, kind) in [
         ("Service", Some(Kind::Service)),

@@ -2,7 +2,7 @@
 //! Every step ends in `settle`, which makes the log equal to what the files say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,12 +13,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     Objects, StoreError, Version, Written,
     files::{self, Durability, FileName, Look},
-    merge::{Merged, Placed, merge},
+    known::{KnownFile, shadowed},
+    places::Places,
     stamp::{Fresh, at_version, same, stamp},
     state::{State, by_key, file_stem},
 };
 use crate::{
-    model::{Object, ObjectKey, Status, parse_documents},
+    model::{Object, ObjectKey, Status},
     store::{Outcome, log::Log},
 };
 
@@ -28,35 +29,15 @@ pub(super) struct Disk {
     root: PathBuf,
     state: State,
     files: BTreeMap<FileName, KnownFile>,
+    places: Places,
+    /// Objects that files say something new of, which the log does not yet.
+    unsettled: BTreeSet<ObjectKey>,
+    /// Files whose last good state is not yet on the disk.
+    unsaved: BTreeSet<FileName>,
     /// Why the directory itself could not be read, when last tried.
     unreadable: Option<String>,
-}
-
-/// A file, as last read.
-#[derive(Debug, Default)]
-struct KnownFile {
-    look: Option<Look>,
-    /// What it said when it was last right.
-    objects: Vec<Placed>,
-    /// What is wrong with it now.
-    problems: Vec<String>,
-    /// `objects` differs from the last good state on disk.
-    unsaved: bool,
-}
-
-impl KnownFile {
-    fn take_in(&mut self, mut objects: Vec<Placed>) {
-        let mut unchanged = objects.len() == self.objects.len();
-        for (new, old) in objects.iter_mut().zip(&self.objects) {
-            if new.object.key() == old.object.key() && same(&new.object, &old.object) {
-                new.object = Arc::clone(&old.object);
-            } else {
-                unchanged = false;
-            }
-        }
-        self.objects = objects;
-        self.unsaved |= !unchanged;
-    }
+    /// `problems` may have others to tell than when last asked.
+    problems_changed: bool,
 }
 
 impl Disk {
@@ -66,32 +47,38 @@ impl Disk {
         let mut state = State::open(root).await?;
         files::prepare_folder(&files::managed(root))?;
         let remembered = state.load()?;
-        let objects = by_key(&remembered);
-        let known = |objects: Vec<Arc<Object>>| KnownFile {
-            objects: objects.into_iter().map(|object| Placed { object, line: 0 }).collect(),
-            ..KnownFile::default()
+        let mut disk = Self {
+            root: root.to_owned(),
+            state,
+            files: BTreeMap::new(),
+            places: Places::default(),
+            unsettled: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
+            unreadable: None,
+            problems_changed: true,
         };
-        let files = remembered.into_iter().map(|(file, objects)| (file, known(objects))).collect();
-        let version = state.version();
-        Ok((Self { root: root.to_owned(), state, files, unreadable: None }, objects, version))
+        for (file, objects) in &remembered {
+            objects.iter().for_each(|object| disk.places.add(object.key(), file));
+            disk.files.insert(file.clone(), KnownFile::remembered(objects));
+        }
+        let version = disk.state.version();
+        Ok((disk, by_key(&remembered), version))
     }
 
-    /// What is wrong with the directory, for people.
-    pub(super) fn problems(&self) -> Vec<String> {
+    /// What is wrong with the directory, for people; `None` when that is what it was when last asked.
+    pub(super) fn changed_problems(&mut self) -> Option<Vec<String>> {
+        if !std::mem::take(&mut self.problems_changed) {
+            return None;
+        }
         let mut problems: Vec<String> = self.unreadable.iter().cloned().collect();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
-        for shadowed in self.merged().shadowed {
-            let (file, by) = (self.shown(shadowed.file), self.shown(shadowed.by));
-            let line = match shadowed.line {
-                0 => String::new(),
-                line => format!(":{line}"),
-            };
-            problems.push(format!(
-                "{file}{line}: {} stands in {by} already, which is in force: remove one of them",
-                shadowed.key
-            ));
-        }
-        problems
+        problems.extend(self.places.shadowed().map(|(key, file, by)| {
+            let line = self.files.get(file).and_then(|file| Some(file.objects.get(key)?.line));
+            let line = line.filter(|line| *line != 0).map(|line| format!(":{line}"));
+            let place = self.shown(file) + &line.unwrap_or_default();
+            shadowed(key, &place, &self.shown(by))
+        }));
+        Some(problems)
     }
 
     /// Looks through the directory for files that are new, changed or gone.
@@ -101,10 +88,11 @@ impl Disk {
             Err(error) => {
                 // Without a directory nothing is known to be gone.
                 self.unreadable = Some(error.to_string());
+                self.problems_changed = true;
                 return Ok(());
             }
         };
-        self.unreadable = None;
+        self.problems_changed |= self.unreadable.take().is_some();
         let gone: Vec<FileName> =
             self.files.keys().filter(|file| !listed.contains_key(*file)).cloned().collect();
         for file in gone {
@@ -121,7 +109,12 @@ impl Disk {
 
     fn forget(&mut self, file: &FileName) -> Result<(), StoreError> {
         self.state.drop_last_good(file)?;
-        self.files.remove(file);
+        self.problems_changed = true;
+        self.unsaved.remove(file);
+        for key in self.files.remove(file).unwrap_or_default().objects.into_keys() {
+            self.places.remove(&key, file);
+            self.unsettled.insert(key);
+        }
         Ok(())
     }
 
@@ -129,77 +122,69 @@ impl Disk {
     fn read(&mut self, file: &FileName, look: Option<Look>) {
         let path = file.path(&self.root);
         let shown = self.shown(file);
+        self.problems_changed = true;
         let known = self.files.entry(file.clone()).or_default();
         known.look = look;
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let touched = match fs::read_to_string(&path) {
+            Ok(text) => known.take_in(&shown, &text),
             Err(error) => {
                 known.problems = vec![format!("{shown}: cannot be read: {error}")];
                 return;
             }
         };
-        let mut objects = Vec::new();
-        known.problems.clear();
-        for document in parse_documents(&shown, &text) {
-            match document {
-                Ok(parsed) => {
-                    objects.push(Placed { object: Arc::new(parsed.object), line: parsed.line });
-                }
-                Err(error) => known.problems.push(error.to_string()),
+        for key in touched {
+            if known.objects.contains_key(&key) {
+                self.places.add(key.clone(), file);
+            } else {
+                self.places.remove(&key, file);
             }
+            self.unsettled.insert(key);
+            self.unsaved.insert(file.clone());
         }
-        if known.problems.is_empty() {
-            known.take_in(objects);
-        }
-    }
-
-    fn merged(&self) -> Merged<'_> {
-        merge(self.files.iter().map(|(file, known)| (file, known.objects.as_slice())))
     }
 
     /// Makes the log say what the files say, and remembers what is good.
     fn settle(&mut self, log: &Log) -> Result<(), StoreError> {
-        let present: Objects =
-            log.list().objects.into_iter().map(|object| (object.key(), object)).collect();
-        let merged = self.merged();
-        let gone: Vec<ObjectKey> =
-            present.keys().filter(|key| !merged.in_force.contains_key(*key)).cloned().collect();
-        let changed: Vec<(ObjectKey, FileName, Arc<Object>)> = merged
-            .in_force
-            .iter()
-            .filter(|(key, (_, placed))| {
-                present.get(key).is_none_or(|present| !same(present, &placed.object))
-            })
-            .map(|(key, (file, placed))| (key.clone(), (*file).clone(), Arc::clone(&placed.object)))
-            .collect();
-        for key in gone {
-            let version = self.state.next_version()?;
-            log.remove(version, &key);
-            self.state.drop_status(&key)?;
+        while let Some(key) = self.unsettled.first().cloned() {
+            self.settle_one(log, &key)?;
+            self.unsettled.remove(&key);
         }
-        for (key, file, written) in changed {
-            let fresh = fresh(file.managed.then_some(&*written));
-            let stamped = stamp((*written).clone(), present.get(&key), &fresh);
-            log_apply(log, at_version(stamped, self.state.next_version()?));
-        }
-        self.save(log)
-    }
-
-    /// Writes the last good state of files that were read anew, with what the log added to their objects.
-    fn save(&mut self, log: &Log) -> Result<(), StoreError> {
-        for (file, known) in self.files.iter_mut().filter(|(_, known)| known.unsaved) {
-            for placed in &mut known.objects {
-                if let Some(kept) = log.find(&placed.object.key())
-                    && same(&kept, &placed.object)
-                {
-                    placed.object = kept;
-                }
-            }
-            let objects = known.objects.iter().map(|placed| &*placed.object);
-            self.state.keep_last_good(file, objects)?;
-            known.unsaved = false;
+        while let Some(file) = self.unsaved.first().cloned() {
+            self.save(log, &file)?;
+            self.unsaved.remove(&file);
         }
         Ok(())
+    }
+
+    fn settle_one(&mut self, log: &Log, key: &ObjectKey) -> Result<(), StoreError> {
+        let present = log.find(key);
+        let file = self.places.in_force(key);
+        let written = file.and_then(|file| self.files.get(file)?.objects.get(key));
+        let (Some(file), Some(written)) = (file, written) else {
+            if present.is_some() {
+                log.remove(self.state.next_version()?, key);
+                self.state.drop_status(key)?;
+            }
+            return Ok(());
+        };
+        if !present.as_ref().is_some_and(|present| same(present, &written.object)) {
+            let fresh = fresh(file.managed.then_some(&*written.object));
+            let stamped = stamp((*written.object).clone(), present.as_ref(), &fresh);
+            log_apply(log, at_version(stamped, self.state.next_version()?));
+        }
+        Ok(())
+    }
+
+    /// Writes the last good state of a file, with what the log added to its objects.
+    fn save(&mut self, log: &Log, file: &FileName) -> Result<(), StoreError> {
+        let Some(known) = self.files.get_mut(file) else { return Ok(()) };
+        for (key, placed) in &mut known.objects {
+            if let Some(kept) = log.find(key).filter(|kept| same(kept, &placed.object)) {
+                placed.object = kept;
+            }
+        }
+        let objects = known.objects.values().map(|placed| &*placed.object);
+        self.state.keep_last_good(file, objects)
     }
 
     /// Creates or replaces an object of the API's.
@@ -249,12 +234,11 @@ impl Disk {
     /// Whether the API may change an object: it stands in the API's own file, and alone there.
     fn check_owner(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let own = own_file(key);
-        let in_force = self.merged().in_force.get(key).map(|(file, _)| (*file).clone());
-        let alone = |file: &KnownFile| file.objects.iter().all(|other| other.object.key() == *key);
-        let file = match in_force {
-            Some(file) if file != own => file,
+        let alone = |file: &KnownFile| file.objects.keys().all(|other| other == key);
+        let file = match self.places.in_force(key) {
+            Some(file) if *file != own => file,
             _ if self.files.get(&own).is_none_or(alone) => return Ok(()),
-            _ => own,
+            _ => &own,
         };
         Err(StoreError::HandMade { object: key.clone(), file: file.path(&self.root) })
     }

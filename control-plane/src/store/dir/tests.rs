@@ -234,6 +234,38 @@ async fn of_two_files_with_one_object_the_first_by_name_is_in_force() {
 }
 
 #[tokio::test]
+async fn an_object_that_stands_twice_in_one_file_is_told_and_the_first_is_in_force() {
+    let folder = folder();
+    put(&folder, "a.yaml", &format!("{CART}---\n{}", CART.replace("80", "81")));
+    let store = open(&folder).await;
+    let path = folder.path().join("a.yaml").display().to_string();
+    let expected = format!(
+        "{path}:9: Service shop/cart stands in {path}:2 already, which is in force: remove one of them"
+    );
+    assert_eq!(store.problems(), [expected]);
+    assert_eq!(port_of(&find(&store, "cart").await.expect("in force")), 80);
+}
+
+#[tokio::test]
+async fn a_thousand_objects_of_one_file_are_read_in_one_go_and_nothing_is_rewritten_after_a_restart()
+ {
+    let folder = folder();
+    let all: Vec<String> =
+        (0..1000).map(|number| CART.replace("cart", &format!("cart-{number}"))).collect();
+    put(&folder, "a.yaml", &all.join("---\n"));
+    let store = open(&folder).await;
+    let before = store.list().await.expect("listed");
+    assert_eq!(before.objects.len(), 1000);
+    drop(store);
+    let last_good = folder.path().join("state/last-good/a.yaml.json");
+    let written = || fs::metadata(&last_good).and_then(|at| at.modified()).expect("there");
+    let then = written();
+    let store = open(&folder).await;
+    assert_eq!(store.list().await.expect("listed").objects, before.objects);
+    assert_eq!(written(), then);
+}
+
+#[tokio::test]
 async fn what_a_killed_process_left_unfinished_is_not_read_and_is_cleared_away() {
     let folder = folder();
     let store = open(&folder).await;
