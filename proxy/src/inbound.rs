@@ -105,17 +105,8 @@ async fn mesh(
     socket: Socket,
     original: Option<SocketAddr>,
 ) -> Result<Facts, ProxyError> {
-    let limit = shared.config.timeouts.tls;
-    let accepted = match clock::timeout(limit, shared.mutual_tls.accept(socket)).await {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(refused)) => return Err(ProxyError::new(refused.reason, refused.detail)),
-        Err(_) => {
-            return Err(ProxyError::new(
-                Reason::TlsTimeout,
-                format!("no handshake within {limit:?}"),
-            ));
-        }
-    };
+    let accepted = shared.mutual_tls.accept(socket).await;
+    let accepted = accepted.map_err(|refused| ProxyError::new(refused.reason, refused.detail))?;
     let port = accepted.server_name.port;
     let caller = &accepted.peer.identity;
     // With an original destination, its port must be the one named, unless this proxy itself was dialled.

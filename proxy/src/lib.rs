@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order in which bytes travel; docs/request-path.md walks one request through them.
 
+pub mod app;
+pub mod process;
+
 pub mod config;
 pub mod error;
 pub mod reason;

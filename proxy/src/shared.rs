@@ -96,7 +96,7 @@ impl Shared {
         } = process;
         let dialer = Rc::new(Dialer::new(
             mutual_tls.clone(),
-            config.timeouts.clone(),
+            &config.timeouts,
             &config.pool,
             h1::ClientSettings::new(&config),
             h2::ClientSettings::new(&config),

@@ -2,7 +2,7 @@
 //!
 //! What was learnt (refused, reached) goes into the endpoint's health, which all workers share.
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use weft_proto::MeshServerName;
 
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Dialer {
     mutual_tls: MutualTls,
-    timeouts: Timeouts,
+    connect_timeout: Duration,
     backoff_ms: u64,
     http1: h1::ClientSettings,
     http2: h2::ClientSettings,
@@ -33,13 +33,13 @@ impl Dialer {
     #[must_use]
     pub fn new(
         mutual_tls: MutualTls,
-        timeouts: Timeouts,
+        timeouts: &Timeouts,
         pool: &PoolSettings,
         http1: h1::ClientSettings,
         http2: h2::ClientSettings,
     ) -> Self {
         let backoff_ms = u64::try_from(pool.connect_backoff.as_millis()).unwrap_or(u64::MAX);
-        Self { mutual_tls, timeouts, backoff_ms, http1, http2 }
+        Self { mutual_tls, connect_timeout: timeouts.connect, backoff_ms, http1, http2 }
     }
 
     /// The settings of HTTP/1 connections.
@@ -79,7 +79,7 @@ impl Dialer {
     /// # Errors
     /// The connection was refused, timed out or failed.
     pub async fn connect(&self, address: SocketAddr) -> Result<Socket, ProxyError> {
-        let limit = self.timeouts.connect;
+        let limit = self.connect_timeout;
         match clock::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => Ok(Socket::new(stream)),
             Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(ProxyError::new(
@@ -109,18 +109,11 @@ impl Dialer {
         let server_name = MeshServerName::of_port(endpoint.app_port);
         let handshake =
             self.mutual_tls.connect(socket, &endpoint.id, expected, &server_name, offer);
-        match clock::timeout(self.timeouts.tls, handshake).await {
-            Ok(Ok(connected)) => Ok((connected.socket, connected.alpn)),
-            Ok(Err(refused)) => {
+        match handshake.await {
+            Ok(connected) => Ok((connected.socket, connected.alpn)),
+            Err(refused) => {
                 let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);
                 Err(ProxyError::new(refused.reason, detail))
-            }
-            Err(_) => {
-                let detail = format!(
-                    "{} did not finish the handshake within {:?}",
-                    endpoint.address, self.timeouts.tls
-                );
-                Err(ProxyError::new(Reason::TlsTimeout, detail))
             }
         }
     }

@@ -1,0 +1,308 @@
+//! A whole mesh in one process: a real control plane and real sidecars, on port 0.
+//!
+//! Everything lies in a temporary folder that goes with the [`Mesh`].
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, FromArgMatches};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint, Uri};
+use weft_control_plane::app as control_plane;
+use weft_proto::api::{
+    ApplyRequest, CreateTokenRequest, ObjectResult, api_client::ApiClient, object_result::Outcome,
+};
+use weft_proxy::app as proxy;
+
+use crate::wait;
+
+/// A running mesh.
+pub struct Mesh {
+    folder: TempDir,
+    settings: Vec<String>,
+    discovery: SocketAddr,
+    control_plane: Option<control_plane::Running>,
+}
+
+/// How a sidecar is started.
+#[derive(Debug, Clone)]
+pub struct SidecarSpec {
+    workload: String,
+    account: String,
+    arguments: Vec<String>,
+}
+
+/// A running sidecar; it stops at once when dropped.
+#[derive(Debug)]
+pub struct Sidecar {
+    running: proxy::Running,
+}
+
+impl Mesh {
+    /// A mesh with these objects (YAML documents).
+    pub async fn start(objects: &str) -> Self {
+        Self::start_with(objects, &[]).await
+    }
+
+    /// A mesh with these objects, whose control plane has these further settings (`--name=value`).
+    pub async fn start_with(objects: &str, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("objects")).expect("a fresh folder");
+        let mut mesh = Self {
+            folder,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            discovery: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control_plane: None,
+        };
+        mesh.write("mesh.yaml", objects);
+        mesh.start_control_plane().await;
+        mesh
+    }
+
+    /// Starts the control plane (again), where it was before.
+    pub async fn start_control_plane(&mut self) {
+        let state = self.folder.path().join("state");
+        let mut arguments = vec![
+            format!("--state={}", state.display()),
+            format!("--objects={}", self.objects().display()),
+            format!("--discovery-listen={}", self.discovery),
+            "--settle=2s".to_owned(),
+            "--registration-grace=1s".to_owned(),
+        ];
+        arguments.extend(self.settings.iter().cloned());
+        let running = wait::until("the control plane's port to be free", || async {
+            control_plane::App::start(parse(&arguments)).await.ok()
+        })
+        .await;
+        self.discovery = running.addresses.discovery;
+        self.control_plane = Some(running);
+    }
+
+    /// Ends the control plane as kill -9 would.
+    pub fn kill_control_plane(&mut self) {
+        self.control_plane = None;
+    }
+
+    /// Where sidecars connect.
+    #[must_use]
+    pub const fn discovery(&self) -> SocketAddr {
+        self.discovery
+    }
+
+    /// The folder of the objects' files.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.folder.path().join("objects")
+    }
+
+    /// Writes a file of objects, as a person's editor would.
+    pub fn write(&self, name: &str, objects: &str) {
+        std::fs::write(self.objects().join(name), objects).expect("the folder is writable");
+    }
+
+    /// The API's client.
+    pub async fn api(&self) -> ApiClient<Channel> {
+        let socket = self.control_plane.as_ref().expect("it runs").addresses.api.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move {
+                let stream = tokio::net::UnixStream::connect(socket).await?;
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://weft");
+        let channel = endpoint.connect_with_connector(connector).await;
+        ApiClient::new(channel.expect("the control plane serves its socket"))
+    }
+
+    /// Applies one object through the API.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn apply(&self, object: &serde_json::Value) -> ObjectResult {
+        let request = ApplyRequest { objects: vec![object.to_string()], dry_run: false };
+        let response = self.api().await.apply(request).await.expect("the API answers").into_inner();
+        let result = response.results.into_iter().next().expect("one object, one result");
+        assert_ne!(result.outcome(), Outcome::Refused, "{}", result.message);
+        result
+    }
+
+    /// A join token for a service account, in a file.
+    pub async fn token(&self, namespace: &str, account: &str) -> PathBuf {
+        let request = CreateTokenRequest {
+            namespace: namespace.to_owned(),
+            service_account: account.to_owned(),
+            ttl_seconds: 600,
+            uses: 0,
+        };
+        let response = self.api().await.create_token(request).await.expect("the API answers");
+        let path = self.folder.path().join(format!("token-{}", response.get_ref().id));
+        write_secret(&path, &response.get_ref().token);
+        path
+    }
+
+    /// Starts a sidecar, and waits until it is ready.
+    pub async fn sidecar(&self, spec: SidecarSpec) -> Sidecar {
+        let sidecar = self.start_sidecar(spec).await;
+        sidecar.ready().await;
+        sidecar
+    }
+
+    /// Starts a sidecar.
+    pub async fn start_sidecar(&self, spec: SidecarSpec) -> Sidecar {
+        let config = self.sidecar_config(spec).await;
+        let running = proxy::start(config, None).expect("ports are free");
+        Sidecar { running }
+    }
+
+    /// A sidecar's settings, with a token for its service account.
+    pub async fn sidecar_config(&self, spec: SidecarSpec) -> weft_proxy::config::Config {
+        let (namespace, _) = spec.workload.split_once('/').expect("NAMESPACE/NAME");
+        let token = self.token(namespace, &spec.account).await;
+        let mut arguments = vec![
+            format!("--workload={}", spec.workload),
+            format!("--control-plane={}", self.discovery),
+            format!("--token-file={}", token.display()),
+            "--outbound-listen=127.0.0.1:0".to_owned(),
+            "--inbound-listen=127.0.0.1:0".to_owned(),
+            "--admin-listen=127.0.0.1:0".to_owned(),
+        ];
+        // The last one of a setting counts.
+        arguments.extend(spec.arguments);
+        parse(&arguments)
+    }
+}
+
+impl SidecarSpec {
+    /// For a workload (`NAMESPACE/NAME`) whose service account is its name.
+    #[must_use]
+    pub fn of(workload: &str) -> Self {
+        let account = workload.split_once('/').map_or(workload, |(_, name)| name);
+        Self { workload: workload.to_owned(), account: account.to_owned(), arguments: Vec::new() }
+    }
+
+    /// With another service account.
+    #[must_use]
+    pub fn account(mut self, account: &str) -> Self {
+        account.clone_into(&mut self.account);
+        self
+    }
+
+    /// With an application behind it that serves this port, by this name (empty for the only one).
+    #[must_use]
+    pub fn serves(self, name: &str, application: SocketAddr) -> Self {
+        let port = application.port();
+        let name = if name.is_empty() { String::new() } else { format!("{name}=") };
+        self.with(&format!("--app-port={name}{port}@{application}"))
+    }
+
+    /// With a bound port for a destination.
+    #[must_use]
+    pub fn upstream(self, destination: &str) -> Self {
+        self.with(&format!("--upstream=127.0.0.1:0={destination}"))
+    }
+
+    /// With a further setting, `--name=value`.
+    #[must_use]
+    pub fn with(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+}
+
+impl Sidecar {
+    /// Where the application's HTTP proxy is.
+    #[must_use]
+    pub const fn outbound(&self) -> SocketAddr {
+        self.running.addresses.outbound
+    }
+
+    /// Where other sidecars connect.
+    #[must_use]
+    pub const fn inbound(&self) -> SocketAddr {
+        self.running.addresses.inbound
+    }
+
+    /// The admin port.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.running.addresses.admin
+    }
+
+    /// The bound port of a destination.
+    #[must_use]
+    pub fn upstream(&self, destination: &str) -> SocketAddr {
+        self.running.addresses.upstreams[destination]
+    }
+
+    /// What runs.
+    #[must_use]
+    pub const fn running(&self) -> &proxy::Running {
+        &self.running
+    }
+
+    /// Stops it gracefully; whether everything ended by itself.
+    pub async fn stop(self) -> bool {
+        self.running.stop().await
+    }
+
+    /// Waits until its admin port says that it is ready.
+    pub async fn ready(&self) {
+        wait::until_true("the sidecar to be ready", || async {
+            let answer = get(self.admin(), "/ready").await;
+            matches!(answer, Ok((http::StatusCode::OK, _)))
+        })
+        .await;
+    }
+
+    /// Its metrics, as text.
+    pub async fn metrics(&self) -> String {
+        let (_, body) = get(self.admin(), "/metrics").await.expect("the admin port answers");
+        body
+    }
+}
+
+/// One GET by hyper, without any proxy between.
+///
+/// # Errors
+/// The connection failed.
+pub async fn get(
+    address: SocketAddr,
+    path: &str,
+) -> Result<(http::StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    use http_body_util::BodyExt;
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let driver = tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header(http::header::HOST, "admin")
+        .body(http_body_util::Empty::<bytes::Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    driver.abort();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Settings from flags, as the command line reads them.
+fn parse<T: Args + FromArgMatches>(arguments: &[String]) -> T {
+    let command = T::augment_args(clap::Command::new("test").no_binary_name(true));
+    let command = command.args_override_self(true);
+    let matches = command.try_get_matches_from(arguments).unwrap_or_else(|error| panic!("{error}"));
+    T::from_arg_matches(&matches).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn write_secret(path: &Path, secret: &str) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .expect("a fresh file");
+    file.write_all(secret.as_bytes()).expect("the disk has room");
+}
