@@ -208,6 +208,12 @@ impl Socket {
     }
 }
 
+/// Waits until no dropped connection of this thread lingers any more, and nothing that was written waits for the
+/// kernel. The end of a runtime cuts its connections off, so a worker waits for this at its end.
+pub async fn idle() {
+    driver::idle().await;
+}
+
 impl Clone for Socket {
     fn clone(&self) -> Self {
         self.connection.add_handle();

@@ -21,7 +21,10 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use crate::{clock, io::turn};
+use crate::{
+    clock,
+    io::{LINGER, turn},
+};
 
 /// Which worker this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +135,11 @@ pub fn run<F: Future>(work: F) -> io::Result<F::Output> {
     let runtime = runtime()?;
     turn::install();
     let output = runtime.block_on(work);
-    // What was written last leaves now; then the tasks that are left end, and with them their connections.
-    turn::end();
+    // What was written last leaves now; the end of the runtime cuts off what is left.
+    runtime.block_on(async {
+        turn::end();
+        let _ = clock::timeout(LINGER, crate::io::idle()).await;
+    });
     drop(runtime);
     turn::uninstall();
     Ok(output)

@@ -359,7 +359,7 @@ impl State {
             return false;
         }
         let under_way = !self.is_drained() || self.sending == Sending::Finished || refused;
-        self.linger = under_way && !self.read_ended;
+        self.linger = !self.read_ended && (under_way || self.has_unread());
         self.sending = self.sending.max(Sending::Ending);
         !self.is_drained() || self.linger
     }

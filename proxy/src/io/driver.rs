@@ -7,10 +7,10 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::runtime::Handle;
@@ -24,6 +24,20 @@ const MAX_LINGERS: u32 = 30;
 thread_local! {
     static DRIVEN: RefCell<HashMap<u64, Rc<Connection>>> = RefCell::default();
     static NEXT: Cell<u64> = const { Cell::new(0) };
+    static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// Waits until no connection of this thread has anything to send or lingers: for the end of a worker, since the
+/// end of its runtime is the end of its connections. One task at a time may wait. Cancel-safe.
+pub(super) async fn idle() {
+    poll_fn(|cx| {
+        if DRIVEN.with(|driven| driven.borrow().is_empty()) {
+            return Poll::Ready(());
+        }
+        WAITING.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Gives the connection a driver. Where there is no runtime any more, nothing can be done for it.
@@ -98,6 +112,9 @@ impl Drop for Drive {
             DRIVEN.try_with(|driven| driven.borrow_mut().remove(&self.number)).ok().flatten();
         if let Some(connection) = connection {
             connection.set_driven(false);
+        }
+        if let Ok(Some(waiting)) = WAITING.try_with(RefCell::take) {
+            waiting.wake();
         }
     }
 }

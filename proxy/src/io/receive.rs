@@ -64,6 +64,9 @@ impl State {
         let Some(stream) = &mut self.stream else { return self.broken(Ok(0)) };
         buffer.reserve(READ_STEP);
         let result = pin!(stream.read_buf(buffer)).poll(cx);
+        if let Poll::Ready(Ok(count)) = &result {
+            count_read(*count);
+        }
         self.judge(cx, result)
     }
 
@@ -297,9 +300,13 @@ fn poll_count(
     let mut buffer = ReadBuf::new(buffer);
     ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
     let count = buffer.filled().len();
+    count_read(count);
+    Poll::Ready(Ok(count))
+}
+
+fn count_read(count: usize) {
     turn::count(|statistics| {
         statistics.reads += 1;
         statistics.read_bytes += count as u64;
     });
-    Poll::Ready(Ok(count))
 }

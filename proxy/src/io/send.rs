@@ -6,10 +6,10 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     HIGH_WATER,
@@ -145,16 +145,24 @@ impl State {
         if ready!(self.poll_finish(cx)).is_err() || !self.linger {
             return Poll::Ready(());
         }
-        let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
+        while ready!(self.poll_discard(cx)) {}
+        Poll::Ready(())
+    }
+
+    /// Whether the peer has sent what nobody has read. Asks the kernel only where it has announced something.
+    pub(super) fn has_unread(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.unread.is_empty() || self.poll_discard(&mut cx) == Poll::Ready(true)
+    }
+
+    /// Reads and forgets; says whether there was anything.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(false) };
         turn::with_scratch(|scratch| {
             scratch.incoming.resize(scratch.incoming.len().max(turn::READ_STEP), 0);
-            loop {
-                let mut buffer = ReadBuf::new(&mut scratch.incoming);
-                let read = tokio::io::AsyncRead::poll_read(Pin::new(&mut *stream), cx, &mut buffer);
-                if ready!(read).is_err() || buffer.filled().is_empty() {
-                    return Poll::Ready(());
-                }
-            }
+            let mut buffer = ReadBuf::new(&mut scratch.incoming);
+            let read = ready!(Pin::new(stream).poll_read(cx, &mut buffer));
+            Poll::Ready(read.is_ok() && !buffer.filled().is_empty())
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::Builder;
 
 use super::{Socket, driver, turn};
 use crate::{clock, net::TcpStream};
@@ -22,15 +22,7 @@ mod tls;
 
 /// Runs a test as a worker runs: writes leave at the end of the turn.
 fn worker<F: Future>(test: F) -> F::Output {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .on_thread_park(turn::end)
-        .build_local(LocalOptions::default())
-        .expect("a runtime");
-    turn::install();
-    let output = runtime.block_on(test);
-    turn::uninstall();
-    output
+    crate::worker::run(test).expect("a runtime")
 }
 
 /// Runs a test as a plain runtime runs: writes leave at once.

@@ -171,19 +171,18 @@ impl Turn {
     }
 
     fn end(&self) {
-        if self.since.take().is_none() {
-            return;
-        }
-        count(|statistics| statistics.turns += 1);
-        let mut dirty = self.dirty.take();
-        for connection in dirty.drain(..) {
-            connection.clear_dirty();
-            connection.flush();
-        }
-        // What was marked meanwhile waits for the next turn; otherwise the list's memory is used again.
-        let mut marked = self.dirty.borrow_mut();
-        if marked.is_empty() {
-            *marked = dirty;
+        // What is marked while others are written is written as well: the thread may sleep for long afterwards.
+        while self.since.take().is_some() {
+            count(|statistics| statistics.turns += 1);
+            let mut dirty = self.dirty.take();
+            for connection in dirty.drain(..) {
+                connection.clear_dirty();
+                connection.flush();
+            }
+            let mut marked = self.dirty.borrow_mut();
+            if marked.is_empty() {
+                *marked = dirty; // The list's memory is used again.
+            }
         }
     }
 }

@@ -153,3 +153,29 @@ fn a_port_that_is_taken_is_refused_for_any_number_of_workers() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_last_answer_of_a_worker_that_ends_arrives() {
+    let bindings = net::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).expect("bind");
+    let address = bindings[0].address();
+    let bindings = Mutex::new(bindings.into_iter());
+    let workers = Workers::start(1, move |_| {
+        let binding = bindings.lock().expect("no panic").next().expect("one worker");
+        async move {
+            let listener = binding.listen().await.expect("listen");
+            let socket = Socket::new(listener.accept().await.expect("accept").0);
+            let mut buffer = BytesMut::new();
+            std::future::poll_fn(|cx| socket.poll_fill(cx, &mut buffer)).await.expect("read");
+            socket.write(&[b'x'; 3_000_000]).expect("open");
+            // Here the worker ends, with bytes unsent and bytes unread.
+        }
+    })
+    .expect("started");
+    let mut client = client(address).await;
+    client.write_all(&[b'y'; 300_000]).await.expect("write");
+    let mut answer = Vec::new();
+    clock::timeout(SOON, client.read_to_end(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!(answer.len(), 3_000_000);
+    drop(client);
+    assert!(workers.finish(SOON).await);
+}
