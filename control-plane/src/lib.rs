@@ -5,18 +5,28 @@
 //! - [`index`]: objects and registrations to what proxies are told;
 //! - [`store`]: where the objects live;
 //! - [`status`]: conditions back to objects;
+//! - [`catalog`]: the mesh as it is now, shared;
 //! - [`ca`]: roots, join tokens, SVIDs;
 //! - [`secure`]: the TLS port that sidecars connect to;
 //! - [`push`]: discovery: registrations in, differences out;
 //! - [`api`]: the API for the command line and the dashboard;
+//! - [`runtime`]: what operators ask of the running mesh;
+//! - [`admin`]: readiness and metrics over HTTP;
+//! - [`app`]: where all of it is wired, from [`config`]; [`boot`]: the process around it;
 //! - [`metrics`]: what all of it counts.
 
+pub mod admin;
 pub mod api;
+pub mod app;
+pub mod boot;
 pub mod ca;
+pub mod catalog;
+pub mod config;
 pub mod index;
 pub mod metrics;
 pub mod model;
 pub mod push;
+pub mod runtime;
 pub mod secure;
 pub mod status;
 pub mod store;

@@ -48,9 +48,10 @@ use std::{
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use weft_proto::discovery::update::Body;
 
 use crate::{
-    ca::{Authority, IssuedRecord},
+    ca::{Authority, Bundle, IssuedRecord},
     metrics::Metrics,
 };
 use proxies::Proxies;
@@ -108,4 +109,10 @@ impl Push {
     fn new_stream(&self) -> StreamId {
         StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// The version in which proxies hold this bundle.
+#[must_use]
+pub fn trust_version(bundle: &Bundle) -> String {
+    subscription::whole_version(&Body::Trust(stream::trust_message(bundle)))
 }

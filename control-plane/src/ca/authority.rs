@@ -165,23 +165,42 @@ impl Authority {
         identity: &SpiffeId,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
-        self.sign(&csr.public_key, identity, &HostNames::default(), now)
+        let mut inner = self.lock();
+        let hosts = HostNames::default();
+        let (issued, serial, root) =
+            self.sign(&inner.source, &csr.public_key, identity, &hosts, now)?;
+        inner.outstanding.issued(serial, root, issued.not_after);
+        inner.outstanding.sweep(now);
+        Ok(issued)
     }
 
-    /// Signs a leaf: an SVID, or the control plane's own with the names that it is reached at.
-    pub(super) fn sign(
+    /// Signs the control plane's own certificate, with the names that it is reached at. An old root does not
+    /// wait for its end: it is replaced as soon as another root signs.
+    pub(super) fn issue_own(
         &self,
         key: &impl PublicKeyData,
         identity: &SpiffeId,
         hosts: &HostNames,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
+        let (issued, ..) = self.sign(&self.lock().source, key, identity, hosts, now)?;
+        Ok(issued)
+    }
+
+    /// Signs a leaf; returns it with its serial number and the root that it leads to.
+    fn sign(
+        &self,
+        source: &Source,
+        key: &impl PublicKeyData,
+        identity: &SpiffeId,
+        hosts: &HostNames,
+        now: SystemTime,
+    ) -> Result<(Issued, Vec<u8>, [u8; 32]), CaError> {
         if identity.trust_domain() != self.config.trust_domain.as_str() {
             let ours = &self.config.trust_domain;
             return Err(CaError::State(format!("{identity} is not of the trust domain {ours}")));
         }
-        let mut inner = self.lock();
-        let signer = inner.source.signer()?;
+        let signer = source.signer()?;
         let not_after = (now + self.config.svid_ttl).min(signer.not_after);
         if not_after <= now {
             return Err(CaError::State("the signing certificate has expired".into()));
@@ -190,11 +209,9 @@ impl Authority {
         let leaf = params.signed_by(key, signer.issuer)?;
         let mut chain = vec![leaf.into()];
         chain.extend(signer.chain);
-        let root = signer.root;
         let serial = params.serial_number.map(|serial| serial.to_bytes()).unwrap_or_default();
-        inner.outstanding.issued(serial, root, not_after);
-        inner.outstanding.sweep(now);
-        Ok(Issued { spiffe_id: identity.clone(), chain, issued_at: now, not_after })
+        let issued = Issued { spiffe_id: identity.clone(), chain, issued_at: now, not_after };
+        Ok((issued, serial, signer.root))
     }
 
     /// A certificate was replaced by a newer one of the same holder.

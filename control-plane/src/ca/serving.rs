@@ -119,7 +119,7 @@ fn certify(
     now: SystemTime,
 ) -> Result<(CertifiedKey, SystemTime), CaError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let issued = authority.sign(&key, identity, hosts, now)?;
+    let issued = authority.issue_own(&key, identity, hosts, now)?;
     let mut chain = issued.chain;
     chain.extend(authority.bundle().roots.iter().cloned());
     let der = PrivatePkcs8KeyDer::from(key.serialize_der());

@@ -22,6 +22,8 @@ use super::{CaError, durable, root::unix, svid::random};
 
 /// How long a token lives when nobody says.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longer than this no token lives.
+pub const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// How long an ended token stays in the list, for an operator to see.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 /// More tokens than this at once is a mistake.

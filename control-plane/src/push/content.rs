@@ -1,68 +1,39 @@
-//! A service port's content as it travels, with the digests that make it comparable.
+//! A service port's content as it travels, built once per change and shared by all streams.
 //!
-//! Comes in: the service and its endpoints. Goes out: an immutable value, built once per change and shared
-//! by all streams, whose version is the digest of what it holds.
+//! Its version is the sum of the digests of the declaration and of every endpoint, so that a difference of
+//! the content is a difference of the sum, whatever the order.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use weft_proto::{
-    digest,
-    discovery::{Endpoint, Service},
-};
+use weft_proto::{digest, discovery::Service};
 
-/// One endpoint.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EndpointContent {
-    /// As it travels.
-    pub endpoint: Arc<Endpoint>,
-    /// Its content's digest.
-    pub digest: u64,
-}
+use crate::index::{HeldEndpoint, ServiceView};
 
 /// A service port with its endpoints.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceContent {
-    /// The service itself.
+    /// All of it but the endpoints.
     pub service: Service,
-    /// Its digest.
+    /// The digest of that.
     pub service_digest: u64,
-    /// The endpoints by id.
-    pub endpoints: BTreeMap<Arc<str>, EndpointContent>,
+    /// The ready endpoints by id.
+    pub endpoints: BTreeMap<Arc<str>, HeldEndpoint>,
     /// The digest of all of it.
     pub digest: u64,
 }
 
-impl ServiceContent {
-    /// Computes the digests.
-    #[must_use]
-    pub fn new(service: Service, endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> Self {
-        let service_digest = digest::of_message(&service);
-        let endpoints: BTreeMap<Arc<str>, EndpointContent> = endpoints
-            .into_iter()
-            .map(|endpoint| {
-                let digest = digest::of_message(&*endpoint);
-                (endpoint.id.as_str().into(), EndpointContent { endpoint, digest })
-            })
-            .collect();
-        let digest = digest_of(
-            service_digest,
-            endpoints.iter().map(|(id, content)| (&**id, content.digest)),
-        );
-        Self { service, service_digest, endpoints, digest }
+impl From<ServiceView<'_>> for ServiceContent {
+    fn from(view: ServiceView<'_>) -> Self {
+        Self {
+            service: view.declaration.clone(),
+            service_digest: digest::of_message(view.declaration),
+            endpoints: view.endpoints.clone(),
+            digest: view.digest,
+        }
     }
 }
 
-/// The digest of a service with some endpoints, which come in the order of their ids.
-pub(super) fn digest_of<'a>(
-    service_digest: u64,
-    endpoints: impl Iterator<Item = (&'a str, u64)>,
-) -> u64 {
-    let mut bytes = service_digest.to_le_bytes().to_vec();
-    for (id, digest) in endpoints {
-        bytes.extend_from_slice(id.as_bytes());
-        // No id holds a zero byte: it ends the id.
-        bytes.push(0);
-        bytes.extend_from_slice(&digest.to_le_bytes());
-    }
-    digest::of_bytes(&bytes)
+/// The digest of a service with some endpoints.
+pub(super) fn digest_of(service_digest: u64, endpoints: impl Iterator<Item = u64>) -> u64 {
+    endpoints.fold(service_digest, u64::wrapping_add)
 }

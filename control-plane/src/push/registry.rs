@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::StreamId;
 use crate::model::{InstanceKey, RegisteredPort, Registration};
@@ -30,12 +30,21 @@ pub struct RegistryConfig {
     pub settle: Duration,
 }
 
+/// Where registrations go. Called in the order in which things happen, under the registry's lock: it must
+/// not call back.
+pub trait Sink: Send + Sync {
+    /// A registration is new or different.
+    fn registered(&self, registration: &Registration);
+    /// A registration has ended.
+    fn ended(&self, registration: &Registration);
+}
+
 /// The registrations.
 pub struct Registry {
     config: RegistryConfig,
     started: Instant,
     inner: Mutex<Inner>,
-    changed: watch::Sender<u64>,
+    sink: Arc<dyn Sink>,
 }
 
 #[derive(Default)]
@@ -55,15 +64,8 @@ struct Entry {
 impl Registry {
     /// An empty registry of a control plane that starts now.
     #[must_use]
-    pub fn new(config: RegistryConfig, now: Instant) -> Self {
-        let changed = watch::Sender::new(0);
-        Self { config, started: now, inner: Mutex::default(), changed }
-    }
-
-    /// Word of every change.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub fn new(config: RegistryConfig, sink: Arc<dyn Sink>, now: Instant) -> Self {
+        Self { config, started: now, inner: Mutex::default(), sink }
     }
 
     /// A stream takes its instance over from any earlier one.
@@ -79,39 +81,41 @@ impl Registry {
 
     /// An instance serves these ports. Its health is kept if its sidecar is the same as before.
     pub fn register(&self, stream: StreamId, mut new: Registration) {
-        self.change(stream, &new.key.clone(), |entry| {
-            entry.orphaned_at = None;
-            if let Some(known) = &entry.registration
-                && known.incarnation == new.incarnation
-            {
-                new.ready = known.ready;
-                new.detail.clone_from(&known.detail);
-            }
-            let changed = entry.registration.as_ref() != Some(&new);
-            entry.registration = Some(new);
-            changed
-        });
+        let mut inner = self.lock();
+        let Some(entry) = inner.owned_by(stream, &new.key) else { return };
+        entry.orphaned_at = None;
+        if let Some(known) = &entry.registration
+            && known.incarnation == new.incarnation
+        {
+            new.ready = known.ready;
+            new.detail.clone_from(&known.detail);
+        }
+        if entry.registration.as_ref() != Some(&new) {
+            self.sink.registered(entry.registration.insert(new));
+        }
     }
 
     /// An instance's health.
     pub fn health(&self, stream: StreamId, key: &InstanceKey, ready: bool, detail: &str) {
-        let settling = self.is_settling(Instant::now());
-        self.change(stream, key, |entry| {
-            let Some(registration) = &mut entry.registration else { return false };
-            let changed = registration.ready != ready || registration.detail != detail;
+        let mut inner = self.lock();
+        let Some(entry) = inner.owned_by(stream, key) else { return };
+        let Some(registration) = &mut entry.registration else { return };
+        if registration.ready != ready || registration.detail != detail {
             registration.ready = ready;
             detail.clone_into(&mut registration.detail);
-            changed
-        });
-        if settling {
-            self.reported(stream, key);
+            self.sink.registered(registration);
         }
+        self.has_reported(&mut inner, key);
     }
 
     /// An instance leaves.
     pub fn deregister(&self, stream: StreamId, key: &InstanceKey) {
-        self.change(stream, key, |entry| entry.registration.take().is_some());
-        self.reported(stream, key);
+        let mut inner = self.lock();
+        let Some(entry) = inner.owned_by(stream, key) else { return };
+        if let Some(registration) = entry.registration.take() {
+            self.has_reported(&mut inner, key);
+            self.sink.ended(&registration);
+        }
     }
 
     /// A stream ended without a word: its registration stays for the grace period.
@@ -131,14 +135,14 @@ impl Registry {
     pub fn reap(&self, now: Instant) -> Option<Instant> {
         let grace = self.config.grace;
         let mut inner = self.lock();
-        let before = inner.entries.len();
-        inner.entries.retain(|_, entry| entry.orphaned_at.is_none_or(|at| now < at + grace));
-        let removed = before != inner.entries.len();
-        let next = inner.entries.values().filter_map(|entry| entry.orphaned_at).min();
-        drop(inner);
-        if removed {
-            self.notify();
+        let due = |entry: &Entry| entry.orphaned_at.is_some_and(|at| now >= at + grace);
+        for (_, entry) in inner.entries.extract_if(|_, entry| due(entry)) {
+            if let Some(registration) = entry.registration {
+                tracing::info!(proxy = %registration.key, "its sidecar did not come back");
+                self.sink.ended(&registration);
+            }
         }
+        let next = inner.entries.values().filter_map(|entry| entry.orphaned_at).min();
         next.map(|at| at + grace)
     }
 
@@ -186,30 +190,23 @@ impl Registry {
         now < self.settled_at()
     }
 
-    fn reported(&self, stream: StreamId, key: &InstanceKey) {
-        let mut inner = self.lock();
-        if inner.entries.get(key).is_some_and(|entry| entry.owner == stream) {
+    /// Remembered only while it matters.
+    fn has_reported(&self, inner: &mut Inner, key: &InstanceKey) {
+        if self.is_settling(Instant::now()) {
             inner.reported.insert(key.clone());
+        } else if !inner.reported.is_empty() {
+            inner.reported = HashSet::new();
         }
-    }
-
-    /// Changes the entry that a stream owns; says so if `change` says so.
-    fn change(&self, stream: StreamId, key: &InstanceKey, change: impl FnOnce(&mut Entry) -> bool) {
-        let mut inner = self.lock();
-        let entry = inner.entries.get_mut(key).filter(|entry| entry.owner == stream);
-        let changed = entry.is_some_and(change);
-        drop(inner);
-        if changed {
-            self.notify();
-        }
-    }
-
-    fn notify(&self) {
-        self.changed.send_modify(|generation| *generation += 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn owned_by(&mut self, stream: StreamId, key: &InstanceKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| entry.owner == stream)
     }
 }
 

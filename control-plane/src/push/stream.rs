@@ -339,10 +339,7 @@ impl Stream {
                     changes.all_targets
                         || subscribed.depends_on.iter().any(|on| changes.targets.contains(on))
                 }
-                Resource::Service(port) => {
-                    changes.services.contains(port)
-                        || changes.endpoints.iter().any(|change| change.service_port == *port)
-                }
+                Resource::Service(port) => changes.services.contains(port),
                 Resource::Trust | Resource::Unknown => false,
             };
             if touched {

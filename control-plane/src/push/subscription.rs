@@ -137,8 +137,8 @@ impl Subscription {
             return None;
         }
         let (mut update, result) = match content {
-            Content::Gone => self.whole(Body::Gone(Gone {})),
-            Content::Whole(body) => self.whole(body.clone()),
+            Content::Gone => Self::whole(Body::Gone(Gone {})),
+            Content::Whole(body) => Self::whole(body.clone()),
             Content::Service(service) => self.service(service, withholds),
         };
         if self.held_version() == Some(result.version.as_str()) {
@@ -180,14 +180,13 @@ impl Subscription {
         self.under_way.take_if(|under_way| under_way.result.version == version)
     }
 
-    fn whole(&self, body: Body) -> (Update, Possession) {
-        let update = Update { body: Some(body), ..Update::default() };
+    fn whole(body: Body) -> (Update, Possession) {
         let possession = Possession {
-            version: digest::version(digest::of_message(&update)),
+            version: whole_version(&body),
             service_digest: None,
             endpoints: Endpoints::Listed(BTreeMap::new()),
         };
-        (update, possession)
+        (Update { body: Some(body), ..Update::default() }, possession)
     }
 
     fn service(
@@ -198,10 +197,9 @@ impl Subscription {
         let (delta, endpoints) = self.difference(content, withholds);
         let version = match &endpoints {
             Endpoints::Shared(content) => content.digest,
-            Endpoints::Listed(listed) => content::digest_of(
-                content.service_digest,
-                listed.iter().map(|(id, digest)| (&**id, *digest)),
-            ),
+            Endpoints::Listed(listed) => {
+                content::digest_of(content.service_digest, listed.values().copied())
+            }
         };
         let known = self.has.as_ref().and_then(|has| has.service_digest);
         let unchanged = known == Some(content.service_digest);
@@ -282,6 +280,12 @@ impl Subscription {
         }
         after
     }
+}
+
+/// The version of a message that travels as a whole.
+pub(super) fn whole_version(body: &Body) -> String {
+    let update = Update { body: Some(body.clone()), ..Update::default() };
+    digest::version(digest::of_message(&update))
 }
 
 #[cfg(test)]

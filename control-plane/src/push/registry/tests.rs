@@ -3,8 +3,29 @@ use super::*;
 const GRACE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(30);
 
-fn registry() -> Registry {
-    Registry::new(RegistryConfig { grace: GRACE, settle: SETTLE }, Instant::now())
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Sink for Told {
+    fn registered(&self, registration: &Registration) {
+        let said = format!("{} {}", registration.incarnation, registration.ready);
+        self.0.lock().unwrap().push(said);
+    }
+    fn ended(&self, registration: &Registration) {
+        self.0.lock().unwrap().push(format!("{} ended", registration.incarnation));
+    }
+}
+
+impl Told {
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn registry() -> (Registry, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    let config = RegistryConfig { grace: GRACE, settle: SETTLE };
+    (Registry::new(config, told.clone(), Instant::now()), told)
 }
 
 fn key() -> InstanceKey {
@@ -38,7 +59,7 @@ fn joined(registry: &Registry, stream: u64, incarnation: &str) -> StreamId {
 
 #[tokio::test(start_paused = true)]
 async fn a_registration_outlives_its_stream_by_the_grace_period() {
-    let registry = registry();
+    let (registry, told) = registry();
     let stream = joined(&registry, 1, "a");
     let end = Instant::now();
     registry.detach(stream, &key(), end);
@@ -46,11 +67,12 @@ async fn a_registration_outlives_its_stream_by_the_grace_period() {
     assert_eq!(registry.all().len(), 1);
     assert_eq!(registry.reap(end + GRACE), None);
     assert!(registry.all().is_empty());
+    assert_eq!(told.all(), ["a false", "a true", "a ended"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_old_streams_end_and_words_do_not_touch_the_new_ones_registration() {
-    let registry = registry();
+    let (registry, told) = registry();
     let old = joined(&registry, 1, "a");
     let new = joined(&registry, 2, "b");
     let now = Instant::now();
@@ -64,20 +86,21 @@ async fn an_old_streams_end_and_words_do_not_touch_the_new_ones_registration() {
     assert_eq!((&*kept.incarnation, kept.ready), ("b", true));
     registry.deregister(new, &key());
     assert_eq!(registry.of(&key()), None);
+    assert_eq!(told.all(), ["a false", "a true", "b false", "b true", "b ended"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reconnected_sidecar_keeps_its_health_and_a_restarted_one_reports_anew() {
-    let registry = registry();
+    let (registry, told) = registry();
     let old = joined(&registry, 1, "a");
-    let before = *registry.watch().borrow();
+    let before = told.all();
     registry.detach(old, &key(), Instant::now());
     let again = StreamId(2);
     registry.attach(&key(), again);
     registry.register(again, registration("a"));
     assert!(registry.of(&key()).unwrap().ready);
     assert_eq!(registry.reap(Instant::now() + GRACE * 2), None, "no longer orphaned");
-    assert_eq!(*registry.watch().borrow(), before, "nothing changed for anybody");
+    assert_eq!(told.all(), before, "nothing changed for anybody");
 
     let restarted = StreamId(3);
     registry.attach(&key(), restarted);
@@ -87,7 +110,7 @@ async fn a_reconnected_sidecar_keeps_its_health_and_a_restarted_one_reports_anew
 
 #[tokio::test(start_paused = true)]
 async fn while_the_start_settles_only_instances_that_reported_are_withdrawn() {
-    let registry = registry();
+    let (registry, _) = registry();
     let start = Instant::now();
     let id = "shop/cart/0:8080";
     assert!(registry.withholds(id, start));

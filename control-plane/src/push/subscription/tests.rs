@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
 
-use weft_proto::discovery::{Endpoint, HeldEndpoint, Mesh, ResourceKind, Service};
+use weft_proto::discovery::{self, Endpoint, Mesh, ResourceKind, Service};
 
 use super::*;
+use crate::index::HeldEndpoint;
 
 fn key() -> ResourceKey {
     ResourceKey { kind: ResourceKind::Service.into(), name: "shop/cart:80".into() }
@@ -14,8 +15,21 @@ fn endpoint(index: usize, zone: &str) -> Arc<Endpoint> {
 }
 
 fn content(endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> Content {
+    Content::Service(Arc::new(service(endpoints)))
+}
+
+fn service(endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> ServiceContent {
     let service = Service { name: "cart".into(), ..Service::default() };
-    Content::Service(Arc::new(ServiceContent::new(service, endpoints)))
+    let service_digest = digest::of_message(&service);
+    let endpoints: BTreeMap<Arc<str>, HeldEndpoint> = endpoints
+        .into_iter()
+        .map(|endpoint| {
+            let digest = digest::of_message(&*endpoint);
+            (endpoint.id.as_str().into(), HeldEndpoint { endpoint, digest })
+        })
+        .collect();
+    let digest = content::digest_of(service_digest, endpoints.values().map(|held| held.digest));
+    ServiceContent { service, service_digest, endpoints, digest }
 }
 
 fn next(subscription: &mut Subscription, content: &Content) -> Option<Update> {
@@ -95,17 +109,14 @@ fn after_a_refusal_the_next_difference_starts_from_what_is_in_force() {
 
 #[test]
 fn a_resumed_subscription_gets_only_what_differs() {
-    let before = ServiceContent::new(
-        Service { name: "cart".into(), ..Service::default() },
-        (0..3).map(|index| endpoint(index, "a")),
-    );
+    let before = service((0..3).map(|index| endpoint(index, "a")));
     let held = || Held {
         key: Some(key()),
         version: digest::version(before.digest),
         endpoints: before
             .endpoints
             .values()
-            .map(|one| HeldEndpoint { id: one.endpoint.id.clone(), digest: one.digest })
+            .map(|one| discovery::HeldEndpoint { id: one.endpoint.id.clone(), digest: one.digest })
             .collect(),
     };
     let same = Content::Service(Arc::new(before.clone()));

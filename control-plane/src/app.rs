@@ -1,0 +1,387 @@
+//! The only place where the control plane's parts are wired.
+//!
+//! Comes in: the settings. Goes out: a running control plane with its addresses. It is ready when
+//! [`App::start`] returns: the objects are read, the ports are open.
+
+mod background;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use weft_proto::{
+    JoinToken, discovery::discovery_server::DiscoveryServer,
+    identity::identity_server::IdentityServer,
+};
+
+use crate::{
+    admin,
+    api::{self, ApiListener, ApiService},
+    ca::{
+        Authority, AuthorityConfig, CaError, IssuedRecord, NewToken, Tokens, durable,
+        external::ExternalFiles, service::IdentityService, serving::Serving, tokens,
+    },
+    catalog::Catalog,
+    config::{Config, InitialToken},
+    metrics::Metrics,
+    push::{
+        Pace, Push,
+        proxies::Proxies,
+        registry::{Registry, RegistryConfig},
+        service::DiscoveryService,
+    },
+    runtime::Parts,
+    secure,
+    store::{DirStore, Store, StoreError},
+};
+
+/// A silent sidecar is asked for a sign of life after this,
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+/// and given up after this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A Hello states all that a proxy holds; nothing else is long.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+/// A request for a certificate is short.
+const MAX_ISSUE_BYTES: usize = 64 * 1024;
+/// Streams that do not end by themselves are cut after this.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why the control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificate authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The objects.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] api::serve::ServeError),
+    /// A port.
+    #[error("cannot listen on {address} ({flag}): {source}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A folder.
+    #[error("cannot make the folder {}: {source}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Where a control plane is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// Sidecars connect here.
+    pub discovery: SocketAddr,
+    /// The API's unix socket.
+    pub api: PathBuf,
+    /// The admin port, if there is one.
+    pub admin: Option<SocketAddr>,
+}
+
+/// The control plane.
+pub struct App;
+
+/// A control plane that runs. Dropping it ends it at once.
+pub struct Running {
+    /// Where it is reached.
+    pub addresses: Addresses,
+    stopping: watch::Sender<bool>,
+    tasks: Tasks,
+    streams: TaskTracker,
+}
+
+/// What runs. Dropping it ends all of it.
+#[derive(Default)]
+struct Tasks {
+    /// These end by themselves when the control plane stops.
+    servers: JoinSet<()>,
+    /// These go on for ever.
+    loops: JoinSet<()>,
+}
+
+impl App {
+    /// Starts on the objects of a folder.
+    ///
+    /// # Errors
+    /// Says what cannot be read, written or bound.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        let folder = config.objects_folder();
+        make_folder(&config.state)?;
+        make_folder(&folder)?;
+        let store = Arc::new(DirStore::open(&folder).await?);
+        Self::start_on(config, store).await
+    }
+
+    /// Starts on the objects of any store.
+    ///
+    /// # Errors
+    /// Says what cannot be read, written or bound.
+    pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running, StartError> {
+        make_folder(&config.state)?;
+        let (stopping, stop) = watch::channel(false);
+        let mut tasks = Tasks::default();
+
+        let (authority, tokens) = open_authority(&config).await?;
+        let metrics = Arc::new(Metrics::default());
+        let issued = Arc::new(IssuedRecord::default());
+        let catalog = Arc::new(Catalog::new(config.trust_domain.clone()));
+        let registry = Arc::new(Registry::new(
+            RegistryConfig { grace: config.registration_grace, settle: config.settle },
+            catalog.clone(),
+            Instant::now(),
+        ));
+        let proxies = Arc::new(Proxies::default());
+        background::follow_objects(store.clone(), catalog.clone(), &mut tasks.loops).await?;
+        background::keep_statuses(store.clone(), catalog.clone(), &mut tasks.loops);
+        background::reap_registrations(
+            registry.clone(),
+            config.registration_grace,
+            &mut tasks.loops,
+        );
+        background::rotate_roots(
+            authority.clone(),
+            proxies.clone(),
+            config.root_propagation,
+            &mut tasks.loops,
+        );
+
+        let (listener, discovery) = bind(config.discovery_listen, "--discovery-listen").await?;
+        let instance = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let streams = TaskTracker::new();
+        let push = Arc::new(Push {
+            view: catalog.clone(),
+            registry: registry.clone(),
+            proxies: proxies.clone(),
+            authority: authority.clone(),
+            issued: issued.clone(),
+            metrics: metrics.clone(),
+            pace: Pace::default(),
+            max_subscriptions: config.max_subscriptions,
+            instance: instance.clone(),
+            stopping: stop.clone(),
+            next_stream: AtomicU64::new(1),
+            tasks: streams.clone(),
+        });
+        let identity = IdentityService {
+            authority: authority.clone(),
+            tokens: tokens.clone(),
+            issued: issued.clone(),
+            workloads: catalog.clone(),
+            metrics: metrics.clone(),
+        };
+        let serving = Serving::new(authority.clone(), &reached_at(&config, discovery))?;
+        serve_sidecars(listener, serving, push, identity, stop.clone(), &mut tasks)?;
+
+        let parts = Parts {
+            catalog,
+            authority,
+            tokens,
+            issued,
+            proxies,
+            registry,
+            instance,
+            discovery_address: discovery.to_string(),
+        };
+        let api = config.api_socket();
+        serve_api(&api, ApiService::new(store, Arc::new(parts)), stop.clone(), &mut tasks).await?;
+        let admin = serve_admin(&config, metrics, stop, &mut tasks).await?;
+        let addresses = Addresses { discovery, api, admin };
+        Ok(Running { addresses, stopping, tasks, streams })
+    }
+}
+
+impl Running {
+    /// Resolves when a part has ended that should not: the control plane cannot go on. Cancel-safe.
+    pub async fn failed(&mut self) {
+        tokio::select! {
+            _ = self.tasks.servers.join_next() => {}
+            _ = self.tasks.loops.join_next() => {}
+        }
+    }
+
+    /// Says goodbye to every sidecar, closes the ports, and ends within a few seconds.
+    pub async fn shutdown(mut self) {
+        self.stopping.send_replace(true);
+        self.tasks.loops.shutdown().await;
+        self.streams.close();
+        let servers_end = async {
+            self.streams.wait().await;
+            while self.tasks.servers.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(GOODBYE, servers_end).await.is_err() {
+            tracing::warn!("connections that did not end in time are cut");
+        }
+        self.tasks.servers.shutdown().await;
+    }
+}
+
+async fn open_authority(config: &Config) -> Result<(Arc<Authority>, Arc<Tokens>), CaError> {
+    let config = config.clone();
+    let open = move || {
+        let external = config.ca_chain.clone().zip(config.ca_key.clone());
+        let settings = AuthorityConfig {
+            trust_domain: config.trust_domain.clone(),
+            svid_ttl: config.svid_ttl,
+            root_lifetime: config.root_lifetime,
+            propagation: config.root_propagation,
+            external: external.map(|(chain, key)| ExternalFiles { chain, key }),
+        };
+        let authority = Authority::open(&config.state, settings, SystemTime::now())?;
+        let tokens = Tokens::open(&config.state, config.trust_domain.clone())?;
+        for wanted in &config.initial_tokens {
+            write_initial_token(wanted, &authority, &tokens)?;
+        }
+        Ok((Arc::new(authority), Arc::new(tokens)))
+    };
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened,
+        Err(_) => Err(CaError::State("opening the certificate authority was interrupted".into())),
+    }
+}
+
+/// Writes a token to its file, unless one lies there that is good still.
+fn write_initial_token(
+    wanted: &InitialToken,
+    authority: &Authority,
+    tokens: &Tokens,
+) -> Result<(), CaError> {
+    let now = SystemTime::now();
+    let present = std::fs::read_to_string(&wanted.file).ok().and_then(|text| text.parse().ok());
+    let good = present.is_some_and(|token: JoinToken| {
+        token.root_sha256 == authority.pin()
+            && tokens.check(&token, now).is_ok_and(|status| {
+                status.namespace == wanted.namespace
+                    && status.service_account == wanted.service_account
+                    && status.expires_at > now + tokens::DEFAULT_TTL / 2
+            })
+    });
+    if good {
+        return Ok(());
+    }
+    let new = NewToken {
+        namespace: wanted.namespace.clone(),
+        service_account: wanted.service_account.clone(),
+        ttl: tokens::DEFAULT_TTL,
+        uses: None,
+    };
+    let (token, _) = tokens.create(new, authority.pin(), now)?;
+    durable::write_bytes(&wanted.file, format!("{token}\n").as_bytes())
+}
+
+/// The names that stand in the serving certificate.
+fn reached_at(config: &Config, discovery: SocketAddr) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !discovery.ip().is_unspecified() && !discovery.ip().is_loopback() {
+        names.push(discovery.ip().to_string());
+    }
+    names.extend(config.advertise.iter().cloned());
+    names
+}
+
+fn serve_sidecars(
+    listener: TcpListener,
+    serving: Serving,
+    push: Arc<Push>,
+    identity: IdentityService,
+    mut stop: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> Result<(), CaError> {
+    let incoming = secure::accept(listener, serving.tls_config()?, &mut tasks.servers);
+    tasks.loops.spawn(serving.keep_current());
+    let discovery = DiscoveryServer::new(DiscoveryService { push })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let identity = IdentityServer::new(identity).max_decoding_message_size(MAX_ISSUE_BYTES);
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_AFTER))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(discovery)
+        .add_service(identity)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
+            // The sender goes only with the control plane itself.
+            let _ = stop.wait_for(|stopping| *stopping).await;
+        });
+    tasks.servers.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "discovery is no longer served");
+        }
+    });
+    Ok(())
+}
+
+async fn serve_api(
+    socket: &Path,
+    service: ApiService,
+    mut stop: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> Result<(), StartError> {
+    if let Some(folder) = socket.parent() {
+        make_folder(folder)?;
+    }
+    let listener = ApiListener::unix(socket).await?;
+    tasks.servers.spawn(async move {
+        let stopped = async move {
+            let _ = stop.wait_for(|stopping| *stopping).await;
+        };
+        if let Err(error) = api::serve(service, listener, stopped).await {
+            tracing::error!(%error, "the API is no longer served");
+        }
+    });
+    Ok(())
+}
+
+async fn serve_admin(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(wanted) = config.admin_listen else { return Ok(None) };
+    let (listener, address) = bind(wanted, "--admin-listen").await?;
+    tasks.servers.spawn(async move {
+        if let Err(error) = admin::serve(listener, metrics, stop).await {
+            tracing::error!(%error, "the admin port is no longer served");
+        }
+    });
+    Ok(Some(address))
+}
+
+async fn bind(
+    wanted: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = |source| StartError::Listen { address: wanted, flag, source };
+    let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    Ok((listener, address))
+}
+
+/// Makes a folder for its owner alone; one that exists stays as it is.
+fn make_folder(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::Folder { path: path.to_owned(), source })
+}

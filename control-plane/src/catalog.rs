@@ -1,0 +1,131 @@
+//! The mesh as it is now: the index behind a lock, with word of every change.
+//!
+//! Comes in: objects from the store, registrations from sidecars' streams. Goes out: what the streams, the
+//! Identity service and operators ask. Nothing here waits for anything but the lock, which is held for one
+//! change or one question.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use tokio::{sync::broadcast, time::Instant};
+use weft_proto::{
+    ServicePort, TrustDomain, WorkloadName,
+    discovery::{Inbound, Mesh},
+};
+
+use crate::{
+    ca::service::WorkloadAccounts,
+    index::{Changes, Index, ResolvedTarget},
+    model::{InstanceKey, Registration},
+    push::{
+        content::ServiceContent,
+        registry::Sink,
+        view::{Asker, Changed, View},
+    },
+};
+
+/// Changes that a stream may lie behind before it looks at everything again.
+const HISTORY: usize = 1024;
+
+/// The mesh as it is now.
+pub struct Catalog {
+    index: RwLock<Index>,
+    /// Services as streams share them; built when the first one asks.
+    contents: Mutex<HashMap<ServicePort, Arc<ServiceContent>>>,
+    changes: broadcast::Sender<Arc<Changed>>,
+}
+
+impl Catalog {
+    /// An empty mesh.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            index: RwLock::new(Index::new(trust_domain)),
+            contents: Mutex::default(),
+            changes: broadcast::Sender::new(HISTORY),
+        }
+    }
+
+    /// Changes the index, and tells everybody what that touched.
+    pub fn change(&self, change: impl FnOnce(&mut Index) -> Changes) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = change(&mut index);
+        if changes.is_empty() {
+            return;
+        }
+        let mut contents = self.contents();
+        for port in &changes.services {
+            contents.remove(port);
+        }
+        drop(contents);
+        // Under the lock, so that changes are told in the order in which they happened. Nobody listens
+        // while no stream is open.
+        let _ = self.changes.send(Arc::new(Changed { changes, at: Instant::now() }));
+    }
+
+    /// The index, to read.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contents(&self) -> MutexGuard<'_, HashMap<ServicePort, Arc<ServiceContent>>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for Catalog {
+    fn changes(&self) -> broadcast::Receiver<Arc<Changed>> {
+        self.changes.subscribe()
+    }
+
+    fn service_account(&self, workload: &WorkloadName) -> Option<Arc<str>> {
+        let index = self.read();
+        let object = index.workload(workload)?;
+        Some(object.spec.service_account(&workload.name).into())
+    }
+
+    fn check(&self, registration: &Registration) -> Result<(), String> {
+        self.read().check_registration(registration).map_err(|refusal| refusal.to_string())
+    }
+
+    fn mesh(&self) -> Mesh {
+        self.read().mesh()
+    }
+
+    fn inbound(&self, key: &InstanceKey) -> Inbound {
+        self.read().inbound(key).unwrap_or_default()
+    }
+
+    fn target(&self, name: &str, asker: &Asker) -> ResolvedTarget {
+        self.read().target(&asker.key.workload.namespace, name)
+    }
+
+    fn service(&self, port: &ServicePort) -> Option<Arc<ServiceContent>> {
+        // The index stays locked until the content is remembered: a change cannot come between.
+        let index = self.read();
+        if let Some(content) = self.contents().get(port) {
+            return Some(content.clone());
+        }
+        let content = Arc::new(ServiceContent::from(index.service(port)?));
+        self.contents().insert(port.clone(), content.clone());
+        Some(content)
+    }
+}
+
+impl WorkloadAccounts for Catalog {
+    fn service_account(&self, workload: &WorkloadName) -> Option<Arc<str>> {
+        View::service_account(self, workload)
+    }
+}
+
+impl Sink for Catalog {
+    fn registered(&self, registration: &Registration) {
+        self.change(|index| index.register(registration.clone()));
+    }
+
+    fn ended(&self, registration: &Registration) {
+        self.change(|index| index.deregister(&registration.key, &registration.incarnation));
+    }
+}

@@ -1,0 +1,177 @@
+//! The control plane's settings: typed, each from a flag or an environment variable.
+//!
+//! Defaults suit a laptop. `weft control-plane` flattens them into its own flags.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::Args;
+use weft_proto::{NameError, TrustDomain, names};
+
+/// All settings of one control plane.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Folder for what must survive a restart: roots, join tokens, the objects' last good state
+    #[arg(long = "state", env = "WEFT_CP_STATE", default_value = "weft-state")]
+    pub state: PathBuf,
+    /// Folder with the objects, as YAML files [default: `objects` in the state folder]
+    #[arg(long = "objects", env = "WEFT_CP_OBJECTS")]
+    pub objects: Option<PathBuf>,
+
+    /// Where sidecars connect
+    #[arg(long, env = "WEFT_CP_DISCOVERY_LISTEN", default_value = "127.0.0.1:4480")]
+    pub discovery_listen: SocketAddr,
+    /// A name or address that sidecars reach it at, when it is not the one it listens on; repeatable
+    #[arg(long = "advertise", env = "WEFT_CP_ADVERTISE", value_delimiter = ',')]
+    pub advertise: Vec<String>,
+    /// Unix socket of the API for the command line [default: `api.sock` in the state folder]
+    #[arg(long, env = "WEFT_CP_API_SOCKET")]
+    pub api_socket: Option<PathBuf>,
+    /// Where /ready, /live and /metrics are served, plain HTTP; off unless set
+    #[arg(long, env = "WEFT_CP_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// The trust domain of every identity
+    #[arg(long, env = "WEFT_CP_TRUST_DOMAIN", default_value = "weft.local")]
+    pub trust_domain: TrustDomain,
+    /// How long a sidecar's certificate lives; renewed at two thirds
+    #[arg(long, env = "WEFT_CP_SVID_TTL", default_value = "24h", value_parser = duration)]
+    pub svid_ttl: Duration,
+    /// How long a root of its own lives
+    #[arg(long, env = "WEFT_CP_ROOT_LIFETIME", default_value = "87600h", value_parser = duration)]
+    pub root_lifetime: Duration,
+    /// How long a new root is announced before it signs, at least
+    #[arg(long, env = "WEFT_CP_ROOT_PROPAGATION", default_value = "10s", value_parser = duration)]
+    pub root_propagation: Duration,
+    /// PEM file of a certificate authority handed in: the signing certificate, those above it, the roots
+    #[arg(long, env = "WEFT_CP_CA_CHAIN", requires = "ca_key")]
+    pub ca_chain: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, env = "WEFT_CP_CA_KEY", requires = "ca_chain")]
+    pub ca_key: Option<PathBuf>,
+    /// Write a join token to a file (0600) at the start: NAMESPACE/SERVICE_ACCOUNT=FILE; repeatable
+    #[arg(long = "initial-token", env = "WEFT_CP_INITIAL_TOKENS", value_delimiter = ',')]
+    pub initial_tokens: Vec<InitialToken>,
+
+    /// From the end of a sidecar's stream to the end of its registration
+    #[arg(long, env = "WEFT_CP_REGISTRATION_GRACE", default_value = "10s", value_parser = duration)]
+    pub registration_grace: Duration,
+    /// After a start, for so long no endpoint is withdrawn whose sidecar has not come back
+    #[arg(long, env = "WEFT_CP_SETTLE", default_value = "30s", value_parser = duration)]
+    pub settle: Duration,
+    /// Subscriptions that one sidecar may have
+    #[arg(long, env = "WEFT_CP_MAX_SUBSCRIPTIONS", default_value_t = 10_000)]
+    pub max_subscriptions: usize,
+}
+
+impl Config {
+    /// The objects' folder.
+    #[must_use]
+    pub fn objects_folder(&self) -> PathBuf {
+        self.objects.clone().unwrap_or_else(|| self.state.join("objects"))
+    }
+
+    /// The API's socket.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        self.api_socket.clone().unwrap_or_else(|| self.state.join("api.sock"))
+    }
+}
+
+/// A join token to write to a file at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitialToken {
+    /// The namespace of the identity.
+    pub namespace: String,
+    /// The service account of the identity.
+    pub service_account: String,
+    /// Where the token is written.
+    pub file: PathBuf,
+}
+
+impl FromStr for InitialToken {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let error = || NameError {
+            what: "initial token",
+            value: text.to_owned(),
+            why: "use NAMESPACE/SERVICE_ACCOUNT=FILE",
+        };
+        let (identity, file) = text.split_once('=').ok_or_else(error)?;
+        let (namespace, account) = identity.split_once('/').ok_or_else(error)?;
+        if !names::is_label(namespace) || !names::is_subdomain(account) || file.is_empty() {
+            return Err(error());
+        }
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            service_account: account.to_owned(),
+            file: file.into(),
+        })
+    }
+}
+
+/// Reads "250ms", "30s", "5m" or "24h".
+fn duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("{text:?} is no duration: use 250ms, 30s, 5m or 24h");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| error())?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    // A century: beyond it nothing is meant, and sums with today's date stay in range.
+    let century = 100 * 366 * 24 * 3_600_000;
+    millis.filter(|millis| *millis <= century).map(Duration::from_millis).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn defaults_suit_a_laptop() {
+        let config = Line::try_parse_from(["weft"]).unwrap().config;
+        assert_eq!(config.discovery_listen, "127.0.0.1:4480".parse().unwrap());
+        assert_eq!(config.svid_ttl, Duration::from_secs(24 * 3600));
+        assert_eq!(config.objects_folder(), PathBuf::from("weft-state/objects"));
+        assert_eq!(config.api_socket(), PathBuf::from("weft-state/api.sock"));
+        assert_eq!(config.admin_listen, None);
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("24h", 86_400_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in ["", "5", "s", "5 s", "-5s", "5d", "99999999999999999999h", "9999999h"] {
+            assert!(duration(text).unwrap_err().contains("250ms"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_initial_token_names_its_service_account_and_its_file() {
+        let token: InitialToken = "shop/cart=/run/cart.token".parse().unwrap();
+        assert_eq!((&*token.namespace, &*token.service_account), ("shop", "cart"));
+        assert_eq!(token.file, PathBuf::from("/run/cart.token"));
+        for wrong in ["", "shop/cart", "cart=/x", "shop/Cart=/x", "shop/cart="] {
+            assert!(wrong.parse::<InitialToken>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_chain_needs_its_key() {
+        assert!(Line::try_parse_from(["weft", "--ca-chain", "x.pem"]).is_err());
+    }
+}
