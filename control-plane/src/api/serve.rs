@@ -173,6 +173,9 @@ pub async fn serve(
     }
 }
 
+/// A whole mesh may be applied in one call.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
 async fn router(service: ApiService) -> Result<Router, ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(api_server::SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
@@ -181,7 +184,7 @@ async fn router(service: ApiService) -> Result<Router, ServeError> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     Ok(Server::builder()
-        .add_service(ApiServer::new(service))
+        .add_service(ApiServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(health_service)
         .add_service(reflection))
 }

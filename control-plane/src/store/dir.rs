@@ -15,7 +15,7 @@
 //! made by hand by their names, then those of the API.
 //!
 //! What the API acknowledged is on the disk: file and folder are synced, and a file is replaced as a
-//! whole. Everything here that touches the disk runs on a blocking thread, one call at a time.
+//! whole. Once it is open, everything that touches the disk runs on a blocking thread, one call at a time.
 
 mod disk;
 mod files;

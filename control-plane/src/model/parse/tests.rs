@@ -195,3 +195,58 @@ fn kinds_are_known_by_every_spelling() {
         assert_eq!(info.kind.info().name, info.name);
     }
 }
+
+/// Pieces that make and break YAML.
+const PIECES: &[&str] = &[
+    "apiVersion: v1\n",
+    "kind: Service\n",
+    "kind: Workload\n",
+    "metadata: {name: a}\n",
+    "spec:\n",
+    "  ports:\n",
+    "  - port: 80\n",
+    "---\n",
+    "...\n",
+    "--- ",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ": ",
+    "\t",
+    "&a ",
+    "*a",
+    "!t ",
+    "|\n",
+    "\"",
+    "'",
+    "#",
+    "\n",
+    "\u{0}",
+    "\u{feff}",
+    "%YAML 1.2\n",
+    "<<: *a\n",
+    "? ",
+    "é",
+    "80",
+    "null",
+    "~",
+    "- - - ",
+    "\\u",
+    "{\"a\": \"\\ud83d\"}",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
+    #[test]
+    fn any_text_is_parsed_or_refused_in_finite_steps(pieces in proptest::collection::vec(0..PIECES.len(), 0..40)) {
+        let text: String = pieces.iter().map(|piece| PIECES[*piece]).collect();
+        let outcomes = parse_documents("f", &text);
+        proptest::prop_assert!(outcomes.len() <= text.len() + 1);
+        for parsed in outcomes.into_iter().flatten() {
+            let again = parse_object(&parsed.object.to_json().to_string());
+            proptest::prop_assert_eq!(again, Ok(parsed.object));
+        }
+    }
+}

@@ -1,4 +1,9 @@
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -414,4 +419,66 @@ async fn hidden_files_and_other_kinds_of_files_are_not_read() {
     let store = open(&folder).await;
     assert_eq!(store.problems(), Vec::<String>::new());
     assert!(find(&store, "cart").await.is_some());
+}
+
+/// Names the store of the process that is going to be killed.
+const VICTIM_STORE: &str = "WEFT_TEST_VICTIM_STORE";
+
+/// Not a test: what the next one starts and kills.
+#[tokio::test]
+#[ignore = "started by kill_nine_loses_nothing_that_was_acknowledged"]
+async fn victim() {
+    let Some(path) = std::env::var_os(VICTIM_STORE) else { return };
+    let store = DirStore::open(Path::new(&path)).await.expect("it opens");
+    let first = store.list().await.expect("listed").version.0;
+    for number in first.. {
+        let name = format!("cart-{}", number % 7);
+        let text = CART.replace("cart", &name).replace("80", &(1 + number % 60_000).to_string());
+        let written = store.write(object(&text), false).await.expect("written").object;
+        let line =
+            format!("acked {name} {} {}\n", port_of(&written), written.metadata().generation);
+        std::io::stdout().write_all(line.as_bytes()).expect("somebody listens");
+    }
+}
+
+#[tokio::test]
+async fn kill_nine_loses_nothing_that_was_acknowledged() {
+    let folder = folder();
+    let mut newest = BTreeMap::new();
+    for round in 1..=5 {
+        let mut victim = Command::new(std::env::current_exe().expect("this test's program"))
+            .args(["--exact", "store::dir::tests::victim", "--ignored", "--nocapture"])
+            .env(VICTIM_STORE, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut acked = 0;
+        for line in BufReader::new(victim.stdout.take().expect("piped")).lines() {
+            let line = line.expect("text");
+            let mut words = line.split_once("acked ").unwrap_or_default().1.split(' ');
+            let (Some(name), Some(port), Some(generation)) =
+                (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let written: (u16, u64) =
+                (port.parse().expect("a port"), generation.parse().expect("a number"));
+            newest.insert(name.to_owned(), written);
+            acked += 1;
+            if acked == 11 * round {
+                victim.kill().expect("killed");
+            }
+        }
+        victim.wait().expect("it is gone");
+        assert!(acked >= 11 * round, "round {round} ended after {acked}");
+        let store = open(&folder).await;
+        assert_eq!(store.problems(), Vec::<String>::new());
+        for (name, (port, generation)) in &mut newest {
+            let kept = find(&store, name).await.expect("acknowledged");
+            let now = (port_of(&kept), kept.metadata().generation);
+            // One more may have been written than was acknowledged.
+            assert!(now == (*port, *generation) || now.1 == *generation + 1, "{name}: {now:?}");
+            (*port, *generation) = now;
+        }
+    }
 }
