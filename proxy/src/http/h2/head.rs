@@ -5,7 +5,10 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -19,6 +22,8 @@ use crate::{
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// A client's request, as the seam has it, with the error that refuses it where it breaks the rules.
 pub(super) fn from_client(
@@ -36,6 +41,10 @@ pub(super) fn from_client(
     };
     // The h2 crate has refused any other value (RFC 9113 8.2.2).
     head.accepts_trailers = head.headers.remove(TE).is_some();
+    // For the next proxy alone, which this one is (RFC 9110 11.7).
+    for name in [PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
+        head.headers.remove(name);
+    }
     let checked = check(&head, settings);
     if checked.is_ok() {
         join_content_lengths(&mut head.headers);
@@ -137,6 +146,9 @@ pub(super) fn to_client(mut head: ResponseHead) -> Response<()> {
 pub(super) fn from_endpoint(parts: response::Parts) -> ResponseHead {
     let mut head = ResponseHead::new(parts.status);
     head.headers = parts.headers;
+    for name in [PROXY_AUTHENTICATE, PROXY_AUTHENTICATION_INFO] {
+        head.headers.remove(name);
+    }
     join_content_lengths(&mut head.headers);
     head
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
-use super::head;
+use super::{SEND_BUFFER, head};
 use crate::http::{Body, BodyError, Frame};
 
 /// Sends a body into a stream.
@@ -88,7 +88,8 @@ impl Outgoing {
 
     /// Sends as much of the chunk in hand as the windows allow; says whether that was the body's end.
     fn poll_send_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Stopped>> {
-        self.stream.reserve_capacity(self.chunk.len());
+        // No more than can wait here: the rest of the connection's window is for other streams.
+        self.stream.reserve_capacity(self.chunk.len().min(SEND_BUFFER));
         let mut capacity = self.stream.capacity();
         if capacity == 0 {
             capacity = match ready!(self.stream.poll_capacity(cx)) {

@@ -87,6 +87,37 @@ fn a_request_arrives_as_http2_wants_it() {
 }
 
 #[test]
+fn targets_pass_from_sidecar_to_sidecar() {
+    for (method, target, host, arrived) in [
+        (Method::GET, "/a?b", Some("cart"), "http://cart/a?b"),
+        (Method::GET, "/a//b/../%2f?", Some("cart:8080"), "http://cart:8080/a//b/../%2f?"),
+        (Method::GET, "http://cart", Some("cart"), "http://cart/"),
+        (Method::GET, "https://cart/a", None, "https://cart/a"),
+        (Method::OPTIONS, "*", Some("cart"), "http://cart*"),
+        (Method::OPTIONS, "/", Some("cart"), "http://cart/"),
+        (Method::GET, "/", Some("[2001:db8::1]:80"), "http://[2001:db8::1]:80/"),
+        (Method::GET, "/", None, "/"),
+    ] {
+        worker(async move {
+            let (near, far) = streams().await;
+            let _server = spawn_server(far, server_settings(), move |request| {
+                Box::pin(async move {
+                    assert_eq!(request.head.target, arrived);
+                    ok(Body::Empty)
+                })
+            });
+            let client = our_client(near).await;
+            let mut head = head(method, target);
+            if let Some(host) = host {
+                head.headers.insert(header::HOST, HeaderValue::from_static(host));
+            }
+            let response = send(&client, &head, Body::Empty).await.expect("a response");
+            assert_eq!(response.head.status, StatusCode::OK, "{target}");
+        });
+    }
+}
+
+#[test]
 fn a_request_without_an_authority_is_sent_without_one() {
     worker(async {
         let (client, mut requests) = default_accepted().await;

@@ -24,6 +24,7 @@ fn a_request_reaches_the_handler_as_it_was_sent() {
                 let head = &request.head;
                 assert_eq!(head.target, "http://cart.shop:80/items?all");
                 assert_eq!(head.version, http::Version::HTTP_2);
+                assert!(!head.headers.contains_key("proxy-authorization"));
                 assert!(head.accepts_trailers && !head.headers.contains_key(header::TE));
                 assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 2);
                 assert!(request.body.is_end());
@@ -36,6 +37,7 @@ fn a_request_reaches_the_handler_as_it_was_sent() {
         .await;
         let mut get = request("GET", "http://cart.shop:80/items?all");
         get.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+        get.headers_mut().insert("proxy-authorization", HeaderValue::from_static("Basic x"));
         get.headers_mut().append(header::COOKIE, HeaderValue::from_static("a=1"));
         get.headers_mut().append(header::COOKIE, HeaderValue::from_static("b=2"));
         let (response, _) = client.send_request(get, true).expect("sent");
