@@ -35,7 +35,8 @@ fn start_logs() {
     let _ = if json { logs.json().try_init() } else { logs.try_init() };
 }
 
-async fn serve(config: Config) -> ExitCode {
+/// Runs a control plane until SIGINT or SIGTERM, on the runtime that polls this; logs are the caller's.
+pub async fn serve(config: Config) -> ExitCode {
     // Before anything is started, so that no signal is lost.
     let (mut interrupt, mut terminate) =
         match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {

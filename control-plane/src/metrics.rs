@@ -1,7 +1,7 @@
 //! The control plane's metrics, as Prometheus reads them from the admin port.
 //!
 //! Comes in: what the parts count. Goes out: one OpenMetrics text. Labels are of small fixed sets, never
-//! names of workloads. docs/metrics.md lists them.
+//! names of workloads. docs/control-plane.md lists them; a test holds the two equal.
 
 use std::{
     fmt,
