@@ -2,6 +2,8 @@
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
 pub mod apps;
+pub mod client;
+pub mod mesh;
 #[cfg(not(weft_sim))]
 pub mod namespace;
 pub mod raw;

@@ -17,7 +17,7 @@ use weft_proto::api::{
 };
 use weft_proxy::app as proxy;
 
-use crate::wait;
+use crate::{client::get_once, wait};
 
 /// A running mesh.
 pub struct Mesh {
@@ -49,6 +49,7 @@ impl Mesh {
 
     /// A mesh with these objects, whose control plane has these further settings (`--name=value`).
     pub async fn start_with(objects: &str, settings: &[&str]) -> Self {
+        log();
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("objects")).expect("a fresh folder");
         let mut mesh = Self {
@@ -252,40 +253,16 @@ impl Sidecar {
     /// Waits until its admin port says that it is ready.
     pub async fn ready(&self) {
         wait::until_true("the sidecar to be ready", || async {
-            let answer = get(self.admin(), "/ready").await;
-            matches!(answer, Ok((http::StatusCode::OK, _)))
+            get_once(self.admin(), "/ready").await.status == http::StatusCode::OK
         })
         .await;
     }
 
     /// Its metrics, as text.
     pub async fn metrics(&self) -> String {
-        let (_, body) = get(self.admin(), "/metrics").await.expect("the admin port answers");
-        body
+        let answer = get_once(self.admin(), "/metrics").await;
+        String::from_utf8_lossy(&answer.body).into_owned()
     }
-}
-
-/// One GET by hyper, without any proxy between.
-///
-/// # Errors
-/// The connection failed.
-pub async fn get(
-    address: SocketAddr,
-    path: &str,
-) -> Result<(http::StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
-    use http_body_util::BodyExt;
-    let stream = tokio::net::TcpStream::connect(address).await?;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-    let driver = tokio::spawn(connection);
-    let request = http::Request::get(path)
-        .header(http::header::HOST, "admin")
-        .body(http_body_util::Empty::<bytes::Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    driver.abort();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Settings from flags, as the command line reads them.
@@ -305,4 +282,14 @@ fn write_secret(path: &Path, secret: &str) {
         .open(path)
         .expect("a fresh file");
     file.write_all(secret.as_bytes()).expect("the disk has room");
+}
+
+/// Logs go to the test's output, under the filter in `WEFT_TEST_LOG`.
+fn log() {
+    if let Ok(filter) = std::env::var("WEFT_TEST_LOG") {
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Another test of this process may have done it.
+        let _ = subscriber.try_init();
+    }
 }

@@ -1,0 +1,158 @@
+//! Bytes that are no HTTP: either side first, half-closed, large, held back.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_tests::{
+    apps::App,
+    mesh::{Mesh, Sidecar, SidecarSpec},
+    raw::Raw,
+    wait,
+};
+
+fn objects(protocol: &str) -> String {
+    format!(
+        "
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {{name: web, namespace: shop}}
+spec: {{serviceAccount: web}}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {{name: cache, namespace: shop}}
+spec: {{service: cache, serviceAccount: cache, ports: [{{servicePort: 6379{protocol}}}]}}
+"
+    )
+}
+
+struct Pair {
+    _mesh: Mesh,
+    app: App,
+    web: Sidecar,
+    _cache: Sidecar,
+}
+
+impl Pair {
+    async fn start(protocol: &str, app: App) -> Self {
+        let mesh = Mesh::start(&objects(protocol)).await;
+        let cache = mesh
+            .sidecar(SidecarSpec::of("shop/cache").serves("", app.address).with("--app-probe=none"))
+            .await;
+        let web = mesh.sidecar(SidecarSpec::of("shop/web").upstream("cache:6379")).await;
+        Self { _mesh: mesh, app, web, _cache: cache }
+    }
+
+    async fn connect(&self) -> Raw {
+        Raw::connect(self.web.upstream("cache:6379")).await
+    }
+}
+
+/// Says hello first, then echoes lines, and says how many bytes it got when the client has ended.
+async fn greeter() -> App {
+    App::tcp(|mut stream| async move {
+        let _ = stream.write_all(b"hello\n").await;
+        let mut count = 0;
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            count += read;
+            let _ = stream.write_all(&buffer[..read]).await;
+        }
+        let _ = stream.write_all(format!("got {count}\n").as_bytes()).await;
+    })
+    .await
+}
+
+/// Waits for the client's end before it says anything.
+async fn listener() -> App {
+    App::tcp(|mut stream| async move {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all).await;
+        let _ = stream.write_all(format!("got {}\n", all.len()).as_bytes()).await;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_may_speak_first_without_configuration() {
+    for protocol in ["", ", protocol: tcp"] {
+        let pair = Pair::start(protocol, greeter().await).await;
+        // The second connection finds what the first has taught.
+        for _ in 0..2 {
+            let mut client = pair.connect().await;
+            assert_eq!(client.receive_until("\n").await, "hello\n", "{protocol}");
+            client.send("PING\n").await;
+            assert_eq!(client.receive_until("\n").await, "PING\n");
+            client.finish().await;
+            assert_eq!(client.receive_to_end().await, "got 5\n");
+        }
+        // Each client got one connection of its own.
+        assert_eq!(pair.app.connections(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_closed_connection_still_carries_the_answer() {
+    let pair = Pair::start("", listener().await).await;
+    let mut client = pair.connect().await;
+    client.send(vec![7; 300_000]).await;
+    client.finish().await;
+    assert_eq!(client.receive_to_end().await, "got 300000\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_and_ends_is_no_error() {
+    let pair = Pair::start("", listener().await).await;
+    let mut client = pair.connect().await;
+    client.finish().await;
+    let _ = client.receive_to_end().await;
+    // The proxy serves on.
+    let mut client = pair.connect().await;
+    client.send("x").await;
+    client.finish().await;
+    assert_eq!(client.receive_to_end().await, "got 1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_does_not_read_holds_its_sender_back() {
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = sent.clone();
+    let app = App::tcp(move |mut stream| {
+        let counter = counter.clone();
+        async move {
+            let chunk = vec![1; 64 * 1024];
+            let mut request = [0; 1];
+            if stream.read_exact(&mut request).await.is_err() {
+                return;
+            }
+            while counter.load(std::sync::atomic::Ordering::Relaxed) < 256 * 1024 * 1024 {
+                if stream.write_all(&chunk).await.is_err() {
+                    return;
+                }
+                counter.fetch_add(chunk.len(), std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    })
+    .await;
+    let pair = Pair::start(", protocol: tcp", app).await;
+    let mut client = pair.connect().await;
+    client.send("x").await;
+    client.receive_exactly(1).await;
+    // The sender comes to a halt: kernel buffers and the proxies' bounded ones are full.
+    let mut before = 0;
+    wait::until_true("the sender to be held back", || {
+        let now = sent.load(std::sync::atomic::Ordering::Relaxed);
+        let halted = now == before && now > 0;
+        before = now;
+        async move {
+            tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>())
+                .await
+                .ok();
+            halted
+        }
+    })
+    .await;
+    assert!(before < 64 * 1024 * 1024, "{before} bytes were taken from the sender");
+    let rest = client.receive_exactly(8 * 1024 * 1024).await;
+    assert!(rest.iter().all(|byte| *byte == 1));
+}

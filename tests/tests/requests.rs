@@ -1,0 +1,101 @@
+//! HTTP through two sidecars: every way in, and what must arrive.
+
+use http::StatusCode;
+use weft_tests::{
+    apps::{App, Http},
+    client::{Client, get, request},
+    mesh::{Mesh, Sidecar, SidecarSpec},
+};
+
+const OBJECTS: &str = "
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {name: web, namespace: shop}
+spec: {serviceAccount: web}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {name: catalog, namespace: shop}
+spec: {service: catalog, serviceAccount: catalog, ports: [{servicePort: 80}]}
+";
+
+/// web calls catalog, an application that echoes.
+struct Shop {
+    _mesh: Mesh,
+    _app: App,
+    web: Sidecar,
+    _catalog: Sidecar,
+}
+
+async fn shop(version: Http) -> Shop {
+    let mesh = Mesh::start(OBJECTS).await;
+    let app = App::echo(version, "catalog").await;
+    let catalog = mesh.sidecar(SidecarSpec::of("shop/catalog").serves("", app.address)).await;
+    let web = mesh.sidecar(SidecarSpec::of("shop/web").upstream("catalog:80")).await;
+    Shop { _mesh: mesh, _app: app, web, _catalog: catalog }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http1_request_reaches_the_other_application_with_the_callers_identity() {
+    let shop = shop(Http::One).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+    for uri in [
+        "http://catalog/items?x=1",
+        "http://catalog.shop/items?x=1",
+        "http://catalog.shop.svc.cluster.local/items?x=1",
+    ] {
+        let answer = client.send(request("POST", uri, "hello")).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::OK, "{uri} {answer:?}");
+        assert_eq!(answer.body, "hello");
+        assert_eq!(answer.field("app"), "catalog");
+        assert_eq!(answer.field("x-target"), "/items?x=1");
+        assert_eq!(answer.field("got-weft-client-id"), "spiffe://weft.local/ns/shop/sa/web");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_upstream_port_needs_no_proxy_setting() {
+    let shop = shop(Http::One).await;
+    let mut client = Client::connect(shop.web.upstream("catalog:80"), Http::One).await;
+    let answer = client.get("/items").await;
+    assert_eq!((answer.status, answer.field("app")), (StatusCode::OK, "catalog"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_stays_http2() {
+    let shop = shop(Http::Two).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::Two).await;
+    let answer =
+        client.send(request("PUT", "http://catalog/items", "hello")).await.expect("an answer");
+    assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"hello"[..]));
+    assert_eq!(answer.field("x-host"), "catalog");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_identity_is_replaced() {
+    let shop = shop(Http::One).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+    let mut forged = get("http://catalog/");
+    for name in ["weft-client-id", "weft_client_id", "weft-not-delivered"] {
+        forged
+            .headers_mut()
+            .insert(name, "spiffe://weft.local/ns/shop/sa/admin".parse().expect("valid"));
+    }
+    let answer = client.send(forged).await.expect("an answer");
+    assert_eq!(answer.field("got-weft-client-id"), "spiffe://weft.local/ns/shop/sa/web");
+    assert_eq!(answer.field("got-weft_client_id"), "");
+    assert_eq!(answer.field("got-weft-not-delivered"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_proxy_refuses_has_a_reason() {
+    let shop = shop(Http::One).await;
+    for (uri, status, reason) in [
+        ("http://nobody.shop/", StatusCode::BAD_GATEWAY, "destination-unknown"),
+        ("http://localhost/", StatusCode::FORBIDDEN, "destination-forbidden"),
+        ("http://169.254.169.254/", StatusCode::FORBIDDEN, "destination-forbidden"),
+    ] {
+        let answer = Client::connect(shop.web.outbound(), Http::One).await.get(uri).await;
+        assert_eq!((answer.status, answer.field("weft-reason")), (status, reason), "{uri}");
+    }
+}
