@@ -113,6 +113,9 @@ pub struct Accepted {
     pub server_name: MeshServerName,
     /// The protocol inside; `None` when the caller offered none.
     pub alpn: Option<Alpn>,
+    /// The bundle's generation that it was verified under; drain the connection when
+    /// [`Identity::bundle_generation`] has moved on.
+    pub bundle_generation: u64,
 }
 
 /// A finished handshake on the client's side.
@@ -124,6 +127,9 @@ pub struct Connected {
     pub peer: Peer,
     /// The protocol inside.
     pub alpn: Option<Alpn>,
+    /// The bundle's generation that it was verified under; drain the connection when
+    /// [`Identity::bundle_generation`] has moved on.
+    pub bundle_generation: u64,
 }
 
 /// Makes and accepts mutual TLS connections under the identity in force. Shared by all workers; cheap to clone.
@@ -149,6 +155,12 @@ impl MutualTls {
         Self { shared: Arc::new(Shared { identity, timeout, generation, counts }) }
     }
 
+    /// The identity that handshakes are made under.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -172,7 +184,8 @@ impl MutualTls {
         let info = established(&socket, verifier)?;
         let (peer, alpn) = self.finish(&Handshake::of(&info), verifier)?;
         let server_name = mesh_name(info.server_name.as_deref(), &peer)?;
-        Ok(Accepted { socket, peer, server_name, alpn })
+        let bundle_generation = generation.credentials.bundle_generation;
+        Ok(Accepted { socket, peer, server_name, alpn, bundle_generation })
     }
 
     /// Makes a handshake with an endpoint: `session_key` names it for session resumption, `expected` lists the
@@ -211,7 +224,8 @@ impl MutualTls {
         let socket = self.within_time(handshake, &verifier, &generation.credentials.svid).await?;
         let info = established(&socket, &verifier)?;
         let (peer, alpn) = self.finish(&Handshake::of(&info), &verifier)?;
-        Ok(Connected { socket, peer, alpn })
+        let bundle_generation = generation.credentials.bundle_generation;
+        Ok(Connected { socket, peer, alpn, bundle_generation })
     }
 
     /// Turns an error of a connection that [`MutualTls::connect`] made into a refusal, when it tells that the

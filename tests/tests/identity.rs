@@ -1,4 +1,5 @@
 //! A sidecar's identity against the real certificate authority: joining, renewing, following a new root.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     net::SocketAddr,

@@ -41,6 +41,7 @@ async fn bytes_pass_between_two_that_know_each_other() {
         assert_eq!(accepted.peer.identity, spiffe_id("web"));
         assert_eq!((connected.alpn, accepted.alpn), (Some(Alpn::Http2), Some(Alpn::Http2)));
         assert_eq!(accepted.server_name, name());
+        assert_eq!((connected.bundle_generation, accepted.bundle_generation), (1, 1));
         accepted.socket.write_all(b"hello").await.unwrap();
         let mut hello = [0; 5];
         connected.socket.read_exact(&mut hello).await.unwrap();
