@@ -1,127 +1,78 @@
-//! (Being written.)
+//! HTTP/1.1 and 1.0: our own codec on httparse, strict where messages could be understood in two ways.
+//!
+//! In the order in which bytes pass: a head is read ([`parse`], [`framing`], hop-by-hop fields), a body is
+//! cut out of what follows ([`decode`]), heads and bodies are written ([`encode`]). These parts know no
+//! socket. [`server`] and [`client`] put them on a connection. RFC 9110 and 9112 are cited where a rule is
+//! theirs.
 
-use std::task::{Context, Poll};
+mod authority;
+mod body;
+pub mod client;
+pub mod decode;
+pub mod encode;
+mod error;
+mod fields;
+pub mod framing;
+mod hop;
+mod inbox;
+pub mod parse;
+pub mod server;
+mod shelf;
+mod timer;
+mod transfer;
 
-use super::{BodyError, Frame};
+#[cfg(test)]
+mod tests;
 
-/// A body that is read from this kind of connection.
-#[derive(Debug)]
-pub struct IncomingBody {}
+use std::time::Duration;
 
-impl IncomingBody {
-    /// See [`super::Body::poll_frame`].
-    pub fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        Poll::Ready(None)
-    }
+pub use body::IncomingBody;
+pub use client::Http1Client;
+pub use error::HeadError;
+pub use parse::HeadLimits;
+pub use server::serve;
+pub use shelf::Shelf;
 
-    /// See [`super::Body::is_end`].
-    #[must_use]
-    pub fn is_end(&self) -> bool {
-        true
-    }
+use crate::config::Config;
 
-    /// See [`super::Body::exact_length`].
-    #[must_use]
-    pub fn exact_length(&self) -> Option<u64> {
-        None
-    }
-}
-
-/// Settings of an HTTP/1 server connection.
+/// What a client's connection may do.
 #[derive(Debug, Clone)]
-pub struct ServerSettings {}
+pub struct ServerSettings {
+    /// Of a request's head, and of its trailers.
+    pub limits: HeadLimits,
+    /// From a head's first byte to its last.
+    pub header_timeout: Duration,
+    /// Without a request.
+    pub idle_timeout: Duration,
+}
 
 impl ServerSettings {
     /// From the proxy's settings.
     #[must_use]
-    pub fn new(_config: &crate::config::Config) -> Self {
-        Self {}
+    pub fn new(config: &Config) -> Self {
+        Self {
+            limits: limits(config),
+            header_timeout: config.timeouts.header,
+            idle_timeout: config.timeouts.client_idle,
+        }
     }
 }
 
-/// Settings of an HTTP/1 client connection.
+/// What a connection to a server may do.
 #[derive(Debug, Clone)]
-pub struct ClientSettings {}
+pub struct ClientSettings {
+    /// Of a response's head, and of its trailers.
+    pub limits: HeadLimits,
+}
 
 impl ClientSettings {
     /// From the proxy's settings.
     #[must_use]
-    pub fn new(_config: &crate::config::Config) -> Self {
-        Self {}
+    pub fn new(config: &Config) -> Self {
+        Self { limits: limits(config) }
     }
 }
 
-/// Serves a client's connection to its end.
-pub async fn serve<H: super::Handler>(
-    _socket: crate::io::Socket,
-    _handler: &H,
-    _settings: &ServerSettings,
-    _drain: &crate::drain::Drain,
-) -> super::Served {
-    super::Served::Closed(None)
-}
-
-/// A connection to a server, for one request at a time.
-#[derive(Debug)]
-pub struct Http1Client {}
-
-impl Http1Client {
-    /// A connection that nothing was sent on yet.
-    #[must_use]
-    pub fn new(_socket: crate::io::Socket, _settings: ClientSettings) -> Self {
-        Self {}
-    }
-
-    /// Sends a request; the connection goes to the shelf when the response has ended and it can be used again.
-    ///
-    /// # Errors
-    /// No response head came.
-    pub async fn send(
-        self,
-        _head: &super::RequestHead,
-        _body: super::Body,
-        _interim: &super::Interim,
-        _shelf: std::rc::Rc<Shelf>,
-    ) -> Result<super::Response, super::SendError> {
-        Err(super::SendError::undelivered(crate::reason::Reason::Internal, "not written yet"))
-    }
-}
-
-/// Idle connections to one endpoint.
-#[derive(Debug)]
-pub struct Shelf {}
-
-impl Shelf {
-    /// A shelf for this many.
-    #[must_use]
-    pub fn new(_max_idle: usize) -> Self {
-        Self {}
-    }
-
-    /// An idle connection that is still open, the one used last.
-    #[must_use]
-    pub fn take(&self) -> Option<Http1Client> {
-        None
-    }
-
-    /// How many are idle.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        0
-    }
-
-    /// Whether none is idle.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Closes those that are idle for too long, or too old.
-    pub fn evict(
-        &self,
-        _now: crate::clock::Instant,
-        _idle_timeout: std::time::Duration,
-        _max_age: std::time::Duration,
-    ) {
-    }
+fn limits(config: &Config) -> HeadLimits {
+    HeadLimits { bytes: config.limits.max_header_bytes, fields: config.limits.max_headers }
 }
