@@ -1,7 +1,7 @@
 //! The loops that run beside the ports: objects into the catalog, ended registrations, roots.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -63,19 +63,21 @@ struct Follower {
 impl Follower {
     /// Takes the present state in; what is known and not in it is gone.
     async fn take_all(&mut self, watch: &mut Watch) -> Result<(), StoreError> {
-        let mut seen = HashSet::new();
+        let mut present = HashMap::new();
         loop {
             match watch.next().await? {
                 Event::Applied(object) => {
-                    seen.insert(object.key());
-                    self.catalog.change(|index| index.apply(&object));
+                    present.insert(object.key(), object);
                 }
                 Event::Deleted(object) => {
-                    seen.remove(&object.key());
+                    present.remove(&object.key());
                 }
                 Event::Synced(_) => break,
             }
         }
+        // All at once: a service is built once, not once for each of its workloads.
+        self.catalog.change(|index| index.apply_all(present.values().map(|object| &**object)));
+        let seen: HashSet<ObjectKey> = present.into_keys().collect();
         for gone in self.known.difference(&seen) {
             self.catalog.change(|index| index.remove(gone));
         }

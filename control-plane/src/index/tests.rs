@@ -423,3 +423,18 @@ fn one_change_among_ten_thousand_endpoints_is_one_endpoint() {
         9_999
     );
 }
+
+#[test]
+fn a_store_of_ten_thousand_workloads_is_taken_in_at_once() {
+    let all: Vec<Object> = (0..10_000)
+        .map(|number| {
+            let mut object = objects(SHOP).remove(0);
+            object.metadata_mut().name = format!("cart-{number}");
+            object
+        })
+        .collect();
+    let mut index = Index::new(TrustDomain::default());
+    let changes = index.apply_all(&all);
+    assert_eq!(touched(&changes), ["shop/cart:80", "shop/cart:9000"]);
+    assert!(index.apply_all(&all).is_empty());
+}
