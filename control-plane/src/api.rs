@@ -2,7 +2,7 @@
 //! and from the store, everything else to the parts that run the mesh. It decides nothing itself.
 //!
 //! - [`objects`]: apply, get, delete, watch.
-//! - [`serve`]: the sockets: a unix socket that only its owner may open, or TCP on loopback; with the
+//! - [`mod@serve`]: the sockets: a unix socket that only its owner may open, or TCP on loopback; with the
 //!   standard health and reflection services.
 
 pub mod objects;

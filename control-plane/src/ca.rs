@@ -20,7 +20,7 @@
 //!    one that signs, and a proxy whose SVID does not lead to it renews. Chains carry the new root
 //!    cross-signed by the old one, so that whoever missed step 1 still verifies them.
 //! 3. `retire_old` drops the old root as soon as every SVID under it has expired or been renewed: the
-//!    bundle becomes [new]. Join tokens that pin the old root work until then.
+//!    bundle becomes \[new\]. Join tokens that pin the old root work until then.
 //!
 //! Each step is on disk before it is visible, so that a restart at any point goes on from there.
 

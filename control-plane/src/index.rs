@@ -11,9 +11,9 @@
 //! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too.
 //!
 //! - [`changes`]: what a change touched.
-//! - [`build`]: a service from its object and its workloads; [`endpoint`]: an endpoint from an instance.
-//! - [`admission`]: which registration which object allows; [`inbound`]: what a workload serves.
-//! - [`target`]: what an application's destination stands for; [`mesh`]: what could be in the mesh.
+//! - `build`: a service from its object and its workloads; `endpoint`: an endpoint from an instance.
+//! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
+//! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
 //! - [`report`]: what people are shown.
 
 pub mod admission;

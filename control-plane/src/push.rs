@@ -7,10 +7,10 @@
 //!
 //! In the order in which a stream passes them:
 //! - [`service`]: the gRPC service: certificate, Hello, whether the two belong together;
-//! - [`stream`]: one stream's life: what comes in, what becomes due, what goes out;
-//! - [`pending`]: which resources to look at, now or when changes pause (pure);
-//! - [`resource`]: what a proxy may ask for;
-//! - [`subscription`]: one resource on one stream: what the proxy has, what it is to get (pure);
+//! - `stream`: one stream's life: what comes in, what becomes due, what goes out;
+//! - `pending`: which resources to look at, now or when changes pause (pure);
+//! - `resource`: what a proxy may ask for;
+//! - `subscription`: one resource on one stream: what the proxy has, what it is to get (pure);
 //! - [`content`]: a service's endpoints with their digests, shared by all streams;
 //! - [`view`]: the seam to the index;
 //! - [`registry`]: the registrations of workloads outside Kubernetes;

@@ -2,7 +2,7 @@
 //! the store, by the Gateway API's rules: one condition a type, the generation that it was said of, and
 //! the time at which it last turned.
 //!
-//! - [`judge`]: what there is to say of each object (pure).
+//! - [`mod@judge`]: what there is to say of each object (pure).
 //! - [`combine`]: that, put into the status that the object has (pure).
 //! - [`keep`]: the loop that writes what differs. It never writes what is so already: a pass after its own
 //!   writes finds nothing to do.

@@ -4,7 +4,7 @@
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_norway::Deserializer;
 
-/// The line, from 1, on which the field at `path` ("spec.ports\[0\].port") of the document with this index
+/// The line, from 1, on which the field at `path` (`spec.ports[0].port`) of the document with this index
 /// stands, or the nearest field around it that exists. 0 when even the document does not.
 #[must_use]
 pub fn locate(text: &str, document: usize, path: &str) -> usize {

@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct FieldError {
-    /// Its path, "spec.ports[0].port".
+    /// Its path, `spec.ports[0].port`.
     pub field: String,
     /// The value, and what would be right.
     pub message: String,
