@@ -2,6 +2,7 @@
 //! against raw bytes, and both in a row, as a proxy has them.
 
 mod client;
+mod cost;
 mod hyper;
 mod server;
 mod through;
