@@ -96,7 +96,9 @@ impl Connection {
             let result = work(&mut state);
             (result, state.take_due())
         };
-        due.wake();
+        if let Some(due) = due {
+            due.wake();
+        }
         result
     }
 
@@ -289,6 +291,10 @@ impl Connection {
 
 #[cfg(test)]
 impl Connection {
+    pub(super) fn refresh_keys(&self) {
+        self.state.borrow_mut().tls.as_mut().expect("TLS").refresh_keys();
+    }
+
     /// Bytes of heap that buffers hold.
     pub(super) fn buffered_capacity(&self) -> usize {
         let state = self.state.borrow();
@@ -364,16 +370,20 @@ impl State {
         !self.is_drained() || self.linger
     }
 
-    fn take_due(&mut self) -> Due {
+    /// Who waited for what the state has come to; nearly always nobody.
+    fn take_due(&mut self) -> Option<Due> {
         let failed = self.failure.is_some();
+        if !failed && self.writers.is_empty() && self.closers.is_empty() {
+            return None;
+        }
         let take_if = |condition: bool, wakers: &mut Vec<Waker>| {
-            if condition && !wakers.is_empty() { std::mem::take(wakers) } else { Vec::new() }
+            if condition { std::mem::take(wakers) } else { Vec::new() }
         };
-        Due {
+        Some(Due {
             reader: if failed { self.reader.take() } else { None },
             writers: take_if(failed || self.unsent() < HIGH_WATER, &mut self.writers),
             closers: take_if(failed || self.is_drained(), &mut self.closers),
-        }
+        })
     }
 }
 

@@ -10,14 +10,17 @@
 use std::{fmt, io, sync::Arc};
 
 use rustls::{
-    ClientConfig, CommonState, HandshakeKind, NamedGroup, ServerConfig,
+    ClientConfig, HandshakeKind, NamedGroup, ServerConfig,
     client::UnbufferedClientConnection,
     server::{Acceptor, UnbufferedServerConnection},
-    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::{buffer::WriteBuffer, failure::Failure};
+use super::{buffer::WriteBuffer, failure::Failure, turn};
+
+mod session;
+
+use session::{Plain, Sealed, Session, Step};
 
 /// Plaintext encrypted at a time: four records.
 const BATCH: usize = 64 * 1024;
@@ -75,28 +78,6 @@ pub(super) struct Tls {
     started: bool,
     peer_closed: bool,
     close_sent: bool,
-}
-
-enum Session {
-    Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
-}
-
-/// What one step of the session came to.
-enum Step {
-    /// There is more to do.
-    Again,
-    /// The peer said that it sends no more.
-    PeerClosed,
-    /// Nothing more comes of what was received.
-    Idle,
-}
-
-/// What to encrypt.
-#[derive(Clone, Copy)]
-enum Plain<'a> {
-    Data(&'a [u8]),
-    CloseNotify,
 }
 
 impl Tls {
@@ -269,31 +250,35 @@ impl Tls {
         while left > 0 && !plaintext.is_empty() {
             let piece = plaintext.first();
             let piece = &piece[..piece.len().min(left)];
-            let Some(count) = self.seal(Plain::Data(piece), &mut batch[filled..])? else { break };
-            let piece = piece.len();
-            (filled, left) = (filled + count, left - piece);
-            self.uncounted += piece;
-            plaintext.consume(piece);
+            match self.seal(Plain::Data(piece), &mut batch[filled..])? {
+                Sealed::NoRoom => return Ok(filled),
+                Sealed::Other(count) => filled += count,
+                Sealed::Plain(count) => {
+                    let piece = piece.len();
+                    (filled, left) = (filled + count, left - piece);
+                    self.uncounted += piece;
+                    plaintext.consume(piece);
+                }
+            }
         }
-        if close
-            && plaintext.is_empty()
-            && !self.close_sent
-            && let Some(count) = self.seal(Plain::CloseNotify, &mut batch[filled..])?
-        {
-            self.close_sent = true;
-            filled += count;
+        while close && plaintext.is_empty() && !self.close_sent {
+            match self.seal(Plain::CloseNotify, &mut batch[filled..])? {
+                Sealed::NoRoom => break,
+                Sealed::Other(count) => filled += count,
+                Sealed::Plain(count) => {
+                    self.close_sent = true;
+                    filled += count;
+                }
+            }
         }
         Ok(filled)
     }
 
-    /// Encrypts into `room`; `None` when it is too small.
-    fn seal(&mut self, plain: Plain<'_>, room: &mut [u8]) -> Result<Option<usize>, Failure> {
-        super::turn::count(|statistics| statistics.encryptions += 1);
-        match self.session.seal(plain, &mut self.partial, room) {
-            Ok(count) => Ok(Some(count)),
-            Err(SealError::NoRoom) => Ok(None),
-            Err(SealError::Failed(error)) => Err(Failure::Tls(error)),
-        }
+    /// Encrypts into `room`.
+    fn seal(&mut self, plain: Plain<'_>, room: &mut [u8]) -> Result<Sealed, Failure> {
+        turn::count(|statistics| statistics.encryptions += 1);
+        // What was received stands beside it because rustls looks at both together.
+        self.session.seal(plain, &mut self.partial, room).map_err(Failure::Tls)
     }
 
     /// Keeps what the kernel did not take.
@@ -301,6 +286,11 @@ impl Tls {
         if !rest.is_empty() {
             self.ciphertext = rest.to_vec();
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn refresh_keys(&mut self) {
+        self.session.refresh_keys(&mut self.partial);
     }
 
     /// Bytes of heap that its buffers hold.
@@ -319,125 +309,4 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
-}
-
-/// Why nothing was encrypted.
-enum SealError {
-    NoRoom,
-    Failed(rustls::Error),
-}
-
-impl Session {
-    fn common(&self) -> &CommonState {
-        match self {
-            Self::Client(session) => session,
-            Self::Server(session) => session,
-        }
-    }
-
-    /// Takes one step with what was received; says how many bytes of it are done with.
-    fn step(
-        &mut self,
-        received: &mut [u8],
-        answers: &mut Vec<u8>,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> (usize, Result<Step, rustls::Error>) {
-        match self {
-            Self::Client(session) => {
-                take_step(session.process_tls_records(received), answers, sink)
-            }
-            Self::Server(session) => {
-                take_step(session.process_tls_records(received), answers, sink)
-            }
-        }
-    }
-
-    /// After an error: the alert that names it. As long as there is something to send, a step does just that
-    /// and looks at nothing that was received.
-    fn collect_alert(&mut self, received: &mut [u8], answers: &mut Vec<u8>) {
-        while self.common().wants_write() {
-            if self.step(received, answers, &mut |_| {}).1.is_err() {
-                break;
-            }
-        }
-    }
-
-    fn seal(
-        &mut self,
-        plain: Plain<'_>,
-        partial: &mut [u8],
-        room: &mut [u8],
-    ) -> Result<usize, SealError> {
-        match self {
-            Self::Client(session) => seal(session.process_tls_records(partial), plain, room),
-            Self::Server(session) => seal(session.process_tls_records(partial), plain, room),
-        }
-    }
-}
-
-fn take_step<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    answers: &mut Vec<u8>,
-    sink: &mut dyn FnMut(&[u8]),
-) -> (usize, Result<Step, rustls::Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let step = match state {
-        Err(error) => Err(error),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-            match traffic.next_record() {
-                None => break Ok(Step::Again),
-                Some(Err(error)) => break Err(error),
-                Some(Ok(record)) => {
-                    discard += record.discard;
-                    sink(record.payload);
-                }
-            }
-        },
-        Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            let filled = answers.len();
-            if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
-                answers.resize(filled + needed.required_size, 0);
-                // It has exactly the room that it asked for.
-                let _ = data.encode(&mut answers[filled..]);
-            }
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done();
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
-        Ok(
-            ConnectionState::BlockedHandshake
-            | ConnectionState::WriteTraffic(_)
-            | ConnectionState::Closed,
-        ) => Ok(Step::Idle),
-        // Early data is never switched on.
-        Ok(_) => Err(rustls::Error::General("unexpected TLS state".to_owned())),
-    };
-    (discard, step)
-}
-
-fn seal<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    plain: Plain<'_>,
-    room: &mut [u8],
-) -> Result<usize, SealError> {
-    let mut traffic = match status.state {
-        Ok(ConnectionState::WriteTraffic(traffic)) => traffic,
-        // Receiving always goes on until nothing is left to do, so no other state can wait here.
-        Ok(_) => {
-            let text = "cannot encrypt in this TLS state".to_owned();
-            return Err(SealError::Failed(rustls::Error::General(text)));
-        }
-        Err(error) => return Err(SealError::Failed(error)),
-    };
-    let sealed = match plain {
-        Plain::Data(bytes) => traffic.encrypt(bytes, room),
-        Plain::CloseNotify => traffic.queue_close_notify(room),
-    };
-    sealed.map_err(|error| match error {
-        EncryptError::InsufficientSize(_) => SealError::NoRoom,
-        EncryptError::EncryptExhausted => SealError::Failed(rustls::Error::EncryptError),
-    })
 }

@@ -269,3 +269,20 @@ fn http2_runs_over_it() {
         settle(|| driver::count() == 0).await;
     });
 }
+
+#[test]
+fn keys_may_change_at_any_time() {
+    worker(async {
+        let (near, far) = tls_pair(&configs()).await;
+        for round in 0..20 {
+            let (from, to) = if round % 3 == 0 { (&far, &near) } else { (&near, &far) };
+            from.connection.refresh_keys();
+            let content = pattern(1 + round * 10_000);
+            from.write(&content).expect("open");
+            assert!(fill_to(to, content.len()).await == content);
+        }
+        near.connection.refresh_keys();
+        shut(&near).await.expect("drained");
+        assert_eq!(fill(&far, &mut BytesMut::new()).await.expect("a clean end"), 0);
+    });
+}
