@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Token(TokenArgs),
 
     /// Run a control plane
-    ControlPlane(ControlPlaneArgs),
+    ControlPlane(Box<ControlPlaneArgs>),
     /// Run a sidecar
     Proxy(Box<ProxyArgs>),
 
@@ -129,8 +129,8 @@ pub(crate) enum DemoFormat {
 pub(crate) struct UpArgs {
     /// The file, or a folder of them: Service and Workload objects
     pub(crate) file: PathBuf,
-    /// How long a service may take to stop before it is killed
-    #[arg(long, default_value = "1s", value_parser = weft_proxy::config::parse_duration)]
+    /// How long a service may take to stop before it is killed: give a database more
+    #[arg(long, default_value = "700ms", value_parser = weft_proxy::config::parse_duration)]
     pub(crate) grace: Duration,
 }
 
@@ -303,7 +303,10 @@ pub(crate) struct TokenRevokeArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ControlPlaneArgs {}
+pub(crate) struct ControlPlaneArgs {
+    #[command(flatten)]
+    pub(crate) config: weft_control_plane::config::Config,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArgs {

@@ -15,7 +15,7 @@ use clap::CommandFactory as _;
 
 use crate::{
     command::{Cli, Command, CompletionArgs, IdentityCommand, TokenCommand},
-    demo, output, up,
+    demo, output, runs, up,
 };
 
 /// Runs what the user typed.
@@ -42,8 +42,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             TokenCommand::List(args) => block_on(token::list(args))?,
             TokenCommand::Revoke(args) => block_on(token::revoke(args))?,
         },
-        Command::ControlPlane(_) => anyhow::bail!("the control plane is not there yet"),
-        Command::Proxy(_) => anyhow::bail!("the proxy is not there yet"),
+        Command::ControlPlane(args) => return control_plane(args.config),
+
+        Command::Proxy(args) => return Ok(weft_proxy::process::run(args.config)),
         Command::Completion(args) => completion(&args)?,
         Command::Version(args) => block_on(version::print(args))?,
         Command::Janitor(args) => up::janitor::run(&args)?,
@@ -64,6 +65,14 @@ fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resu
     // A blocked read of stdin must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Runs a control plane whose API the other commands find without being told where it is.
+fn control_plane(mut config: weft_control_plane::config::Config) -> anyhow::Result<ExitCode> {
+    if config.api_socket.is_none() {
+        config.api_socket = Some(runs::own_base()?.join(runs::API_SOCKET));
+    }
+    Ok(weft_control_plane::boot::run(config))
 }
 
 fn completion(args: &CompletionArgs) -> anyhow::Result<()> {

@@ -33,6 +33,13 @@ pub(crate) fn base() -> PathBuf {
     }
 }
 
+/// The same, made when it is not there, and checked that nobody else can write it.
+pub(crate) fn own_base() -> anyhow::Result<PathBuf> {
+    let base = base();
+    own_folder(&base)?;
+    Ok(base)
+}
+
 /// What a run says of itself in its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -53,8 +60,7 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// Makes the folder, and removes those of runs that are gone.
     pub(crate) fn create(what: &str) -> anyhow::Result<Self> {
-        let base = base();
-        own_folder(&base)?;
+        let base = own_base()?;
         remove_abandoned(&base);
         let pid = std::process::id();
         let path = base.join(format!("{PREFIX}{pid}"));

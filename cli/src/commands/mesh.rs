@@ -71,11 +71,13 @@ impl From<Proxy> for ProxyView {
 
 impl ProxyView {
     fn state(&self) -> String {
-        match (self.connected, self.ready) {
-            (false, _) => "disconnected".into(),
-            (true, true) => "ready".into(),
-            (true, false) if self.health_detail.is_empty() => "not ready".into(),
-            (true, false) => format!("not ready: {}", self.health_detail),
+        match (self.connected, self.ready, self.health_detail.as_str()) {
+            (false, _, _) => "disconnected".into(),
+            (true, true, _) => "ready".into(),
+            // It serves nothing, and only calls others.
+            (true, false, "") if !self.registered => "connected".into(),
+            (true, false, "") => "not ready".into(),
+            (true, false, why) => format!("not ready: {why}"),
         }
     }
 

@@ -29,7 +29,7 @@ impl Shown {
     }
 
     pub(super) fn show(&mut self, progress: &Progress) {
-        let wanted = progress.wanted.unwrap_or_default();
+        let Some(wanted) = progress.wanted else { return };
         let ready = wanted - progress.missing.len();
         let waits = progress
             .missing

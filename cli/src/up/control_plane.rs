@@ -17,7 +17,7 @@ use super::{
 };
 use crate::client;
 
-const GRACE: Duration = Duration::from_millis(400);
+const GRACE: Duration = Duration::from_millis(250);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 

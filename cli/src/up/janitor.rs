@@ -28,8 +28,11 @@ use crate::command::JanitorArgs;
 /// The variable that marks a run's processes.
 pub(crate) const MARK: &str = "WEFT_RUN";
 
-/// Time from the polite signal to the other one, and from that to giving up.
+/// Time from the polite signal to the other one: after a run that was killed, and after one that has ended its
+/// own processes, so that only strays are left which were asked already;
 const POLITE: Duration = Duration::from_millis(700);
+const POLITE_TO_STRAYS: Duration = Duration::from_millis(150);
+/// and from that to giving up.
 const FORCED: Duration = Duration::from_millis(800);
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 
@@ -77,6 +80,7 @@ impl Janitor {
 
     /// Ends the run: returns when the janitor has cleaned up.
     pub(crate) fn finish(&mut self) {
+        self.tell("finished\n");
         self.pipe = None;
         let _ = self.process.wait();
     }
@@ -84,39 +88,48 @@ impl Janitor {
 
 /// The janitor's own story.
 pub(crate) fn run(args: &JanitorArgs) -> anyhow::Result<()> {
-    let groups = read_groups(io::stdin().lock());
-    end_all(&groups, &args.mark);
+    let told = read(io::stdin().lock());
+    let polite = if told.finished { POLITE_TO_STRAYS } else { POLITE };
+    end_all(&told.groups, &args.mark, polite);
     remove(&args.folder);
     Ok(())
 }
 
-/// The groups that had begun and not ended when the pipe ended.
-fn read_groups(pipe: impl io::BufRead) -> BTreeSet<i32> {
-    let mut groups = BTreeSet::new();
+/// What the run had told when the pipe ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Those that had begun and not ended.
+    groups: BTreeSet<i32>,
+    /// The run came to its end by itself.
+    finished: bool,
+}
+
+fn read(pipe: impl io::BufRead) -> Told {
+    let mut told = Told::default();
     for line in pipe.lines().map_while(Result::ok) {
         let group = |text: &str| text.parse::<i32>().ok();
         match line.split_once(' ') {
-            Some(("began", text)) => groups.extend(group(text)),
+            Some(("began", text)) => told.groups.extend(group(text)),
             Some(("ended", text)) => {
-                group(text).map(|group| groups.remove(&group));
+                group(text).map(|group| told.groups.remove(&group));
             }
-            _ => {}
+            _ => told.finished |= line == "finished",
         }
     }
-    groups
+    told
 }
 
 /// Ends every process of the run: first asked, then made to.
-fn end_all(groups: &BTreeSet<i32>, mark: &str) {
+fn end_all(groups: &BTreeSet<i32>, mark: &str, polite: Duration) {
     let begun = clock::now();
     let mut asked = BTreeSet::new();
     loop {
         let alive = members(groups, mark);
-        if alive.is_empty() || begun.elapsed() > POLITE + FORCED {
+        if alive.is_empty() || begun.elapsed() > polite + FORCED {
             return;
         }
         for pid in alive {
-            if begun.elapsed() > POLITE {
+            if begun.elapsed() > polite {
                 let _ = kill_process(pid, Signal::KILL);
             } else if asked.insert(pid.as_raw_nonzero()) {
                 let _ = kill_process(pid, Signal::TERM);
@@ -175,7 +188,9 @@ mod tests {
     fn groups_that_ended_are_not_touched_and_noise_is_ignored() {
         let pipe =
             "began 10\nbegan 11\nended 10\nbegan x\nnonsense\nbegan 12\nbegan 10\nended 12\n";
-        assert_eq!(read_groups(pipe.as_bytes()), BTreeSet::from([10, 11]));
+        let groups = BTreeSet::from([10, 11]);
+        assert_eq!(read(pipe.as_bytes()), Told { groups, finished: false });
+        assert!(read(&b"began 1\nended 1\nfinished\n"[..]).finished);
     }
 
     #[test]
@@ -195,7 +210,7 @@ mod tests {
         found.sort_unstable();
         let mut expected = vec![pid(&by_mark), pid(&by_group)];
         expected.sort_unstable();
-        end_all(&groups, &mark);
+        end_all(&groups, &mark, POLITE);
         assert_eq!(found, expected);
         for child in [&mut by_mark, &mut by_group] {
             assert!(!child.wait().expect("waited").success());

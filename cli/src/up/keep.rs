@@ -3,6 +3,7 @@
 
 use std::{future::Future, pin::pin, time::Duration};
 
+use futures_util::future::{FusedFuture as _, FutureExt as _};
 use tokio::sync::watch;
 use weft_proxy::clock;
 
@@ -98,9 +99,11 @@ async fn once(kept: &mut impl Kept, run: &Run, stop: &mut Stop) -> End {
     let begun = clock::now();
     kept.entered(Phase::Running);
     let source = kept.source().clone();
-    let mut lines = pin!(run.logs.follow(&source, output));
+    let mut lines = pin!(run.logs.follow(&source, output).fuse());
     let end = beside(lines.as_mut(), live(kept, &mut process, stop, begun)).await;
-    let _ = clock::timeout(LAST_LINES, lines).await;
+    if !lines.is_terminated() {
+        let _ = clock::timeout(LAST_LINES, lines).await;
+    }
     end
 }
 

@@ -91,7 +91,7 @@ impl Logs {
         let (lines, waiting) = mpsc::channel(WAITING);
         thread::spawn(move || write_lines(waiting));
         let colours = (output::colours(io::stdout().is_terminal()), output::stderr_colours());
-        Self { lines, show, colours, width: 14 }
+        Self { lines, show, colours, width: 20 }
     }
 
     /// Copies a process's lines until its pipes end.

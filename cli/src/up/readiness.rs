@@ -59,8 +59,9 @@ async fn look(run: &Run, desired: &Desired) -> Progress {
         Err(_) => Vec::new(),
     };
     let board = run.board.all();
-    let missing = plans.keys().filter_map(|name| {
-        let why = why_not_ready(board.get(name), proxy_of(&proxies, name))?;
+    let missing = plans.iter().filter_map(|(name, plan)| {
+        let serves = !plan.ports.is_empty();
+        let why = why_not_ready(serves, board.get(name), proxy_of(&proxies, name))?;
         Some((name.clone(), why))
     });
     Progress { wanted: Some(plans.len()), missing: missing.collect() }
@@ -74,8 +75,12 @@ fn proxy_of<'a>(proxies: &'a [Proxy], name: &ReplicaName) -> Option<&'a Proxy> {
     Some(own.find(|proxy| proxy.connected).filter(|_| !first.connected).unwrap_or(first))
 }
 
-/// `None` when it is ready.
-fn why_not_ready(state: Option<&ReplicaState>, proxy: Option<&Proxy>) -> Option<String> {
+/// `None` when it is ready. One that serves no port is so as soon as it runs.
+fn why_not_ready(
+    serves: bool,
+    state: Option<&ReplicaState>,
+    proxy: Option<&Proxy>,
+) -> Option<String> {
     let Some(state) = state else { return Some("is not started yet".into()) };
     match (&state.sidecar, &state.app) {
         (_, Phase::Ended(why)) => return Some(with_lines(&format!("the app {why}"), state)),
@@ -87,7 +92,7 @@ fn why_not_ready(state: Option<&ReplicaState>, proxy: Option<&Proxy>) -> Option<
     match proxy {
         None => Some("its sidecar has not reached the control plane".into()),
         Some(proxy) if !proxy.connected => Some("its sidecar lost the control plane".into()),
-        Some(proxy) if proxy.ready => None,
+        Some(proxy) if proxy.ready || !serves => None,
         Some(proxy) if proxy.health_detail.is_empty() => Some("its app is not ready".into()),
         Some(proxy) => Some(format!("its app is not ready: {}", proxy.health_detail)),
     }
@@ -134,7 +139,7 @@ mod tests {
             (Some(running.clone()), Some(proxy(true, false)), Some("its app is not ready")),
             (Some(running), Some(proxy(true, true)), None),
         ] {
-            let why = why_not_ready(state.as_ref(), proxy.as_ref());
+            let why = why_not_ready(true, state.as_ref(), proxy.as_ref());
             assert_eq!(why.as_deref(), reason);
         }
     }

@@ -27,8 +27,10 @@ use super::{
 };
 use crate::client;
 
-/// A sidecar has nothing to drain once its app is gone but what is under way.
-const SIDECAR_GRACE: Duration = Duration::from_millis(500);
+/// Enough to withdraw its registration; once its app is gone a sidecar has nothing else to do.
+const SIDECAR_GRACE: Duration = Duration::from_millis(250);
+/// Warnings; but that an app is not ready while it starts is no news.
+const LOG: &str = "warn,weft_proxy::discovery::probe=error";
 const REPORT_WITHIN: Duration = Duration::from_secs(15);
 /// An app is started before its sidecar is ready when that takes longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -99,7 +101,7 @@ impl Kept for Sidecar {
         program.stdin = Some(token);
         program.env = vec![(REPORT_FILE.into(), self.report_file().display().to_string())];
         if std::env::var_os("WEFT_LOG").is_none() {
-            program.env.push(("WEFT_LOG".into(), "warn".into()));
+            program.env.push(("WEFT_LOG".into(), LOG.into()));
         }
         Ok(program)
     }

@@ -55,7 +55,7 @@ impl Caller {
         if !status.is_success() {
             let text = String::from_utf8_lossy(&body);
             let reason = reason.as_ref().and_then(|reason| reason.to_str().ok()).unwrap_or("");
-            anyhow::bail!("{status} {reason} {text}");
+            anyhow::bail!("{status} {reason} {}", text.trim());
         }
         serde_json::from_slice(&body).context("the answer is no JSON")
     }

@@ -52,11 +52,16 @@ pub(super) async fn run() -> anyhow::Result<()> {
 
 async fn warm_up(caller: &Caller) {
     let mut answered = 0;
+    let mut said = String::new();
     while answered < WARM {
         match caller.get(PAGE).await {
             Ok(_) => answered += 1,
-            Err(_) => {
+            Err(why) => {
                 answered = 0;
+                if why != said {
+                    let _ = crate::output::print(&format!("waiting for the shop: {why}\n"));
+                    said = why;
+                }
                 clock::sleep(Duration::from_millis(50)).await;
             }
         }
