@@ -111,10 +111,10 @@ pub fn get(uri: &str) -> Request<Full<Bytes>> {
 pub fn request(method: &str, uri: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let request = Request::builder().method(method).uri(uri).body(Full::new(body.into()));
     let mut request = request.expect("a valid request");
-    if let Some(authority) = request.uri().authority().cloned() {
-        let host = authority.as_str().parse().expect("an authority is a field's value");
-        request.headers_mut().insert(http::header::HOST, host);
-    }
+    // A path alone is for a port bound for one destination, where any name will do.
+    let host = request.uri().authority().map_or("localhost", http::uri::Authority::as_str);
+    let host = host.parse().expect("an authority is a field's value");
+    request.headers_mut().insert(http::header::HOST, host);
     request
 }
 
