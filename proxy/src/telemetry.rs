@@ -9,12 +9,16 @@ mod histogram;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod traces;
 mod traffic;
 
 pub use access::{AccessLog, AccessRecord};
 pub use discovery::DiscoveryMetrics;
 pub use metrics::{Direction, Metrics, RequestOutcome, TlsState};
-pub use process::{ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics};
+pub use process::{
+    ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
+};
+pub use traces::Tracer;
 pub use traffic::{InFlight, TrafficMetrics};
 
 use crate::config::TelemetrySettings;

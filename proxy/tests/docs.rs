@@ -48,6 +48,7 @@ fn every_metric() -> Metrics {
     pool.opened();
     pool.reused();
     pool.closed();
+    metrics.traces().left(1, true);
     metrics
 }
 

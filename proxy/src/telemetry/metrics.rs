@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{metrics::info::Info, registry::Registry};
 
 use super::{
-    DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TrafficMetrics,
-    process::Pools, traffic::Traffic,
+    DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
+    TrafficMetrics, process::Pools, traffic::Traffic,
 };
 use crate::reason::Reason;
 
@@ -88,6 +88,7 @@ struct Inner {
     tls: Arc<TlsMetrics>,
     listeners: Arc<ListenerMetrics>,
     pools: Pools,
+    traces: Arc<TraceMetrics>,
 }
 
 impl Default for Metrics {
@@ -111,6 +112,7 @@ impl Metrics {
             tls: Arc::new(TlsMetrics::register(&mut registry)),
             listeners: Arc::new(ListenerMetrics::register(&mut registry)),
             pools: Pools::register(&mut registry),
+            traces: Arc::new(TraceMetrics::register(&mut registry)),
             registry,
         };
         Self { inner: Arc::new(inner) }
@@ -144,6 +146,12 @@ impl Metrics {
     #[must_use]
     pub fn pool(&self, protocol: PoolProtocol) -> PoolMetrics {
         self.inner.pools.handle(protocol)
+    }
+
+    /// Of spans on their way to the collector.
+    #[must_use]
+    pub fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(&self.inner.traces)
     }
 
     /// All metrics as OpenMetrics 1.0 text.

@@ -97,6 +97,31 @@ impl Drop for OpenConnection {
     }
 }
 
+/// Of spans on their way to the collector.
+#[derive(Debug, Default)]
+pub struct TraceMetrics(Family<Labels<1>, Counter>);
+
+impl TraceMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let help =
+            "Spans by what became of them (exported, failed, dropped because too many waited)";
+        registry.register("trace_spans", help, new.0.clone());
+        new
+    }
+
+    /// A batch of spans left, or could not be delivered.
+    pub fn left(&self, spans: usize, delivered: bool) {
+        let result = if delivered { "exported" } else { "failed" };
+        self.0.get_or_create(&[("result", result)]).inc_by(spans as u64);
+    }
+
+    /// A span found no room.
+    pub fn dropped(&self) {
+        self.0.get_or_create(&[("result", "dropped")]).inc();
+    }
+}
+
 /// What a kept connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolProtocol {

@@ -1,0 +1,122 @@
+//! Spans leave in batches, on the control runtime.
+//!
+//! Comes in: finished spans of every worker, through a bounded queue that never makes one wait. Goes out: OTLP
+//! over gRPC. What does not fit or cannot be delivered is counted and dropped: traces are a sample anyway.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SpanData, SpanExporter},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+use tracing::{debug, warn};
+
+use crate::{config::Config, telemetry::TraceMetrics};
+
+/// Spans that wait: some megabytes at most.
+const QUEUE: usize = 4096;
+const BATCH: usize = 512;
+/// How long a span waits for others.
+const INTERVAL: Duration = Duration::from_secs(1);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The collector's address cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("otlp endpoint {endpoint:?}: {source}; use http://HOST:PORT")]
+pub struct TracesError {
+    endpoint: String,
+    source: ExporterBuildError,
+}
+
+pub(super) enum Item {
+    Span(Box<SpanData>),
+    /// Answered when all spans before it have left.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Sends finished spans, to be spawned on the control runtime. Ends with the last [`super::Tracer`].
+#[derive(Debug)]
+pub struct Exporting<E = opentelemetry_otlp::SpanExporter> {
+    exporter: E,
+    items: mpsc::Receiver<Item>,
+    metrics: Arc<TraceMetrics>,
+    failing: bool,
+}
+
+/// Where spans go by OTLP over gRPC. Must be called on the runtime that the spans are exported on.
+pub(super) fn otlp(
+    config: &Config,
+    endpoint: &str,
+) -> Result<opentelemetry_otlp::SpanExporter, TracesError> {
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|source| TracesError { endpoint: endpoint.to_owned(), source })?;
+    let resource = Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("service.name", config.workload.name.to_string()),
+            KeyValue::new("service.namespace", config.workload.namespace.to_string()),
+            KeyValue::new("service.instance.id", config.instance.clone()),
+            KeyValue::new("weft.zone", config.zone.clone()),
+        ])
+        .build();
+    exporter.set_resource(&resource);
+    Ok(exporter)
+}
+
+impl<E: SpanExporter> Exporting<E> {
+    pub(super) fn new(exporter: E, metrics: Arc<TraceMetrics>) -> (mpsc::Sender<Item>, Self) {
+        let (sender, items) = mpsc::channel(QUEUE);
+        (sender, Self { exporter, items, metrics, failing: false })
+    }
+
+    /// Exports until the last tracer is gone.
+    pub async fn run(mut self) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        loop {
+            // Both branches are cancel-safe.
+            tokio::select! {
+                item = self.items.recv() => match item {
+                    Some(Item::Span(span)) => {
+                        batch.push(*span);
+                        if batch.len() >= BATCH {
+                            self.export(&mut batch).await;
+                        }
+                    }
+                    Some(Item::Flush(done)) => {
+                        self.export(&mut batch).await;
+                        let _ = done.send(());
+                    }
+                    None => return self.export(&mut batch).await,
+                },
+                _ = interval.tick() => self.export(&mut batch).await,
+            }
+        }
+    }
+
+    async fn export(&mut self, batch: &mut Vec<SpanData>) {
+        if batch.is_empty() {
+            return;
+        }
+        let spans = batch.len();
+        let result = self.exporter.export(std::mem::take(batch)).await;
+        self.metrics.left(spans, result.is_ok());
+        match (&result, self.failing) {
+            (Err(error), false) => warn!(%error, spans, "traces cannot be exported"),
+            (Err(error), true) => debug!(%error, spans, "traces still cannot be exported"),
+            (Ok(()), true) => tracing::info!("traces are exported again"),
+            (Ok(()), false) => {}
+        }
+        self.failing = result.is_err();
+    }
+}
