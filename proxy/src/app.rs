@@ -28,11 +28,14 @@ use crate::{
     identity::{ConnectError, ControlPlane, GrpcIssuer, Identity, Keeper, TokenSource},
     net::Binding,
     shared::Process,
-    telemetry::{Telemetry, logging::LogHandle},
+    telemetry::{Telemetry, Tracer, logging::LogHandle, traces::TracesError},
     tls::MutualTls,
     worker::Workers,
 };
 use listeners::Listeners;
+
+/// How long the end waits for the last spans to leave.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why a proxy could not be started; names what was being done.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,9 @@ pub enum StartError {
     /// The control plane's address is not usable.
     #[error(transparent)]
     ControlPlane(#[from] ConnectError),
+    /// The collector's address is not usable.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The file that reports the ports cannot be written.
     #[error("cannot write the ports to {path} (WEFT_PORTS_FILE): {error}")]
     Ports {
@@ -100,7 +106,9 @@ pub struct Running {
 /// A port cannot be bound, or the control plane's address is malformed.
 pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartError> {
     let config = Arc::new(config);
-    let telemetry = Telemetry::new(&config.telemetry);
+    let mut telemetry = Telemetry::new(&config.telemetry);
+    let (tracer, exporting) = Tracer::new(&config, &telemetry.metrics)?;
+    telemetry.tracer = tracer;
     let (drain, drained) = drain::channel();
     let drain = Arc::new(drain);
 
@@ -128,6 +136,9 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     .map_err(StartError::Workers)?;
 
     let mut control = JoinSet::new();
+    if let Some(exporting) = exporting {
+        control.spawn(exporting.run());
+    }
     let issuer = GrpcIssuer::new(control_plane, config.workload.clone());
     control.spawn(Keeper::new(identity.clone(), issuer, token_source(&config)).run());
     control.spawn(discover(identity.clone(), discovery));
@@ -227,6 +238,8 @@ impl Running {
         self.drain();
         let began = clock::now();
         let finished = self.workers.finish(self.drain_timeout + work::LINGER).await;
+        // A collector that does not take the last spans delays the end no further.
+        let _ = clock::timeout(LAST_SPANS, self.telemetry.tracer.flush()).await;
         tracing::info!(finished, took = ?clock::now().saturating_duration_since(began), "drained");
         finished
     }

@@ -152,11 +152,15 @@ impl Call<'_> {
                 return Err(ProxyError::new(Reason::Internal, "the request's body is gone"));
             };
             made += 1;
-            record.attempt(made, &member);
+            record.attempt(made, &member, &mut self.head.headers);
             let failure = match self.attempt(&member, body, record).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    record.attempted(Ok(response.head.status));
+                    return Ok(response);
+                }
                 Err(failure) => failure,
             };
+            record.attempted(Err(failure.error.reason));
             if !self.another_is_safe(made, &failure) {
                 return Err(failure.error);
             }

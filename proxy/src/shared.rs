@@ -22,7 +22,7 @@ use crate::{
     http::{h1, h2},
     pool::Dialer,
     tasks::Tasks,
-    telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, TrafficMetrics},
+    telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, Tracer, TrafficMetrics},
     tls::MutualTls,
 };
 
@@ -62,6 +62,8 @@ pub struct Shared {
     pub tasks: Tasks,
     /// One line a request, when switched on.
     pub access: AccessLog,
+    /// Spans, when switched on.
+    pub tracer: Tracer,
     /// Counters of accepted connections.
     pub listeners: Arc<ListenerMetrics>,
     /// DNS, for destinations outside the mesh.
@@ -88,7 +90,7 @@ impl Shared {
             config,
             directory,
             mutual_tls,
-            telemetry: Telemetry { metrics, access },
+            telemetry: Telemetry { metrics, access, tracer },
             drain,
             resolver,
             connections,
@@ -118,6 +120,7 @@ impl Shared {
             tasks,
             listeners: metrics.listeners(),
             access,
+            tracer,
             resolver,
             own_ports,
             connections,

@@ -30,13 +30,16 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// One line a request.
     pub access: AccessLog,
+    /// Spans.
+    pub tracer: Tracer,
 }
 
 impl Telemetry {
-    /// New metrics, all zero, and an access log as set.
+    /// New metrics, all zero, and an access log as set; traces are off.
     #[must_use]
     pub fn new(settings: &TelemetrySettings) -> Self {
-        Self { metrics: Metrics::new(), access: AccessLog::new(settings.access_log) }
+        let access = AccessLog::new(settings.access_log);
+        Self { metrics: Metrics::new(), access, tracer: Tracer::off() }
     }
 
     /// Writes one line of the access log, when it is switched on.

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Version, uri::Authority};
+use http::{HeaderMap, Method, StatusCode, Version, uri::Authority};
 
 use super::Origin;
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     shared::Shared,
     telemetry::{
         self, AccessLog, AccessRecord, Direction, RequestOutcome, TlsState, TrafficMetrics,
+        traces::{AttemptSpan, RequestSpan},
     },
 };
 
@@ -45,6 +46,7 @@ pub struct Record {
     member: Option<Rc<Member>>,
     in_flight: Option<InFlight>,
     line: Option<Box<Line>>,
+    span: Option<Box<Span>>,
     closed: bool,
 }
 
@@ -61,6 +63,14 @@ struct Line {
     path: String,
     detail: Option<Cow<'static, str>>,
     sent: u64,
+}
+
+/// What only traces want: filled when they are switched on.
+#[derive(Debug)]
+struct Span {
+    request: RequestSpan,
+    /// The attempt that is being made.
+    attempt: Option<AttemptSpan>,
 }
 
 impl Record {
@@ -83,6 +93,7 @@ impl Record {
             member: None,
             in_flight: None,
             line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin, head))),
+            span: Span::begin(shared, origin, head).map(Box::new),
             closed: false,
         }
     }
@@ -94,10 +105,13 @@ impl Record {
         if let Some(line) = &mut self.line {
             line.service = service.label.clone();
         }
+        if let Some(span) = &mut self.span {
+            span.request.routed(&service.label);
+        }
     }
 
-    /// An attempt begins.
-    pub fn attempt(&mut self, number: u32, member: &Rc<Member>) {
+    /// An attempt begins; where it is traced, the request tells the next hop so.
+    pub fn attempt(&mut self, number: u32, member: &Rc<Member>, headers: &mut HeaderMap) {
         self.attempts = number;
         if self.direction == Direction::Outbound {
             self.tls = match member.endpoint.transport {
@@ -106,6 +120,18 @@ impl Record {
             };
         }
         self.member = Some(member.clone());
+        if let Some(span) = &mut self.span {
+            let attempt = span.request.attempt(&member.endpoint);
+            attempt.inject(headers);
+            span.attempt = Some(attempt);
+        }
+    }
+
+    /// The attempt brought a response head with this status, or failed.
+    pub fn attempted(&mut self, result: Result<StatusCode, Reason>) {
+        if let Some(attempt) = self.span.as_mut().and_then(|span| span.attempt.take()) {
+            attempt.end(result.map(|status| status.as_u16()));
+        }
     }
 
     /// An attempt brought a response head; it stays in flight until the body's end.
@@ -179,12 +205,17 @@ impl Record {
             tls: self.tls,
         };
         self.metrics.request(&outcome);
+        let span = self.span.take();
         if let Some(line) = self.line.take() {
-            self.write(&line, &outcome);
+            let trace_id = span.as_ref().map(|span| span.request.trace_id());
+            self.write(&line, &outcome, trace_id.as_deref());
+        }
+        if let Some(span) = span {
+            span.end(&outcome);
         }
     }
 
-    fn write(&self, line: &Line, outcome: &RequestOutcome) {
+    fn write(&self, line: &Line, outcome: &RequestOutcome, trace_id: Option<&str>) {
         let protocol = match line.version {
             _ if self.grpc => "grpc",
             Version::HTTP_2 => "h2",
@@ -206,6 +237,7 @@ impl Record {
             attempts: self.attempts,
             endpoint: self.member.as_ref().map(|member| member.endpoint.address),
             tls: outcome.tls,
+            trace_id,
             ..AccessRecord::new(self.direction, protocol, &line.service)
         });
     }
@@ -214,6 +246,24 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+impl Span {
+    fn begin(shared: &Shared, origin: &Origin, head: &RequestHead) -> Option<Self> {
+        let mut request = shared.tracer.begin(head, origin.direction())?;
+        if let (Some(client), _) = origin.client() {
+            request.called_by(&client);
+        }
+        Some(Self { request, attempt: None })
+    }
+
+    /// An attempt that is still open was given up with the request.
+    fn end(self, outcome: &RequestOutcome) {
+        if let Some(attempt) = self.attempt {
+            attempt.end(outcome.reason.map_or(Ok(outcome.status), Err));
+        }
+        self.request.end(outcome);
     }
 }
 
