@@ -6,6 +6,7 @@ pub mod client;
 pub mod mesh;
 #[cfg(not(weft_sim))]
 pub mod namespace;
+pub mod program;
 pub mod raw;
 pub mod wait;
 

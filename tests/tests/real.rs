@@ -1,0 +1,231 @@
+//! Programs that nobody here wrote, through the mesh: what they need must work as they were shipped.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+
+use tokio::process::Command;
+use weft_tests::{
+    apps::{App, Http},
+    mesh::{Mesh, Sidecar, SidecarSpec},
+    program::{Server, free_port, installed, python, run, script, succeed},
+};
+
+fn objects(protocol: &str) -> String {
+    format!(
+        "
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {{name: web, namespace: shop}}
+spec: {{serviceAccount: web}}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {{name: server, namespace: shop}}
+spec: {{service: server, serviceAccount: server, ports: [{{servicePort: 80{protocol}}}]}}
+"
+    )
+}
+
+/// web calls server, over a bound port or the proxy port.
+struct Pair {
+    _mesh: Mesh,
+    web: Sidecar,
+    _server: Sidecar,
+}
+
+impl Pair {
+    async fn start(protocol: &str, application: SocketAddr) -> Self {
+        let mesh = Mesh::start(&objects(protocol)).await;
+        let server = mesh.sidecar(SidecarSpec::of("shop/server").serves("", application)).await;
+        let web = mesh.sidecar(SidecarSpec::of("shop/web").upstream("server:80")).await;
+        Self { _mesh: mesh, web, _server: server }
+    }
+
+    fn bound(&self) -> SocketAddr {
+        self.web.upstream("server:80")
+    }
+
+    fn proxy(&self) -> String {
+        format!("http://{}", self.web.outbound())
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_by_the_proxy_and_by_the_port() {
+    if !installed("curl", "curl") {
+        return;
+    }
+    let app = App::echo(Http::One, "server").await;
+    let pair = Pair::start("", app.address).await;
+    let proxy = pair.proxy();
+    let out = succeed(
+        Command::new("curl").env("http_proxy", &proxy).args(["-sSi", "http://server/a?b=c"]),
+    )
+    .await;
+    assert!(
+        out.contains("x-target: /a?b=c")
+            && out.contains("got-weft-client-id: spiffe://weft.local/ns/shop/sa/web"),
+        "{out}"
+    );
+
+    // A large upload waits for 100 Continue, and comes back whole.
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let content: Vec<u8> = (0..5_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    fs::write(file.path(), &content).expect("the disk has room");
+    let upload = format!("@{}", file.path().display());
+    let url = format!("http://{}/", pair.bound());
+    let mut curl = Command::new("curl");
+    let output =
+        run(curl.args(["-sS", "--data-binary", &upload, "-H", "Expect: 100-continue", &url])).await;
+    assert!(output.stdout == content, "{} bytes came back", output.stdout.len());
+
+    let out = succeed(Command::new("curl").args(["-sSI", &url])).await;
+    assert!(out.starts_with("HTTP/1.1 200") && out.contains("x-method: HEAD"), "{out}");
+    let out = succeed(Command::new("curl").args(["-sSi", "--http1.0", &url])).await;
+    assert!(out.contains("app: server"), "{out}");
+    let out = succeed(Command::new("curl").args([
+        "-sSi",
+        "--proxytunnel",
+        "--proxy",
+        &proxy,
+        "http://server/x",
+    ]))
+    .await;
+    assert!(out.contains("x-target: /x"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_and_h2load_by_http2() {
+    if !installed("h2load", "h2load") || !installed("h2load", "curl") {
+        return;
+    }
+    let app = App::echo(Http::Two, "server").await;
+    let pair = Pair::start(", protocol: http2", app.address).await;
+    let url = format!("http://{}/x", pair.bound());
+    let out = succeed(Command::new("curl").args(["-sSi", "--http2-prior-knowledge", &url])).await;
+    assert!(out.starts_with("HTTP/2 200") && out.contains("x-target: /x"), "{out}");
+    let out = succeed(Command::new("h2load").args(["-n2000", "-c10", "-m32", &url])).await;
+    assert!(out.contains("2000 succeeded, 0 failed, 0 errored"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2load_by_http1() {
+    if !installed("h2load", "h2load") {
+        return;
+    }
+    let app = App::echo(Http::One, "server").await;
+    let pair = Pair::start("", app.address).await;
+    let url = format!("http://{}/x", pair.bound());
+    let out = succeed(Command::new("h2load").args(["--h1", "-n4000", "-c40", &url])).await;
+    assert!(out.contains("4000 succeeded, 0 failed, 0 errored"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcio_by_the_port_and_by_connect() {
+    let Some(python) = python("grpcio", "grpc") else { return };
+    let server = Server::start(Command::new(&python).arg(script("grpc_server.py"))).await;
+    for protocol in [", protocol: grpc", ""] {
+        let pair = Pair::start(protocol, local(server.port)).await;
+        let client = script("grpc_client.py");
+        succeed(Command::new(&python).arg(&client).arg(pair.bound().to_string())).await;
+        let mut by_proxy = Command::new(&python);
+        succeed(by_proxy.env("http_proxy", pair.proxy()).arg(&client).arg("server.shop:80")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket() {
+    let Some(python) = python("websocket", "websockets") else { return };
+    let server = Server::start(Command::new(&python).arg(script("websocket_server.py"))).await;
+    for protocol in [", protocol: http", ""] {
+        let pair = Pair::start(protocol, local(server.port)).await;
+        let url = format!("ws://{}/", pair.bound());
+        succeed(Command::new(&python).arg(script("websocket_client.py")).arg(url)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cli() {
+    if !installed("redis", "redis-server") || !installed("redis", "redis-cli") {
+        return;
+    }
+    let port = free_port();
+    let mut command = Command::new("redis-server");
+    let _server = Server::at(port, command.args(["--save", "", "--port", &port.to_string()])).await;
+    for protocol in [", protocol: tcp", ""] {
+        let pair = Pair::start(protocol, local(port)).await;
+        let bound = pair.bound().port().to_string();
+        let cli = |arguments: &[&str]| {
+            let mut command = Command::new("redis-cli");
+            command.args(["-p", &bound]).args(arguments);
+            command
+        };
+        assert_eq!(succeed(&mut cli(&["SET", "key", "value"])).await.trim(), "OK");
+        assert_eq!(succeed(&mut cli(&["GET", "key"])).await.trim(), "value");
+        assert!(succeed(&mut cli(&["INFO", "server"])).await.contains("redis_version"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql() {
+    if !installed("psql", "psql") {
+        return;
+    }
+    let Some(postgres) = Postgres::start().await else { return };
+    for protocol in [", protocol: tcp", ""] {
+        let pair = Pair::start(protocol, local(postgres.port)).await;
+        let url = format!("postgresql://weft@127.0.0.1:{}/postgres", pair.bound().port());
+        let query = "select sum(n), repeat('x', 100000) from generate_series(1, 1000) n";
+        let out = succeed(Command::new("psql").args([&url, "-tAc", query])).await;
+        assert!(out.starts_with("500500|xxx") && out.len() > 100_000, "{}", out.len());
+    }
+}
+
+/// A PostgreSQL server in a temporary folder; it refuses to run as root, so it runs as `postgres` there.
+struct Postgres {
+    port: u16,
+    _server: Server,
+    _folder: tempfile::TempDir,
+}
+
+impl Postgres {
+    async fn start() -> Option<Self> {
+        let versions = fs::read_dir("/usr/lib/postgresql").ok();
+        let programs =
+            versions.and_then(|mut all| all.next()?.ok()).map(|version| version.path().join("bin"));
+        let Some(programs) = programs else {
+            weft_tests::skip("psql", "no PostgreSQL server is installed");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
+        let data = folder.path().join("data");
+        let port = free_port();
+        let mut initdb = as_user(&programs.join("initdb"));
+        succeed(initdb.args(["-U", "weft", "-A", "trust", "-D"]).arg(&data)).await;
+        let mut command = as_user(&programs.join("postgres"));
+        command.args([
+            "-p",
+            &port.to_string(),
+            "-c",
+            "fsync=off",
+            "-c",
+            "unix_socket_directories=",
+        ]);
+        let server = Server::at(port, command.arg("-D").arg(&data)).await;
+        Some(Self { port, _server: server, _folder: folder })
+    }
+}
+
+/// A command that does not run as root.
+fn as_user(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
