@@ -16,12 +16,11 @@ use std::{
 
 use serde::Serialize;
 use tokio::task::JoinSet;
-use weft_proto::discovery::{Interception as Intercepted, Register, RegisteredPort};
 
 use crate::{
     admin::{self, Admin},
     clock,
-    config::{Config, Interception},
+    config::Config,
     discovery::{self, Directory, TrustBundle, probe},
     dns::Resolver,
     drain::{self, DrainTrigger},
@@ -53,6 +52,12 @@ pub enum StartError {
     /// The control plane's address is not usable.
     #[error(transparent)]
     ControlPlane(#[from] ConnectError),
+    /// The address that others dial is not known.
+    #[error(
+        "cannot find this machine's address towards the control plane: {0}; say how others dial \
+         this proxy's inbound port: WEFT_INBOUND_ADVERTISE=IP:PORT"
+    )]
+    Advertise(io::Error),
     /// The collector's address is not usable.
     #[error(transparent)]
     Traces(#[from] TracesError),
@@ -117,8 +122,11 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
 
     let identity = Identity::default();
     let control_plane = ControlPlane::new(&config.control_plane, identity.clone())?;
-    let (directory, discovery) =
-        Directory::connect(settings(&config, &addresses), dial(&control_plane), &telemetry.metrics);
+    let (directory, discovery) = Directory::connect(
+        settings(&config, &addresses)?,
+        dial(&control_plane),
+        &telemetry.metrics,
+    );
 
     let process = Process {
         mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls),
@@ -246,41 +254,13 @@ impl Running {
 }
 
 /// Who this proxy is towards the control plane.
-fn settings(config: &Config, addresses: &Addresses) -> discovery::Settings {
-    let interception = match config.interception {
-        Interception::Explicit => Intercepted::Explicit,
-        Interception::Transparent => Intercepted::Transparent,
+fn settings(config: &Config, addresses: &Addresses) -> Result<discovery::Settings, StartError> {
+    let inbound = match discovery::advertised_address(config, addresses.inbound) {
+        Ok(address) => address,
+        Err(error) if !config.app_ports.is_empty() => return Err(StartError::Advertise(error)),
+        Err(_) => addresses.inbound,
     };
-    discovery::Settings {
-        workload: config.workload.clone(),
-        instance: config.instance.clone(),
-        incarnation: incarnation(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        zone: config.zone.clone(),
-        admin_address: Some(addresses.admin),
-        interception,
-        registration: registration(config, addresses),
-    }
-}
-
-/// What is registered: every port of the application, reached at this proxy's inbound port.
-fn registration(config: &Config, addresses: &Addresses) -> Option<Register> {
-    let address = config.inbound_advertise.unwrap_or(addresses.inbound).to_string();
-    let ports: Vec<_> = config
-        .app_ports
-        .iter()
-        .map(|app| RegisteredPort {
-            name: app.name.clone(),
-            app_port: app.port.into(),
-            address: address.clone(),
-        })
-        .collect();
-    (!ports.is_empty()).then_some(Register { ports })
-}
-
-/// Unique for each start of a proxy: the time and a random number.
-fn incarnation() -> String {
-    format!("{:x}-{:x}", clock::since_epoch().as_nanos(), fastrand::u64(..))
+    Ok(discovery::Settings::new(config, inbound, Some(addresses.admin)))
 }
 
 /// Tells a parent process where this proxy listens: one JSON object, there when it is whole.

@@ -5,14 +5,16 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-use tokio::net::UdpSocket;
 use weft_proto::discovery::{Interception, Register, RegisteredPort};
 
 use super::Settings;
-use crate::config::{self, Config};
+use crate::{
+    clock,
+    config::{self, Config},
+};
 
 impl Settings {
     /// Settings of a proxy with this configuration, whose inbound port others dial at `inbound` (see
@@ -31,7 +33,7 @@ impl Settings {
         Self {
             workload: config.workload.clone(),
             instance: config.instance.clone(),
-            incarnation: format!("{:016x}", fastrand::u64(..)),
+            incarnation: incarnation(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             zone: config.zone.clone(),
             admin_address: admin,
@@ -49,7 +51,7 @@ impl Settings {
 ///
 /// # Errors
 /// The machine has no route to the control plane; then the address has to be configured.
-pub async fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<SocketAddr> {
+pub fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<SocketAddr> {
     if let Some(configured) = config.inbound_advertise {
         return Ok(configured);
     }
@@ -61,8 +63,62 @@ pub async fn advertised_address(config: &Config, bound: SocketAddr) -> io::Resul
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(&config.control_plane).await?;
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(&config.control_plane)?;
     let address = socket.local_addr()?.ip().to_canonical();
     Ok(SocketAddr::new(address, bound.port()))
+}
+
+/// Unique for each start of a proxy: the time and a random number.
+fn incarnation() -> String {
+    format!("{:x}-{:x}", clock::since_epoch().as_nanos(), fastrand::u64(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        let fixed = ["weft-proxy", "--workload", "shop/cart", "--control-plane", "127.0.0.1:4480"];
+        let flags = fixed.iter().chain(flags);
+        Command::try_parse_from(flags).expect("good flags").config
+    }
+
+    #[test]
+    fn others_dial_an_address_that_leads_here() {
+        let advertise = ["--inbound-advertise", "192.0.2.1:4143"];
+        for (flags, bound, advertised) in [
+            (&advertise[..], "0.0.0.0:4143", "192.0.2.1:4143"),
+            (&[], "10.0.0.5:4143", "10.0.0.5:4143"),
+            // The control plane is on this machine: so are all who can reach it.
+            (&[], "0.0.0.0:4143", "127.0.0.1:4143"),
+        ] {
+            let bound = bound.parse().expect("an address");
+            let address = advertised_address(&config(flags), bound).expect("a route");
+            assert_eq!(address, advertised.parse().expect("an address"), "{flags:?} {bound}");
+        }
+    }
+
+    #[test]
+    fn every_port_of_the_application_is_registered_at_the_inbound_address() {
+        let inbound = "10.0.0.5:4143".parse().expect("an address");
+        let settings =
+            Settings::new(&config(&["--app-port", "http=8080,grpc=50051"]), inbound, None);
+        let ports = settings.registration.expect("ports are set").ports;
+        let port = |name: &str, app_port| RegisteredPort {
+            name: name.to_owned(),
+            app_port,
+            address: "10.0.0.5:4143".to_owned(),
+        };
+        assert_eq!(ports, [port("http", 8080), port("grpc", 50_051)]);
+        assert_eq!(Settings::new(&config(&[]), inbound, None).registration, None);
+    }
 }
