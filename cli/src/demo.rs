@@ -54,7 +54,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         source: objects::source(args.rate)?,
         show: match (&screen, args.logs) {
             (_, true) => Show::Everything,
-            (Screen::Live { .. }, false) => Show::Nothing,
+            (Screen::Live(_), false) => Show::Nothing,
             (_, false) => Show::Notes,
         },
         grace: GRACE,
@@ -98,9 +98,8 @@ async fn watch(
     let objects = mesh.run.folder.path().join(OBJECTS);
     let head =
         format!("The shop is up: {proxies} sidecars, ready after {:.1} s", ready.as_secs_f64());
-    screen.begin(&head, &hints(&objects.join(objects::FILE).display().to_string()))?;
-
     let mut recorder = Recorder::new(clock::now(), scrape_all(mesh).await);
+    screen.begin(&head, &hints(&objects.join(objects::FILE).display().to_string()))?;
     let end = args.duration.map(|duration| clock::now() + duration);
     while end.is_none_or(|end| clock::now() < end) {
         let next = clock::now() + SCRAPE_EVERY;
@@ -136,7 +135,7 @@ fn hints(file: &str) -> Vec<String> {
     ]
     .iter()
     .map(|line| (*line).to_owned())
-    .chain([format!("edit {file}  (replicas, mode: permissive, …): it takes effect at once")])
+    .chain([format!("edit {file}: what you change takes effect at once")])
     .collect()
 }
 

@@ -11,9 +11,9 @@ use std::{
 
 use comfy_table::Table as PlainTable;
 use ratatui::{
-    Frame, Terminal,
-    backend::CrosstermBackend,
-    layout::{Constraint, Layout, Position, Rect},
+    Frame, Terminal, TerminalOptions, Viewport,
+    backend::{Backend as _, CrosstermBackend},
+    layout::{Constraint, Layout, Position, Rect, Size},
     style::{Color, Modifier, Style},
     text::Line,
     widgets::{Cell, Paragraph, Row, Table},
@@ -32,7 +32,7 @@ const EVERY: u32 = 5;
 /// Where the table goes.
 pub(super) enum Screen {
     /// A terminal.
-    Live { terminal: Terminal<CrosstermBackend<Stdout>>, head: String, hints: Vec<String> },
+    Live(Live),
     /// A pipe or a file.
     Lines { since: u32 },
     /// Nowhere.
@@ -43,39 +43,34 @@ impl Screen {
     /// What fits the arguments and stdout.
     pub(super) fn choose(args: &DemoArgs) -> Self {
         if args.output == DemoFormat::Json || args.logs {
-            return Self::Off;
-        }
-        if !io::stdout().is_terminal() {
-            return Self::Lines { since: 0 };
-        }
-        match Terminal::new(CrosstermBackend::new(io::stdout())) {
-            Ok(terminal) => Self::Live { terminal, head: String::new(), hints: Vec::new() },
-            Err(_) => Self::Lines { since: 0 },
+            Self::Off
+        } else if io::stdout().is_terminal() {
+            Self::Live(Live::default())
+        } else {
+            Self::Lines { since: 0 }
         }
     }
 
     /// Begins with what stands above and below the table.
-    pub(super) fn begin(&mut self, first: &str, below: &[String]) -> anyhow::Result<()> {
+    pub(super) fn begin(&mut self, head: &str, hints: &[String]) -> anyhow::Result<()> {
         match self {
-            Self::Live { terminal, head, hints } => {
-                first.clone_into(head);
-                below.clone_into(hints);
-                terminal.clear()?;
+            Self::Live(live) => {
+                head.clone_into(&mut live.head);
+                hints.clone_into(&mut live.hints);
+                live.draw(&BTreeMap::new())
             }
             Self::Lines { .. } | Self::Off => {
-                eprintln!("{first}\nIn another terminal:");
-                below.iter().for_each(|hint| eprintln!("  {hint}"));
+                eprintln!("{head}\nIn another terminal:");
+                hints.iter().for_each(|hint| eprintln!("  {hint}"));
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Shows the present numbers.
     pub(super) fn show(&mut self, services: &BTreeMap<String, Numbers>) -> anyhow::Result<()> {
         match self {
-            Self::Live { terminal, head, hints } => {
-                terminal.draw(|frame| draw(frame, head, hints, services))?;
-            }
+            Self::Live(live) => live.draw(services)?,
             Self::Lines { since } => {
                 *since += 1;
                 if *since == EVERY {
@@ -91,11 +86,40 @@ impl Screen {
 
     /// Leaves the terminal below the table.
     pub(super) fn end(self) {
-        if let Self::Live { mut terminal, .. } = self {
-            let bottom = terminal.size().map_or(0, |size| size.height.saturating_sub(1));
-            let _ = terminal.set_cursor_position(Position::new(0, bottom));
+        if let Self::Live(Live { on: Some((mut terminal, size)), .. }) = self {
+            let bottom = Position::new(0, size.height.saturating_sub(1));
+            let _ = terminal.set_cursor_position(bottom);
             let _ = output::print("\n");
         }
+    }
+}
+
+/// The table on a terminal.
+#[derive(Default)]
+pub(super) struct Live {
+    /// The terminal, and its size when it was begun.
+    on: Option<(Terminal<CrosstermBackend<Stdout>>, Size)>,
+    head: String,
+    hints: Vec<String>,
+}
+
+impl Live {
+    fn draw(&mut self, services: &BTreeMap<String, Numbers>) -> anyhow::Result<()> {
+        let mut backend = CrosstermBackend::new(io::stdout());
+        let size = backend.size()?;
+        let (mut terminal, _) = match self.on.take() {
+            Some(on) if on.1 == size => on,
+            // Begun anew when its size has changed. A fixed area is never asked for the cursor's place, which
+            // would take an answer from stdin.
+            _ => {
+                backend.clear()?;
+                let viewport = Viewport::Fixed(Rect::from((Position::ORIGIN, size)));
+                (Terminal::with_options(backend, TerminalOptions { viewport })?, size)
+            }
+        };
+        terminal.draw(|frame| draw(frame, &self.head, &self.hints, services))?;
+        self.on = Some((terminal, size));
+        Ok(())
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::{World, example};
 
+const CLEAN_WITHIN: Duration = Duration::from_secs(2);
 const SERVICES: [&str; 6] = ["cache", "cart", "catalog", "inventory", "payments", "web"];
 
 #[test]
@@ -28,7 +31,20 @@ fn the_demo_ends_by_itself_with_every_request_answered_over_mutual_tls() {
     }
     assert_eq!(result["proxies"], 11);
     assert!(result["ready_ms"].as_u64() > Some(0));
-    world.assert_clean_within(Duration::from_secs(2));
+    world.assert_clean_within(CLEAN_WITHIN);
+}
+
+#[test]
+fn a_demo_that_is_killed_or_interrupted_leaves_nothing_behind() {
+    for signal in [Signal::KILL, Signal::INT] {
+        let world = World::new();
+        let mut demo = world.start(&["demo"]);
+        demo.says("The shop is up");
+        demo.signal(signal);
+        let ended_well = demo.ends_within(CLEAN_WITHIN);
+        assert_eq!(ended_well, signal == Signal::INT);
+        world.assert_clean_within(CLEAN_WITHIN);
+    }
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! The shop's catalog, in two versions: keeps its articles in the cache, which it reaches over raw TCP at the
 //! local port that its sidecar bound for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
-    sync::Mutex,
 };
 use weft_proxy::clock;
 
@@ -36,16 +38,16 @@ async fn articles(cache: Cache, version: Arc<str>) -> serve::Answer {
 /// A connection, and how often it was used.
 type Connection = (BufReader<TcpStream>, u32);
 
-/// The cache's client: one connection, one command at a time. Clones share it.
+/// The cache's client: a connection carries one command at a time. Clones share those that are idle.
 #[derive(Clone)]
 struct Cache {
     address: Arc<str>,
-    connection: Arc<Mutex<Option<Connection>>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Cache {
     fn new(address: String) -> Self {
-        Self { address: address.into(), connection: Arc::default() }
+        Self { address: address.into(), idle: Arc::default() }
     }
 
     /// A key's value, set to this one when it has none.
@@ -59,11 +61,9 @@ impl Cache {
     }
 
     async fn ask(&self, command: &str) -> std::io::Result<String> {
-        // Held while the answer comes: a connection carries one command at a time.
-        let mut held = self.connection.lock().await;
-        let (mut stream, uses) = match held.take() {
-            Some((stream, uses)) if uses < USES => (stream, uses),
-            _ => (BufReader::new(TcpStream::connect(&*self.address).await?), 0),
+        let (mut stream, uses) = match self.idle().pop() {
+            Some(connection) => connection,
+            None => (BufReader::new(TcpStream::connect(&*self.address).await?), 0),
         };
         stream.write_all(command.as_bytes()).await?;
         let mut answer = String::new();
@@ -71,7 +71,13 @@ impl Cache {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         // Not given back after an error: the next command gets a fresh one.
-        *held = Some((stream, uses + 1));
+        if uses + 1 < USES {
+            self.idle().push((stream, uses + 1));
+        }
         Ok(answer.trim_end().to_owned())
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
