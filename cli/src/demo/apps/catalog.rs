@@ -61,7 +61,8 @@ impl Cache {
     }
 
     async fn ask(&self, command: &str) -> std::io::Result<String> {
-        let (mut stream, uses) = match self.idle().pop() {
+        let kept = self.idle().pop();
+        let (mut stream, uses) = match kept {
             Some(connection) => connection,
             None => (BufReader::new(TcpStream::connect(&*self.address).await?), 0),
         };
