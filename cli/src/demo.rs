@@ -22,9 +22,9 @@ use weft_proxy::clock;
 use crate::{
     command::{DemoArgs, DemoFormat},
     failure::Failure,
+    runs::OBJECTS,
     up::{
         admin,
-        control_plane::OBJECTS,
         logs::Show,
         mesh::{Mesh, Options},
         plan::ReplicaName,

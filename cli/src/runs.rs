@@ -47,7 +47,12 @@ pub(crate) struct Run {
     pub(crate) pid: i32,
     /// What it is, as the user typed it: "weft up shop.yaml".
     pub(crate) what: String,
+    /// The user's file or folder that its objects are a copy of.
+    pub(crate) from: Option<PathBuf>,
 }
+
+/// The folder in a run's folder that holds the objects, as files.
+pub(crate) const OBJECTS: &str = "objects";
 
 /// The folder of this process's own run.
 #[derive(Debug)]
@@ -59,7 +64,7 @@ pub(crate) struct RunFolder {
 
 impl RunFolder {
     /// Makes the folder, and removes those of runs that are gone.
-    pub(crate) fn create(what: &str) -> anyhow::Result<Self> {
+    pub(crate) fn create(what: &str, from: Option<PathBuf>) -> anyhow::Result<Self> {
         let base = own_base()?;
         remove_abandoned(&base);
         let pid = std::process::id();
@@ -68,7 +73,7 @@ impl RunFolder {
             .mode(0o700)
             .create(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
-        let lock = write_lock(&path, what)
+        let lock = write_lock(&path, what, from)
             .with_context(|| format!("cannot write {}", path.join(LOCK).display()))?;
         Ok(Self { path, _lock: lock })
     }
@@ -82,8 +87,9 @@ impl RunFolder {
     }
 }
 
-fn write_lock(folder: &Path, what: &str) -> io::Result<File> {
-    let run = Run { pid: rustix::process::getpid().as_raw_nonzero().get(), what: what.to_owned() };
+fn write_lock(folder: &Path, what: &str, from: Option<PathBuf>) -> io::Result<File> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let run = Run { pid, what: what.to_owned(), from };
     let mut file = File::create_new(folder.join(LOCK))?;
     file.lock()?;
     file.write_all(serde_json::to_string(&run)?.as_bytes())?;
@@ -149,6 +155,25 @@ fn remove_abandoned(base: &Path) {
     }
 }
 
+/// A message of the control plane, in which the copies that `weft up` makes are named by what they are copies
+/// of: that is what the user has to change.
+pub(crate) fn in_users_words(message: &str) -> String {
+    live().iter().fold(message.to_owned(), |message, live| match &live.run.from {
+        Some(from) => name_original(&message, &live.folder.join(OBJECTS), from),
+        None => message,
+    })
+}
+
+fn name_original(message: &str, copies: &Path, from: &Path) -> String {
+    let prefix = format!("{}/", copies.display());
+    let Some((before, rest)) = message.split_once(&prefix) else { return message.to_owned() };
+    if from.is_dir() {
+        return format!("{before}{}/{rest}", from.display());
+    }
+    let end = rest.find([',', ':', ' ', ';']).unwrap_or(rest.len());
+    format!("{before}{}{}", from.display(), &rest[end..])
+}
+
 /// The API socket to talk to: the given one, or that of the only mesh that runs here.
 pub(crate) fn api_socket(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(given) = given {
@@ -188,4 +213,28 @@ pub(crate) fn no_control_plane() -> anyhow::Error {
 fn list(sockets: &[(PathBuf, String)]) -> String {
     let lines = sockets.iter().map(|(socket, what)| format!("{}  ({what})", socket.display()));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_named_by_its_original() {
+        let copies = Path::new("/run/weft/run-1/objects");
+        let folder = std::env::temp_dir();
+        for (message, from, expected) in [
+            (
+                "cart stands in /run/weft/run-1/objects/a.yaml, by hand",
+                "/me/a.yaml",
+                "cart stands in /me/a.yaml, by hand",
+            ),
+            ("/run/weft/run-1/objects/a.yaml:3: wrong", "/me/a.yaml", "/me/a.yaml:3: wrong"),
+            ("/elsewhere/a.yaml:3: wrong", "/me/a.yaml", "/elsewhere/a.yaml:3: wrong"),
+        ] {
+            assert_eq!(name_original(message, copies, Path::new(from)), expected);
+        }
+        let in_folder = name_original("/run/weft/run-1/objects/a.yaml:3: wrong", copies, &folder);
+        assert_eq!(in_folder, format!("{}/a.yaml:3: wrong", folder.display()));
+    }
 }

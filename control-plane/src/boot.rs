@@ -29,7 +29,10 @@ pub fn run(config: Config) -> ExitCode {
 /// Logs go to stderr; `WEFT_LOG` chooses what (`info` unless said), `WEFT_LOG_FORMAT=json` how.
 fn start_logs() {
     let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
     let json = std::env::var("WEFT_LOG_FORMAT").is_ok_and(|format| format == "json");
     // Whoever embeds this may have logs already: then those hold.
     let _ = if json { logs.json().try_init() } else { logs.try_init() };

@@ -18,7 +18,7 @@ use crate::{
     client::{self, Client},
     command::{ApplyArgs, DeleteArgs, Format, GetArgs, NamespaceArgs},
     failure::{AlreadyReported, Failure},
-    output,
+    output, runs,
 };
 
 pub(crate) async fn apply(args: ApplyArgs) -> anyhow::Result<()> {
@@ -65,8 +65,10 @@ fn report(results: &[ObjectResult], note: &str) -> anyhow::Result<()> {
             Outcome::NotFound => ("not found", true),
         };
         failed |= bad;
-        let why =
-            if result.message.is_empty() { String::new() } else { format!(": {}", result.message) };
+        let why = match result.message.as_str() {
+            "" => String::new(),
+            message => format!(": {}", runs::in_users_words(message)),
+        };
         let line = format!("{} {word}{note}{why}\n", result.object);
         if bad { eprint!("{line}") } else { output::print(&line)? }
     }
@@ -77,7 +79,7 @@ pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
     let mut client = client::connect(&args.api).await?;
     let found = fetch(&mut client, &args.kind, &args.names, &args.namespace).await?;
     for problem in &found.problems {
-        eprintln!("warning: {problem}");
+        eprintln!("warning: {}", runs::in_users_words(problem));
     }
     let single = found.by_name && found.objects.len() == 1;
     let printed = if single {

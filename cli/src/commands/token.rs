@@ -65,6 +65,9 @@ fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write the token to {}", path.display()))
 }
 
+/// The uses left of a token without a bound.
+const UNBOUND: u32 = u32::MAX;
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -72,7 +75,8 @@ struct Listed {
     namespace: String,
     service_account: String,
     expires_at: i64,
-    uses_left: u32,
+    /// Null: no bound.
+    uses_left: Option<u32>,
     revoked: bool,
 }
 
@@ -83,7 +87,7 @@ impl From<Token> for Listed {
             namespace: token.namespace,
             service_account: token.service_account,
             expires_at: token.expires_at,
-            uses_left: token.uses_left,
+            uses_left: (token.uses_left != UNBOUND).then_some(token.uses_left),
             revoked: token.revoked,
         }
     }
@@ -104,7 +108,7 @@ pub(crate) async fn list(args: TokenListArgs) -> anyhow::Result<()> {
             (false, None) => "expired".to_owned(),
             (false, Some(left)) => format!("good for {}", output::span(left)),
         };
-        let uses = if token.uses_left == 0 { "-".into() } else { token.uses_left.to_string() };
+        let uses = token.uses_left.map_or_else(|| "no bound".to_owned(), |left| left.to_string());
         let account = format!("{}/{}", token.namespace, token.service_account);
         table.add_row([token.id.clone(), account, state, uses]);
     }

@@ -22,6 +22,15 @@ mod tests {
     use crate::up::plan;
 
     #[test]
+    fn every_example_is_right() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+        for entry in std::fs::read_dir(folder).expect("examples").flatten() {
+            let source = Source::Path(entry.path());
+            assert!(source.load().is_ok(), "{}: {:?}", entry.path().display(), source.load());
+        }
+    }
+
+    #[test]
     fn the_shop_is_right_and_has_every_part() {
         let Source::Text { text, .. } = source(123).expect("a shop") else { unreachable!() };
         let parsed = parse_documents(FILE, &text).into_iter();

@@ -15,7 +15,7 @@ use super::{
     run::Run,
     watched,
 };
-use crate::client;
+use crate::{client, runs::OBJECTS};
 
 const GRACE: Duration = Duration::from_millis(250);
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -39,8 +39,6 @@ impl Discovery {
     }
 }
 
-/// The folder in the run's folder that holds the objects, as files.
-pub(crate) const OBJECTS: &str = "objects";
 const STATE: &str = "state";
 
 /// The process and what is known of it.

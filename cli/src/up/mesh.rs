@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    control_plane::{ControlPlane, OBJECTS},
+    control_plane::ControlPlane,
     desired::{self, Desired},
     janitor::Janitor,
     keep::StopHandle,
@@ -19,7 +19,7 @@ use super::{
     source::{self, Source},
     supervise::Supervisor,
 };
-use crate::runs::RunFolder;
+use crate::runs::{OBJECTS, RunFolder};
 
 /// What a mesh is started with.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn part(stop: StopHandle, life: impl Future<Output = ()> + Send + 'static) -> Pa
 }
 
 fn new_run(options: &Options) -> anyhow::Result<Run> {
-    let folder = RunFolder::create(&options.what)?;
+    let folder = RunFolder::create(&options.what, options.source.original())?;
     let mark = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let janitor = Janitor::start(folder.path(), &mark);
     let janitor = janitor.inspect_err(|_| drop(std::fs::remove_dir_all(folder.path())));

@@ -44,6 +44,14 @@ impl Source {
             .unwrap_or(folder)
     }
 
+    /// The user's file or folder, for messages.
+    pub(crate) fn original(&self) -> Option<PathBuf> {
+        match self {
+            Self::Path(path) => std::path::absolute(path).ok(),
+            Self::Text { .. } => None,
+        }
+    }
+
     /// Reads and checks everything.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         let texts = self.texts()?;

@@ -42,6 +42,11 @@ fn services_run_come_back_and_are_stopped_from_another_terminal() {
     let identity = world.weft_ok(&["identity", "shop/payments"]);
     assert!(identity.contains("spiffe://weft.local/ns/shop/sa/payments"), "{identity}");
 
+    let output = world.weft(&["delete", "workload", "sleeper", "-n", "shop"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let file = world.path("mine.yaml");
+    assert!(error.contains(&format!("stands in {}", file.display())), "{error}");
+
     let app = world.running("sleep 54321");
     assert_eq!(app.len(), 1);
     kill_process(app[0], Signal::KILL).expect("killed");
