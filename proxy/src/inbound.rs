@@ -246,8 +246,7 @@ async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
 
 async fn opaque(shared: &Rc<Shared>, facts: Facts) {
     let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
-    let metrics = facts.application.metrics.clone();
-    metrics.connection_opened(tls);
+    let mut record = facts.application.metrics.connection(tls);
     let snapshot = facts.application.snapshot();
     let dialled = match facts.application.pick(&snapshot, &[]) {
         Some(member) => member.pool.open_tcp().await,
@@ -256,10 +255,10 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts) {
     match dialled {
         Ok(server) => {
             let ended = tcp::splice(&facts.socket, &server, shared.config.timeouts.tcp_idle).await;
-            metrics.connection_closed(tls, ended.reason, ended.from_client, ended.from_server);
+            ended.note(&mut record);
         }
         Err(error) => {
-            metrics.connection_closed(tls, Some(error.reason), 0, 0);
+            record.failed(error.reason);
             tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
             facts.socket.abort();
         }

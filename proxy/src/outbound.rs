@@ -180,8 +180,7 @@ async fn opaque(
     let dialled = match dialled {
         Ok(dialled) => dialled,
         Err(error) => {
-            service.metrics.connection_opened(TlsState::Plain);
-            service.metrics.connection_closed(TlsState::Plain, Some(error.reason), 0, 0);
+            service.metrics.connection(TlsState::Plain).failed(error.reason);
             tracing::info!(service = %service.label, reason = %error.reason, detail = %error.detail, "connection refused");
             return client.abort();
         }
@@ -190,9 +189,9 @@ async fn opaque(
         Transport::Mesh(_) => TlsState::Mutual,
         Transport::Plain => TlsState::Plain,
     };
-    service.metrics.connection_opened(tls);
+    let mut record = service.metrics.connection(tls);
     let ended = tcp::splice(client, &dialled.socket, shared.config.timeouts.tcp_idle).await;
-    service.metrics.connection_closed(tls, ended.reason, ended.from_client, ended.from_server);
+    ended.note(&mut record);
 }
 
 /// Dials an endpoint for opaque bytes, and another one when that fails.

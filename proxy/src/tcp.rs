@@ -18,6 +18,7 @@ use crate::{
     clock::{self, Instant},
     io::Socket,
     reason::Reason,
+    telemetry::ConnectionRecord,
 };
 
 /// How an opaque connection ended.
@@ -29,6 +30,16 @@ pub struct Spliced {
     pub from_server: u64,
     /// Set when it did not end cleanly.
     pub reason: Option<Reason>,
+}
+
+impl Spliced {
+    /// Tells the connection's record.
+    pub fn note(&self, record: &mut ConnectionRecord) {
+        record.carried(self.from_client, self.from_server);
+        if let Some(reason) = self.reason {
+            record.failed(reason);
+        }
+    }
 }
 
 /// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound).

@@ -19,7 +19,7 @@ pub use process::{
     ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
 };
 pub use traces::Tracer;
-pub use traffic::{InFlight, TrafficMetrics};
+pub use traffic::{ConnectionRecord, InFlight, TrafficMetrics};
 
 use crate::config::TelemetrySettings;
 

@@ -32,8 +32,10 @@ fn every_metric() -> Metrics {
         tls: TlsState::Mutual,
     });
     traffic.retried(Reason::ConnectRefused);
-    traffic.connection_opened(TlsState::Mutual);
-    traffic.connection_closed(TlsState::Mutual, Some(Reason::IdleTimeout), 1, 1);
+    let mut connection = traffic.connection(TlsState::Mutual);
+    connection.carried(1, 1);
+    connection.failed(Reason::IdleTimeout);
+    drop(connection);
     let discovery = metrics.discovery();
     discovery.connected(true);
     discovery.update("mesh", true);

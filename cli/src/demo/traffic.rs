@@ -1,7 +1,7 @@
 //! What the sidecars counted, by service: scrapes come in, numbers for people go out. Pure.
 //!
 //! Counted is what arrives at each service's sidecars (`direction="inbound"`). For a service of opaque TCP a
-//! connection stands for a request; it has no latency.
+//! connection stands for a request, and its life for the latency.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,6 +24,8 @@ pub(crate) struct Counters {
     failed_connections: u64,
     /// Requests by the upper bound of their bucket in microseconds, not cumulative.
     buckets: BTreeMap<u64, u64>,
+    /// Connections by the upper bound of their lifetime's bucket, likewise.
+    lifetimes: BTreeMap<u64, u64>,
 }
 
 /// The bound of the last bucket.
@@ -32,10 +34,14 @@ const UNBOUND: u64 = u64::MAX;
 /// One sidecar's counters by service.
 pub(crate) type Scrape = BTreeMap<String, Counters>;
 
+/// By service, then by bucket: how many were at most so long.
+type Cumulative = BTreeMap<String, BTreeMap<u64, u64>>;
+
 /// Sums up a sidecar's samples, by "NAME" of the service "NAMESPACE/NAME:PORT".
 pub(crate) fn scrape(samples: &[Sample]) -> Scrape {
     let mut scrape = Scrape::new();
-    let mut cumulative: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+    let mut durations = Cumulative::new();
+    let mut lifetimes = Cumulative::new();
     for sample in samples.iter().filter(|sample| sample.label("direction") == "inbound") {
         let Some(service) = service_name(sample.label("service")) else { continue };
         let counters = scrape.entry(service.to_owned()).or_default();
@@ -58,14 +64,21 @@ pub(crate) fn scrape(samples: &[Sample]) -> Scrape {
             }
             "weft_connections_failed_total" => counters.failed_connections += count,
             "weft_request_duration_seconds_bucket" => {
-                let buckets = cumulative.entry(service.to_owned()).or_default();
+                let buckets = durations.entry(service.to_owned()).or_default();
+                *buckets.entry(bound(sample.label("le"))).or_default() += count;
+            }
+            "weft_connection_duration_seconds_bucket" => {
+                let buckets = lifetimes.entry(service.to_owned()).or_default();
                 *buckets.entry(bound(sample.label("le"))).or_default() += count;
             }
             _ => {}
         }
     }
-    for (service, buckets) in cumulative {
+    for (service, buckets) in durations {
         scrape.entry(service).or_default().buckets = apart(&buckets);
+    }
+    for (service, buckets) in lifetimes {
+        scrape.entry(service).or_default().lifetimes = apart(&buckets);
     }
     scrape
 }
@@ -100,15 +113,20 @@ fn apart(cumulative: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
     own.collect()
 }
 
+/// What each bucket has more than before.
+fn grown(now: &BTreeMap<u64, u64>, before: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
+    let grown = |(bound, count): (&u64, &u64)| {
+        (*bound, count.saturating_sub(before.get(bound).copied().unwrap_or_default()))
+    };
+    now.iter().map(grown).collect()
+}
+
 impl Counters {
     /// What was counted since `earlier`. A sidecar that was started anew counts from zero.
     fn since(&self, earlier: &Self) -> Self {
         if self.requests < earlier.requests || self.connections < earlier.connections {
             return self.clone();
         }
-        let grown = |bound: &u64, count: u64| {
-            count.saturating_sub(earlier.buckets.get(bound).copied().unwrap_or_default())
-        };
         Self {
             requests: self.requests - earlier.requests,
             mutual_requests: self.mutual_requests.saturating_sub(earlier.mutual_requests),
@@ -116,7 +134,8 @@ impl Counters {
             connections: self.connections - earlier.connections,
             mutual_connections: self.mutual_connections.saturating_sub(earlier.mutual_connections),
             failed_connections: self.failed_connections.saturating_sub(earlier.failed_connections),
-            buckets: self.buckets.iter().map(|(bound, n)| (*bound, grown(bound, *n))).collect(),
+            buckets: grown(&self.buckets, &earlier.buckets),
+            lifetimes: grown(&self.lifetimes, &earlier.lifetimes),
         }
     }
 
@@ -130,24 +149,27 @@ impl Counters {
         for (bound, count) in &more.buckets {
             *self.buckets.entry(*bound).or_default() += count;
         }
+        for (bound, count) in &more.lifetimes {
+            *self.lifetimes.entry(*bound).or_default() += count;
+        }
     }
 
     /// The numbers for people, of what was counted within `time`.
     pub(crate) fn numbers(&self, time: Duration) -> Numbers {
         // A service that was asked no request is one of opaque connections.
-        let (count, failed, mutual) = if self.requests > 0 {
-            (self.requests, self.failed_requests, self.mutual_requests)
+        let (count, failed, mutual, buckets) = if self.requests > 0 {
+            (self.requests, self.failed_requests, self.mutual_requests, &self.buckets)
         } else {
-            (self.connections, self.failed_connections, self.mutual_connections)
+            (self.connections, self.failed_connections, self.mutual_connections, &self.lifetimes)
         };
         let share = |part: u64| (count > 0).then(|| part.min(count) as f64 / count as f64);
         Numbers {
             requests: count,
             success_rate: share(count - failed.min(count)),
             rps: count as f64 / time.as_secs_f64().max(f64::EPSILON),
-            p50_ms: quantile(&self.buckets, 0.50),
-            p95_ms: quantile(&self.buckets, 0.95),
-            p99_ms: quantile(&self.buckets, 0.99),
+            p50_ms: quantile(buckets, 0.50),
+            p95_ms: quantile(buckets, 0.95),
+            p99_ms: quantile(buckets, 0.99),
             mtls_share: share(mutual),
         }
     }

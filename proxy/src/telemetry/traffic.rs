@@ -20,7 +20,10 @@ use prometheus_client::{
 };
 
 use super::{Direction, RequestOutcome, TlsState, histogram::Histogram};
-use crate::reason::Reason;
+use crate::{
+    clock::{self, Instant},
+    reason::Reason,
+};
 
 const REASONS: usize = Reason::ALL.len();
 const STATES: usize = TlsState::ALL.len();
@@ -65,6 +68,8 @@ pub struct TrafficMetrics {
     opened: [AtomicU64; STATES],
     closed: [AtomicU64; STATES],
     connections_failed: [AtomicU64; REASONS],
+    /// Of opaque connections.
+    lifetime: Histogram,
     received: AtomicU64,
     sent: AtomicU64,
 }
@@ -81,6 +86,7 @@ impl Default for TrafficMetrics {
             opened: zeros(),
             closed: zeros(),
             connections_failed: zeros(),
+            lifetime: Histogram::default(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }
@@ -107,30 +113,49 @@ impl TrafficMetrics {
         }
     }
 
-    /// A connection opened (opaque, or a client's).
-    pub fn connection_opened(&self, tls: TlsState) {
+    /// An opaque connection opened: it is counted as closed when the record is dropped.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>, tls: TlsState) -> ConnectionRecord {
         self.opened[tls as usize].fetch_add(1, Relaxed);
-    }
-
-    /// It ended, having carried these bytes from and to the side that opened it.
-    pub fn connection_closed(
-        &self,
-        tls: TlsState,
-        reason: Option<Reason>,
-        received: u64,
-        sent: u64,
-    ) {
-        self.closed[tls as usize].fetch_add(1, Relaxed);
-        self.received.fetch_add(received, Relaxed);
-        self.sent.fetch_add(sent, Relaxed);
-        if let Some(reason) = reason {
-            self.connections_failed[reason as usize].fetch_add(1, Relaxed);
-        }
+        ConnectionRecord { metrics: Arc::clone(self), tls, began: clock::now(), reason: None }
     }
 
     /// Another attempt was made for a request.
     pub fn retried(&self, reason: Reason) {
         self.retries[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// An opaque connection; closed once dropped, however it ended.
+#[derive(Debug)]
+pub struct ConnectionRecord {
+    metrics: Arc<TrafficMetrics>,
+    tls: TlsState,
+    began: Instant,
+    reason: Option<Reason>,
+}
+
+impl ConnectionRecord {
+    /// It carried these bytes from and to the side that opened it.
+    pub fn carried(&self, received: u64, sent: u64) {
+        self.metrics.received.fetch_add(received, Relaxed);
+        self.metrics.sent.fetch_add(sent, Relaxed);
+    }
+
+    /// The proxy itself ended it, or it broke.
+    pub fn failed(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+}
+
+impl Drop for ConnectionRecord {
+    fn drop(&mut self) {
+        let metrics = &self.metrics;
+        metrics.closed[self.tls as usize].fetch_add(1, Relaxed);
+        metrics.lifetime.observe(clock::now().saturating_duration_since(self.began));
+        if let Some(reason) = self.reason {
+            metrics.connections_failed[reason as usize].fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -218,12 +243,7 @@ fn encode_requests(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::R
     encode_reasons(encoder, handles, "retries", help, |handle| &handle.retries)?;
 
     let help = "From a request's head to its response's end";
-    let kind = MetricType::Histogram;
-    let mut durations =
-        encoder.encode_descriptor("request_duration", help, Some(&Unit::Seconds), kind)?;
-    for (key, handle) in handles.iter().filter(|(_, handle)| !handle.duration.is_empty()) {
-        handle.duration.encode(durations.encode_family(&labels(key))?)?;
-    }
+    encode_durations(encoder, handles, "request_duration", help, |handle| &handle.duration)?;
     let help = "Requests in flight";
     let mut gauge =
         encoder.encode_descriptor("requests_in_flight", help, None, MetricType::Gauge)?;
@@ -234,7 +254,24 @@ fn encode_requests(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::R
     Ok(())
 }
 
+fn encode_durations(
+    encoder: &mut DescriptorEncoder,
+    handles: &Handles,
+    name: &str,
+    help: &str,
+    histogram: fn(&TrafficMetrics) -> &Histogram,
+) -> fmt::Result {
+    let kind = MetricType::Histogram;
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+    for (key, handle) in handles.iter().filter(|(_, handle)| !histogram(handle).is_empty()) {
+        histogram(handle).encode(family.encode_family(&labels(key))?)?;
+    }
+    Ok(())
+}
+
 fn encode_connections(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::Result {
+    let help = "From an opaque connection's opening to its end";
+    encode_durations(encoder, handles, "connection_duration", help, |handle| &handle.lifetime)?;
     let help = "Connections opened";
     let mut family = Family::counter(encoder, "connections_opened", help, None)?;
     for (key, handle) in handles {

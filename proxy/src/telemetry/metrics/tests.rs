@@ -90,8 +90,10 @@ fn an_impossible_status_is_counted_and_not_a_panic() {
 fn connections_are_counted_with_their_bytes() {
     let metrics = Metrics::new();
     let cache = metrics.traffic(Direction::Outbound, "shop/cache:6379");
-    cache.connection_opened(TlsState::Mutual);
-    cache.connection_closed(TlsState::Mutual, Some(Reason::IdleTimeout), 10, 20);
+    let mut connection = cache.connection(TlsState::Mutual);
+    connection.carried(10, 20);
+    connection.failed(Reason::IdleTimeout);
+    drop(connection);
     let service = r#"direction="outbound",service="shop/cache:6379""#;
     for (name, value) in [
         (format!(r#"weft_connections_opened_total{{{service},tls="mutual"}}"#), 1.0),
