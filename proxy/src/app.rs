@@ -121,6 +121,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     let addresses = data.addresses(admin_listener.address());
 
     let identity = Identity::default();
+    telemetry.metrics.follow_identity(identity.clone());
     let control_plane = ControlPlane::new(&config.control_plane, identity.clone())?;
     let (directory, discovery) = Directory::connect(
         settings(&config, &addresses)?,
@@ -129,7 +130,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     );
 
     let process = Process {
-        mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls),
+        mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls, telemetry.metrics.tls()),
         resolver: Resolver::from_system(),
         connections: Arc::new(AtomicUsize::new(0)),
         own_ports: data.own_ports(admin_listener.address()),

@@ -217,6 +217,11 @@ impl Destinations {
         self.table.borrow_mut().retain(|_, service| service.sweep(now));
     }
 
+    /// The local application refused a connection: it is probed at once.
+    pub fn application_refused(&self) {
+        self.directory.app_refused();
+    }
+
     /// Opens plain connections to addresses.
     #[must_use]
     pub const fn dialer(&self) -> &Rc<Dialer> {

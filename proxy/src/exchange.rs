@@ -161,12 +161,20 @@ impl Call<'_> {
                 Err(failure) => failure,
             };
             record.attempted(Err(failure.error.reason));
+            self.hint(failure.error.reason);
             if !self.another_is_safe(made, &failure) {
                 return Err(failure.error);
             }
             tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, error = %failure.error, "sending the request once more");
             self.service.metrics.retried(failure.error.reason);
             self.tried.push(member);
+        }
+    }
+
+    /// An application that refuses connections is probed before its next turn.
+    fn hint(&self, reason: Reason) {
+        if let (Origin::Inbound(_), Reason::ConnectRefused) = (&self.exchange.origin, reason) {
+            self.exchange.shared.destinations.application_refused();
         }
     }
 

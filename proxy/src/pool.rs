@@ -78,6 +78,8 @@ struct Shared {
     client: Rc<Http2Client>,
     opened: Instant,
     last_used: Cell<Instant>,
+    /// A request has been sent on it.
+    used: Cell<bool>,
 }
 
 /// A shared connection that is being opened, and everybody who waits for it.
@@ -129,6 +131,7 @@ impl EndpointPool {
             Need::Http2 => self.shared_http2().await,
             Need::Http1 => {
                 if let Some(client) = self.shelf.take() {
+                    self.dialer.http1_metrics.reused();
                     return Ok(Connection::Http1 { client, kept: true });
                 }
                 if meshed && (in_flight > INLINE_REQUESTS) {
@@ -165,6 +168,7 @@ impl EndpointPool {
 
     async fn open_http1(&self) -> Result<Connection, ProxyError> {
         let (socket, _) = self.dialer.dial(&self.endpoint, &[Alpn::Http1]).await?;
+        self.dialer.http1_metrics.opened();
         let client = Http1Client::new(socket, self.dialer.http1_settings());
         Ok(Connection::Http1 { client, kept: false })
     }
@@ -195,6 +199,9 @@ impl EndpointPool {
             |shared: &&Shared| now.saturating_duration_since(shared.opened) < self.settings.max_age;
         let usable = shared.iter().filter(young).find(|shared| shared.client.can_take_request())?;
         usable.last_used.set(now);
+        if usable.used.replace(true) {
+            self.dialer.http2_metrics.reused();
+        }
         Some(usable.client.clone())
     }
 
@@ -225,6 +232,7 @@ impl EndpointPool {
                     client,
                     opened: now,
                     last_used: Cell::new(now),
+                    used: Cell::new(false),
                 });
                 (Ok(()), Some(driver))
             }
@@ -244,6 +252,7 @@ impl EndpointPool {
     ) -> Result<(Http2Client, impl Future<Output = ()> + use<>), ProxyError> {
         let (socket, alpn) =
             self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
+        self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
         let handshake = Http2Client::handshake(socket, self.dialer.http2_settings(), side_headers);
         handshake.await.map_err(|error| {

@@ -102,6 +102,7 @@ impl Shared {
             &config.pool,
             h1::ClientSettings::new(&config),
             h2::ClientSettings::new(&config),
+            &metrics,
         ));
         let destinations = Destinations::new(
             directory.clone(),

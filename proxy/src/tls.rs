@@ -40,6 +40,7 @@ use crate::{
     identity::{Identity, Svid},
     io::{Socket, TlsError, TlsInfo},
     reason::Reason,
+    telemetry::{Direction, TlsMetrics},
 };
 
 /// What the two sides agreed to speak inside TLS, best first.
@@ -145,14 +146,35 @@ struct Shared {
     /// The configurations of the credentials last seen; replaced when those change.
     generation: ArcSwapOption<Generation>,
     counts: Counts,
+    metrics: Arc<TlsMetrics>,
+}
+
+impl Shared {
+    fn done(&self, peer: Role, resumed: bool) {
+        self.counts.done(peer, resumed);
+        self.metrics.handshake(direction(peer), resumed, Ok(()));
+    }
+
+    fn refused(&self, peer: Role, reason: Reason) {
+        self.counts.refused(peer);
+        self.metrics.handshake(direction(peer), false, Err(reason));
+    }
+}
+
+/// Traffic from a client comes in.
+const fn direction(peer: Role) -> Direction {
+    match peer {
+        Role::Client => Direction::Inbound,
+        Role::Server => Direction::Outbound,
+    }
 }
 
 impl MutualTls {
     /// Under this identity; a handshake has `timeout` from its beginning to its end.
     #[must_use]
-    pub fn new(identity: Identity, timeout: Duration) -> Self {
+    pub fn new(identity: Identity, timeout: Duration, metrics: Arc<TlsMetrics>) -> Self {
         let (generation, counts) = (ArcSwapOption::empty(), Counts::default());
-        Self { shared: Arc::new(Shared { identity, timeout, generation, counts }) }
+        Self { shared: Arc::new(Shared { identity, timeout, generation, counts, metrics }) }
     }
 
     /// The identity that handshakes are made under.
@@ -173,7 +195,7 @@ impl MutualTls {
     /// The peer is not verified, or the handshake failed.
     pub async fn accept(&self, socket: Socket) -> Result<Accepted, Refused> {
         let accepted = self.try_accept(socket).await;
-        accepted.inspect_err(|_| self.shared.counts.refused(Role::Client))
+        accepted.inspect_err(|refused| self.shared.refused(Role::Client, refused.reason))
     }
 
     async fn try_accept(&self, socket: Socket) -> Result<Accepted, Refused> {
@@ -204,7 +226,7 @@ impl MutualTls {
         offer: &[Alpn],
     ) -> Result<Connected, Refused> {
         let connected = self.try_connect(socket, session_key, expected, server_name, offer).await;
-        connected.inspect_err(|_| self.shared.counts.refused(Role::Server))
+        connected.inspect_err(|refused| self.shared.refused(Role::Server, refused.reason))
     }
 
     async fn try_connect(
@@ -260,7 +282,7 @@ impl MutualTls {
         verifier: &PeerVerifier,
     ) -> Result<(Peer, Option<Alpn>), Refused> {
         let identity = verifier.check(handshake.chain, clock::since_epoch())?;
-        self.shared.counts.done(verifier.role(), handshake.resumed);
+        self.shared.done(verifier.role(), handshake.resumed);
         Ok((Peer { identity }, handshake.alpn.and_then(Alpn::from_wire)))
     }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 
 use weft_proxy::{
     error::{Side, grpc_status, side, status},
+    identity::Identity,
     reason::Reason,
     telemetry::{Direction, Metrics, PoolProtocol, RequestOutcome, TlsState},
 };
@@ -42,14 +43,12 @@ fn every_metric() -> Metrics {
     discovery.subscriptions(1, 1);
     let tls = metrics.tls();
     tls.handshake(Direction::Inbound, true, Err(Reason::PeerUnverified));
-    tls.certificate_expires(Duration::from_secs(1));
-    tls.renewal(true);
+    metrics.follow_identity(Identity::default());
     let _open = metrics.listeners().accepted(Direction::Inbound);
     metrics.listeners().refused(Direction::Inbound, Reason::ConnectionLimit);
     let pool = metrics.pool(PoolProtocol::Http2);
     pool.opened();
     pool.reused();
-    pool.closed();
     metrics.traces().left(1, true);
     metrics
 }

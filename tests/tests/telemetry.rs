@@ -139,7 +139,11 @@ async fn both_sidecars_count_the_request_with_its_protection() {
             r#"weft_requests_total{direction="inbound",service="shop/catalog:80",tls="mutual",status="200"} 1"#,
         ),
         (&web, r#"reason="destination-unknown"} 1"#),
-        (&web, r#"weft_discovery_connected 1"#),
+        (&web, r"weft_discovery_connected 1"),
+        (&web, r#"weft_tls_handshakes_total{direction="outbound",kind="full",result="ok"} 1"#),
+        (&catalog, r#"weft_tls_handshakes_total{direction="inbound",kind="full",result="ok"} 1"#),
+        (&catalog, r#"weft_certificate_renewals_total{result="ok"} 1"#),
+        (&web, r#"weft_pool_connections_opened_total{protocol="http"#),
     ] {
         wait::until_true(sample, || async { sidecar.metrics().await.contains(sample) }).await;
     }

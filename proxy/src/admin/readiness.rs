@@ -13,7 +13,10 @@ impl Admin {
             waits.push("draining".to_owned());
         }
         match self.identity.credentials() {
-            None => waits.push("there is no certificate yet".to_owned()),
+            None => waits.push(match self.identity.status().last_failure {
+                Some(failure) => format!("there is no certificate yet: {failure}"),
+                None => "there is no certificate yet".to_owned(),
+            }),
             Some(credentials) if !credentials.svid.holds_at(clock::since_epoch()) => {
                 waits.push(format!(
                     "the certificate of {} is not valid at this time",

@@ -15,6 +15,7 @@ use crate::{
     io::Socket,
     net::TcpStream,
     reason::Reason,
+    telemetry::{Metrics, PoolMetrics, PoolProtocol},
     tls::{Alpn, MutualTls},
 };
 
@@ -26,6 +27,10 @@ pub struct Dialer {
     backoff_ms: u64,
     http1: h1::ClientSettings,
     http2: h2::ClientSettings,
+    /// Of HTTP/1 connections.
+    pub http1_metrics: PoolMetrics,
+    /// Of HTTP/2 connections.
+    pub http2_metrics: PoolMetrics,
 }
 
 impl Dialer {
@@ -37,9 +42,18 @@ impl Dialer {
         pool: &PoolSettings,
         http1: h1::ClientSettings,
         http2: h2::ClientSettings,
+        metrics: &Metrics,
     ) -> Self {
         let backoff_ms = u64::try_from(pool.connect_backoff.as_millis()).unwrap_or(u64::MAX);
-        Self { mutual_tls, connect_timeout: timeouts.connect, backoff_ms, http1, http2 }
+        Self {
+            mutual_tls,
+            connect_timeout: timeouts.connect,
+            backoff_ms,
+            http1,
+            http2,
+            http1_metrics: metrics.pool(PoolProtocol::Http1),
+            http2_metrics: metrics.pool(PoolProtocol::Http2),
+        }
     }
 
     /// The settings of HTTP/1 connections.

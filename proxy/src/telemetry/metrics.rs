@@ -9,9 +9,11 @@ use prometheus_client::{metrics::info::Info, registry::Registry};
 
 use super::{
     DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
-    TrafficMetrics, process::Pools, traffic::Traffic,
+    TrafficMetrics,
+    process::{CertificateMetrics, Pools},
+    traffic::Traffic,
 };
-use crate::reason::Reason;
+use crate::{identity::Identity, reason::Reason};
 
 /// Which way traffic goes, seen from the local application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +89,7 @@ struct Inner {
     discovery: Arc<DiscoveryMetrics>,
     tls: Arc<TlsMetrics>,
     listeners: Arc<ListenerMetrics>,
+    certificate: CertificateMetrics,
     pools: Pools,
     traces: Arc<TraceMetrics>,
 }
@@ -106,7 +109,10 @@ impl Metrics {
         registry.register("build", "The proxy's build", version);
         let traffic = Arc::new(Traffic::default());
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        let certificate = CertificateMetrics::default();
+        registry.register_collector(Box::new(certificate.clone()));
         let inner = Inner {
+            certificate,
             traffic,
             discovery: Arc::new(DiscoveryMetrics::register(&mut registry)),
             tls: Arc::new(TlsMetrics::register(&mut registry)),
@@ -130,7 +136,12 @@ impl Metrics {
         Arc::clone(&self.inner.discovery)
     }
 
-    /// Of handshakes and of the certificate.
+    /// Shows this identity's certificate: when it expires, how often it was renewed.
+    pub fn follow_identity(&self, identity: Identity) {
+        self.inner.certificate.follow(identity);
+    }
+
+    /// Of handshakes.
     #[must_use]
     pub fn tls(&self) -> Arc<TlsMetrics> {
         Arc::clone(&self.inner.tls)

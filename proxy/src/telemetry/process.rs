@@ -1,23 +1,26 @@
 //! Metrics of the process itself: handshakes and certificate, accepted connections, kept connections.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
 use super::Direction;
-use crate::reason::Reason;
+use crate::{identity::Identity, reason::Reason};
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// Of handshakes between sidecars, and of this proxy's certificate.
+/// Of handshakes between sidecars.
 #[derive(Debug, Default)]
 pub struct TlsMetrics {
     handshakes: Family<Labels<3>, Counter>,
-    certificate_expiry: Gauge,
-    renewals: Family<Labels<1>, Counter>,
 }
 
 impl TlsMetrics {
@@ -26,12 +29,6 @@ impl TlsMetrics {
         let help =
             "Handshakes between sidecars, by kind (full, resumed) and result (ok, or the reason)";
         registry.register("tls_handshakes", help, new.handshakes.clone());
-        let help = "When this proxy's certificate expires, in Unix time; 0 without one";
-        let unit = Unit::Seconds;
-        let expiry = new.certificate_expiry.clone();
-        registry.register_with_unit("certificate_expiry_timestamp", help, unit, expiry);
-        let help = "Attempts to get or renew the certificate, by result (ok, failed)";
-        registry.register("certificate_renewals", help, new.renewals.clone());
         new
     }
 
@@ -42,16 +39,41 @@ impl TlsMetrics {
         let labels = [("direction", direction.as_str()), ("kind", kind), ("result", result)];
         self.handshakes.get_or_create(&labels).inc();
     }
+}
 
-    /// A certificate is in force until this time after the Unix epoch.
-    pub fn certificate_expires(&self, since_epoch: Duration) {
-        self.certificate_expiry.set(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
+/// Of this proxy's certificate: asked of the identity when the metrics are read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CertificateMetrics(Arc<OnceLock<Identity>>);
+
+impl CertificateMetrics {
+    /// Tells whose certificate it is; the first word counts.
+    pub(super) fn follow(&self, identity: Identity) {
+        let _ = self.0.set(identity);
     }
+}
 
-    /// An attempt to get or renew the certificate ended.
-    pub fn renewal(&self, succeeded: bool) {
-        let result = if succeeded { "ok" } else { "failed" };
-        self.renewals.get_or_create(&[("result", result)]).inc();
+impl Collector for CertificateMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(status) = self.0.get().map(Identity::status) else { return Ok(()) };
+        let help = "When this proxy's certificate expires, in Unix time; 0 without one";
+        let expiry = status.not_after.map_or(0, |not_after| not_after.as_secs());
+        encoder
+            .encode_descriptor(
+                "certificate_expiry_timestamp",
+                help,
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&expiry)?;
+        let help = "Attempts to get or renew the certificate, by result (ok, failed)";
+        let mut family =
+            encoder.encode_descriptor("certificate_renewals", help, None, MetricType::Counter)?;
+        for (result, count) in [("ok", status.issued), ("failed", status.failures)] {
+            family
+                .encode_family(&[("result", result)])?
+                .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
+        }
+        Ok(())
     }
 }
 
@@ -143,7 +165,6 @@ impl PoolProtocol {
 /// Of connections kept to endpoints, for one protocol. Cheap to clone; no lock, no look-up.
 #[derive(Debug, Clone)]
 pub struct PoolMetrics {
-    connections: Gauge,
     opened: Counter,
     reused: Counter,
 }
@@ -151,13 +172,7 @@ pub struct PoolMetrics {
 impl PoolMetrics {
     /// A connection was made.
     pub fn opened(&self) {
-        self.connections.inc();
         self.opened.inc();
-    }
-
-    /// A connection ended.
-    pub fn closed(&self) {
-        self.connections.dec();
     }
 
     /// A request was sent on a connection that had carried one before.
@@ -168,7 +183,6 @@ impl PoolMetrics {
 
 #[derive(Debug, Default)]
 pub(super) struct Pools {
-    connections: Family<Labels<1>, Gauge>,
     opened: Family<Labels<1>, Counter>,
     reused: Family<Labels<1>, Counter>,
 }
@@ -176,8 +190,6 @@ pub(super) struct Pools {
 impl Pools {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
-        let help = "Connections to endpoints, in use or kept";
-        registry.register("pool_connections", help, new.connections.clone());
         let help = "Connections made to endpoints";
         registry.register("pool_connections_opened", help, new.opened.clone());
         let help = "Requests that were sent on a kept connection";
@@ -188,7 +200,6 @@ impl Pools {
     pub(super) fn handle(&self, protocol: PoolProtocol) -> PoolMetrics {
         let labels = [("protocol", protocol.as_str())];
         PoolMetrics {
-            connections: self.connections.get_or_create(&labels).clone(),
             opened: self.opened.get_or_create(&labels).clone(),
             reused: self.reused.get_or_create(&labels).clone(),
         }

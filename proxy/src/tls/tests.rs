@@ -24,7 +24,7 @@ impl Side {
 }
 
 fn tls(identity: Identity) -> MutualTls {
-    MutualTls::new(identity, TIMEOUT)
+    MutualTls::new(identity, TIMEOUT, crate::telemetry::Metrics::new().tls())
 }
 
 fn any(expected: &[&str]) -> Arc<[SpiffeId]> {
