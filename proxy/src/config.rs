@@ -38,10 +38,24 @@ pub struct Config {
     pub token_fd: Option<i32>,
 
     /// Outbound: where the local application's traffic to others arrives
-    #[arg(long, env = "WEFT_OUTBOUND_LISTEN", default_value = "127.0.0.1:4140")]
+    /// [default: 127.0.0.1:4140; with transparent interception [::]:4140]
+    #[arg(
+        long,
+        env = "WEFT_OUTBOUND_LISTEN",
+        default_value = "127.0.0.1:4140",
+        default_value_if("interception", "transparent", "[::]:4140"),
+        hide_default_value = true
+    )]
     pub outbound_listen: SocketAddr,
     /// Inbound: where others' traffic to the local application arrives
-    #[arg(long, env = "WEFT_INBOUND_LISTEN", default_value = "0.0.0.0:4143")]
+    /// [default: 0.0.0.0:4143; with transparent interception [::]:4143]
+    #[arg(
+        long,
+        env = "WEFT_INBOUND_LISTEN",
+        default_value = "0.0.0.0:4143",
+        default_value_if("interception", "transparent", "[::]:4143"),
+        hide_default_value = true
+    )]
     pub inbound_listen: SocketAddr,
     /// The address that others dial for inbound, when it is not the listening one (0.0.0.0, NAT)
     #[arg(long, env = "WEFT_INBOUND_ADVERTISE")]
@@ -333,6 +347,22 @@ mod tests {
             ["", "5", "s", "5 s", "-5s", "5d", "99999999999999999999h", "18446744073709551615h"]
         {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn redirected_traffic_needs_listeners_of_both_families() {
+        use clap::{Command, FromArgMatches};
+        for (interception, outbound, inbound) in [
+            ("explicit", "127.0.0.1:4140", "0.0.0.0:4143"),
+            ("transparent", "[::]:4140", "[::]:4143"),
+        ] {
+            let command = Config::augment_args(Command::new("test"));
+            let arguments = ["test", "--workload=shop/cart", "--interception", interception];
+            let matches = command.try_get_matches_from(arguments).expect("valid");
+            let config = Config::from_arg_matches(&matches).expect("valid");
+            assert_eq!(config.outbound_listen.to_string(), outbound);
+            assert_eq!(config.inbound_listen.to_string(), inbound);
         }
     }
 

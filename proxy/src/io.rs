@@ -36,7 +36,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 
 mod buffer;
 mod connection;
@@ -195,16 +195,16 @@ impl Socket {
         self.connection.abort();
     }
 
-    /// The peer's address.
+    /// The peer's address; an IPv4 peer's is one also where the listener is IPv6's.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.connection.address(TcpStream::peer_addr)
+        self.connection.address(TcpStream::peer_addr).map(net::canonical)
     }
 
     /// This side's address.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
-        self.connection.address(TcpStream::local_addr)
+        self.connection.address(TcpStream::local_addr).map(net::canonical)
     }
 }
 

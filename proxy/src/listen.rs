@@ -2,7 +2,8 @@
 //!
 //! Comes in: a listening socket. Goes out: a task per connection, with the connection's original destination
 //! where traffic was redirected. It refuses connections above the process-wide limit, and outlives errors of
-//! single accepts.
+//! single accepts. It never takes others' connections for the application's: where an outbound port that is
+//! open to redirected traffic is open to the network too, only what came through loopback is served.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use crate::{
     config::Interception,
     inbound,
     io::Socket,
-    net::{TcpListener, TcpStream},
+    net::{self, TcpListener, TcpStream},
     outbound,
     reason::Reason,
     shared::Shared,
@@ -56,7 +57,7 @@ pub async fn accept(shared: Rc<Shared>, listener: TcpListener, purpose: Purpose)
         match Slot::take(&shared) {
             Some(slot) => start(&shared, stream, &purpose, slot),
             None => {
-                tracing::debug!(%peer, "too many connections");
+                tracing::debug!(peer = %net::canonical(peer), "too many connections");
                 shared.listeners.refused(purpose.direction(), Reason::ConnectionLimit);
             }
         }
@@ -65,10 +66,13 @@ pub async fn accept(shared: Rc<Shared>, listener: TcpListener, purpose: Purpose)
 
 /// Starts the task of one connection.
 fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) {
-    let original = match shared.config.interception {
-        Interception::Transparent => original_destination(&stream),
-        Interception::Explicit => None,
-    };
+    let transparent = shared.config.interception == Interception::Transparent;
+    if transparent && matches!(purpose, Purpose::Outbound) && !through_loopback(&stream) {
+        let peer = stream.peer_addr().map(net::canonical).ok();
+        tracing::info!(?peer, "not this machine's application: the outbound port is for it alone");
+        return shared.listeners.refused(Direction::Outbound, Reason::DestinationForbidden);
+    }
+    let original = if transparent { original_destination(&stream) } else { None };
     let socket = Socket::new(stream);
     let (purpose, worker) = (purpose.clone(), shared.clone());
     let open = shared.listeners.accepted(purpose.direction());
@@ -114,16 +118,23 @@ impl Drop for Slot {
     }
 }
 
+/// Whether the connection was made to a loopback address: by a process of this machine, or redirected there
+/// from one. No packet of another machine reaches such an address.
+fn through_loopback(stream: &TcpStream) -> bool {
+    stream.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback())
+}
+
 /// Where a redirected connection was going (`SO_ORIGINAL_DST`); `None` when it was not redirected.
 #[cfg(not(weft_sim))]
 fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
     let socket = socket2::SockRef::from(stream);
-    let original = match stream.local_addr().ok()? {
+    let local = net::canonical(stream.local_addr().ok()?);
+    let original = match local {
         SocketAddr::V4(_) => socket.original_dst_v4(),
-        SocketAddr::V6(local) if local.ip().to_ipv4_mapped().is_some() => socket.original_dst_v4(),
         SocketAddr::V6(_) => socket.original_dst_v6(),
     };
-    original.ok()?.as_socket()
+    // The kernel knows a destination for every connection that it tracks, redirected or not.
+    original.ok()?.as_socket().filter(|original| *original != local)
 }
 
 #[cfg(weft_sim)]

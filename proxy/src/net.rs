@@ -2,7 +2,10 @@
 //!
 //! Every socket of the proxy is made from these types, so that a simulation can partition, delay and cut.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 #[cfg(not(weft_sim))]
 pub use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +49,16 @@ impl Binding {
     #[cfg(weft_sim)]
     pub async fn listen(self) -> io::Result<TcpListener> {
         TcpListener::bind(self.address).await
+    }
+}
+
+/// The address that people know: an IPv4 peer of a dual-stack socket shows as `::ffff:10.0.0.1` otherwise.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // As it was: a link-local address goes with its interface.
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -94,6 +107,39 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     // Ports of closed connections (TIME_WAIT) do not stand in the way of a restart.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // `[::]` means both families, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+#[cfg(all(test, not(weft_sim)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_peer_of_a_dual_stack_socket_shows_as_one() {
+        for (given, shown) in [
+            ("[::ffff:10.77.0.2]:80", "10.77.0.2:80"),
+            ("10.77.0.2:80", "10.77.0.2:80"),
+            ("[fd77::2]:80", "[fd77::2]:80"),
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ] {
+            let given: SocketAddr = given.parse().expect("an address");
+            assert_eq!(canonical(given).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn every_address_of_ipv6_means_both_families() {
+        let any: SocketAddr = "[::]:0".parse().expect("an address");
+        let bound = bind(any, 1).expect("a free port");
+        let port = bound[0].address().port();
+        for loopback in ["127.0.0.1", "::1"] {
+            let loopback: IpAddr = loopback.parse().expect("an address");
+            std::net::TcpStream::connect((loopback, port)).expect("somebody listens");
+        }
+    }
 }

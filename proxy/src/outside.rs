@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What telemetry calls every destination outside: their names are unbounded in number.
-const LABEL: &str = "outside";
+pub const LABEL: &str = "outside";
 
 /// The service that `HOST:PORT` outside the mesh stands for, kept until its DNS answer is too old.
 ///

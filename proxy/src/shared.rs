@@ -20,6 +20,7 @@ use crate::{
     dns::Resolver,
     drain::Drain,
     http::{h1, h2},
+    outside,
     pool::Dialer,
     tasks::Tasks,
     telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, Tracer, TrafficMetrics},
@@ -78,6 +79,8 @@ pub struct Shared {
     pub http2: h2::ServerSettings,
     inbound: Subscription<Option<Arc<InboundPorts>>>,
     applications: RefCell<HashMap<SocketAddr, Rc<Service>>>,
+    /// Counters of what passed through to destinations outside the mesh.
+    pub outside: Arc<TrafficMetrics>,
     unrouted: [Arc<TrafficMetrics>; 2],
     draining: Cell<bool>,
 }
@@ -129,6 +132,7 @@ impl Shared {
             http2: h2::ServerSettings::new(&config),
             inbound: directory.inbound(),
             applications: RefCell::default(),
+            outside: metrics.traffic(Direction::Outbound, outside::LABEL),
             unrouted,
             draining: Cell::new(false),
             config,

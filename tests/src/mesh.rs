@@ -154,9 +154,7 @@ impl Mesh {
 
     /// Starts a sidecar.
     pub async fn start_sidecar(&self, spec: SidecarSpec) -> Sidecar {
-        let config = self.sidecar_config(spec).await;
-        let running = proxy::start(config, None).expect("ports are free");
-        Sidecar { running }
+        Sidecar::start(self.sidecar_config(spec).await)
     }
 
     /// A sidecar's settings, with a token for its service account.
@@ -215,6 +213,15 @@ impl SidecarSpec {
 }
 
 impl Sidecar {
+    /// Starts a sidecar with these settings, on this runtime.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(config: weft_proxy::config::Config) -> Self {
+        Self { running: proxy::start(config, None).unwrap_or_else(|error| panic!("{error}")) }
+    }
+
     /// Where the application's HTTP proxy is.
     #[must_use]
     pub const fn outbound(&self) -> SocketAddr {

@@ -1,18 +1,31 @@
 //! Network namespaces that stand for pods: joined by a bridge, each with an IPv4 and an IPv6 address.
 //!
 //! Root only. A namespace's sockets are made by threads that moved into it: [`Namespace::run`] starts one, and
-//! what it spawns stays there. Everything is removed when the [`Network`] is dropped.
+//! what it spawns stays there; a [`Pod`] has a runtime of such threads. Everything is removed when the
+//! [`Network`] is dropped, and what a killed test left behind by the next one.
 
 use std::{
     fs::File,
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
-    process::{Command, Output},
-    sync::atomic::{AtomicU32, Ordering},
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::Uid,
+    thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_uid},
+};
+use tokio::runtime::{Builder, Runtime};
+
+/// The uid of applications; proxies run as root, whose traffic the rules leave alone.
+const APPLICATION: u32 = 65534;
 
 /// Pods on one bridge.
 #[derive(Debug)]
@@ -34,10 +47,11 @@ pub struct Namespace {
 /// Whether namespaces can be made here; says SKIPPED loudly where not.
 #[must_use]
 pub fn available(test: &str) -> bool {
-    if rustix::process::geteuid().is_root() && has("ip") && has("nft") {
+    if rustix::process::geteuid().is_root() && ["ip", "nft", "setpriv", "curl"].into_iter().all(has)
+    {
         return true;
     }
-    crate::skip(test, "needs root, ip and nft");
+    crate::skip(test, "needs root, ip, nft, setpriv and curl");
     false
 }
 
@@ -50,6 +64,8 @@ impl Network {
     #[must_use]
     pub fn new(pods: u8) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(remove_leftovers);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("weft{}-{number}", std::process::id());
         let bridge = format!("{prefix}-sw");
@@ -112,20 +128,93 @@ impl Namespace {
         })
     }
 
+    /// A runtime inside the pod, as root: for proxies, and for servers.
+    #[must_use]
+    pub fn root(&self) -> Pod {
+        self.runtime(|| ())
+    }
+
+    /// A runtime inside the pod whose connections are the application's: they belong to an ordinary user.
+    #[must_use]
+    pub fn application(&self) -> Pod {
+        self.runtime(|| {
+            // Of this thread alone: it is the thread's user that a socket belongs to.
+            let user = Uid::from_raw(APPLICATION);
+            set_thread_res_uid(user, user, user).expect("root may become anybody");
+        })
+    }
+
+    fn runtime(&self, prepare: impl Fn() + Send + Sync + 'static) -> Pod {
+        let make = move || {
+            let mut builder = Builder::new_multi_thread();
+            let builder = builder.worker_threads(2).enable_all().on_thread_start(prepare);
+            builder.build().expect("threads can be made")
+        };
+        let runtime = self.run(make).join().expect("it was made");
+        Pod { runtime: Some(runtime) }
+    }
+
     /// Runs a program inside the pod as an ordinary user: its traffic is the application's.
     #[must_use]
     pub fn program(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "setpriv", "--reuid=65534", "--regid=65534"]);
+        let (uid, gid) = (format!("--reuid={APPLICATION}"), format!("--regid={APPLICATION}"));
+        command.args(["netns", "exec", &self.name, "setpriv", &uid, &gid]);
         command.args(["--clear-groups", program]);
         command
     }
 
-    /// Loads nftables rules inside the pod, in one transaction.
+    /// Adds a further address to the pod, of either family.
+    pub fn add_address(&self, address: IpAddr) {
+        let (family, prefix) = if address.is_ipv4() { ("-4", 32) } else { ("-6", 128) };
+        let nodad = if address.is_ipv4() { "" } else { " nodad" };
+        ip(&format!("-n {} {family} addr add {address}/{prefix} dev eth0{nodad}", self.name));
+    }
+
+    /// Loads a file of nftables rules inside the pod, in one transaction.
+    ///
+    /// # Panics
+    /// When the rules are refused.
     pub fn nft(&self, rules: &str) {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "nft", rules]);
-        check(&mut command);
+        command.args(["netns", "exec", &self.name, "nft", "-f", "-"]).stdin(Stdio::piped());
+        let mut nft = command.stderr(Stdio::piped()).spawn().expect("ip and nft are there");
+        let mut stdin = nft.stdin.take().expect("it is piped");
+        stdin.write_all(rules.as_bytes()).expect("nft reads all");
+        drop(stdin);
+        let output = nft.wait_with_output().expect("nft ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A runtime inside a pod; what it runs is stopped when it is dropped.
+#[derive(Debug)]
+pub struct Pod {
+    runtime: Option<Runtime>,
+}
+
+impl Pod {
+    /// Runs work inside the pod, and waits for it.
+    ///
+    /// # Panics
+    /// When the work does.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let runtime = self.runtime.as_ref().expect("it is there until the drop");
+        match runtime.spawn(work).await {
+            Ok(output) => output,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -135,6 +224,22 @@ impl Drop for Network {
             let _ = Command::new("ip").args(["netns", "del", &pod.name]).output();
         }
         let _ = Command::new("ip").args(["netns", "del", &self.bridge]).output();
+    }
+}
+
+/// Removes the namespaces of tests that were killed: their names say which process made them.
+fn remove_leftovers() {
+    let list = check(Command::new("ip").args(["netns", "list"]));
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    for name in names {
+        let process = name.strip_prefix("weft").and_then(|rest| rest.split('-').next());
+        let is_gone = process
+            .and_then(|process| process.parse::<u32>().ok())
+            .is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
+        if is_gone {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
     }
 }
 

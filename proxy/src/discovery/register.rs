@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
 };
 
 use weft_proto::discovery::{Interception, Register, RegisteredPort};
@@ -47,7 +47,8 @@ impl Settings {
 }
 
 /// The address that others dial for inbound: the configured one, the one that is listened on, or, when that
-/// is every address of the machine, the machine's address towards the control plane.
+/// is every address of the machine, the machine's address towards the control plane. Looks the control plane's
+/// name up, so it may block for as long as DNS does: asked once, at the start.
 ///
 /// # Errors
 /// The machine has no route to the control plane; then the address has to be configured.
@@ -58,15 +59,30 @@ pub fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<Sock
     if !bound.ip().is_unspecified() {
         return Ok(bound);
     }
-    // Connecting a UDP socket sends nothing; it asks the kernel for the route.
-    let any: IpAddr = match bound {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for control_plane in config.control_plane.to_socket_addrs()? {
+        // An IPv4 port is not reached by IPv6; the IPv6 port that stands for every address is by both.
+        if bound.is_ipv4() && control_plane.is_ipv6() {
+            continue;
+        }
+        match address_towards(control_plane) {
+            Ok(address) => return Ok(SocketAddr::new(address, bound.port())),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// This machine's address on the way to another one.
+fn address_towards(other: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match other {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
+    // Connecting a UDP socket sends nothing; it asks the kernel for the route.
     let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(&config.control_plane)?;
-    let address = socket.local_addr()?.ip().to_canonical();
-    Ok(SocketAddr::new(address, bound.port()))
+    socket.connect(other)?;
+    Ok(socket.local_addr()?.ip().to_canonical())
 }
 
 /// Unique for each start of a proxy: the time and a random number.

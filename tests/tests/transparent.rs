@@ -1,0 +1,286 @@
+//! Transparent interception, for real: pods in network namespaces, redirected by the rules that users load
+//! (deploy/vm/transparent.nft), IPv4 and IPv6. Root only.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_proto::{MeshServerName, Port, SpiffeId};
+use weft_proxy::{
+    identity::Identity,
+    io::Socket,
+    net::TcpStream,
+    tls::{Alpn, MutualTls},
+    worker,
+};
+use weft_tests::{apps::App, raw::Raw, wait};
+
+#[path = "transparent/stage.rs"]
+mod stage;
+
+use stage::{Plaintext, Said, Stage, families};
+
+const WEB: &str = "spiffe://weft.local/ns/shop/sa/web";
+const SHOW: &str = "%{http_version} %{http_code} %header{app} %header{got-weft-client-id}\n";
+const REQUEST: &str = "GET /items HTTP/1.1\r\nHost: catalog\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_services_address_is_balanced_over_mutual_tls() {
+    for v6 in families("a_services_address_is_balanced_over_mutual_tls") {
+        let stage = Stage::start(v6).await;
+        let url = format!("http://{}/items", stage.service(80));
+        let mut arguments = vec!["--parallel", "--parallel-immediate", "--write-out", SHOW];
+        arguments.extend([url.as_str(); 40]);
+        let said = stage.curl(&arguments).await;
+        for name in ["catalog-1", "catalog-2"] {
+            let answer = format!("1.1 200 {name} {WEB}");
+            assert!(said.text.contains(&answer), "{name} got nothing: {said:?}");
+        }
+        assert_eq!(said.text.matches(" 200 ").count(), 40, "{said:?}");
+        let labels = ["service=\"shop/catalog:80\"", "tls=\"mutual\""];
+        stage.web.counts("weft_requests_total", &labels, 40.0).await;
+        let [one, two] = &stage.catalogs;
+        for catalog in [one, two] {
+            catalog.member.counts("weft_requests_total", &labels, 1.0).await;
+            let plain = ["direction=\"inbound\"", "tls=\"plain\""];
+            assert!(catalog.member.count("weft_requests_total", &plain).await < 1.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_reached_by_its_own_address() {
+    for v6 in families("an_instance_is_reached_by_its_own_address") {
+        let stage = Stage::start(v6).await;
+        for (index, catalog) in stage.catalogs.iter().enumerate() {
+            let address = stage.pod(index + 1, catalog.http.address.port());
+            for _ in 0..3 {
+                let url = format!("http://{address}/");
+                let said = stage.curl(&["--write-out", SHOW, &url]).await;
+                let name = format!("catalog-{}", index + 1);
+                assert_eq!(said.text, format!("1.1 200 {name} {WEB}\n"), "{said:?}");
+            }
+            let labels = ["direction=\"inbound\"", "tls=\"mutual\""];
+            catalog.member.counts("weft_requests_total", &labels, 3.0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_is_intercepted() {
+    for v6 in families("http2_with_prior_knowledge_is_intercepted") {
+        let stage = Stage::start(v6).await;
+        let url = format!("http://{}/", stage.service(81));
+        let said = stage.curl(&["--http2-prior-knowledge", "--write-out", SHOW, &url]).await;
+        assert!(said.text.starts_with("2 200 catalog-"), "{said:?}");
+        assert!(said.text.ends_with(&format!(" {WEB}\n")), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_intercepted() {
+    for v6 in families("a_server_that_speaks_first_is_intercepted") {
+        let stage = Stage::start(v6).await;
+        let application = stage.network.pod(0).application();
+        let address = stage.service(6379);
+        let talk = async move {
+            let mut client = Raw::connect(address).await;
+            assert_eq!(client.receive_until("\n").await, "hello\n");
+            client.send("PING\n").await;
+            assert_eq!(client.receive_until("\n").await, "PING\n");
+            client.finish().await;
+            assert_eq!(client.receive_to_end().await, "");
+        };
+        application.run(talk).await;
+        let labels = ["service=\"shop/catalog:6379\"", "tls=\"mutual\""];
+        stage.web.counts("weft_connections_closed_total", &labels, 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_destination_outside_the_mesh_passes_through_at_once() {
+    for v6 in families("a_destination_outside_the_mesh_passes_through_at_once") {
+        let stage = Stage::start(v6).await;
+        let foreign = SocketAddr::new(stage.foreign(), 0);
+        let server = stage.outside.run(App::tcp_at(foreign, says_who_calls)).await;
+        let url = format!("http://{}/", server.address);
+        // Far below the time that is given to discovery.
+        let said = stage.curl(&["--max-time", "2", &url]).await;
+        let expected = format!("{} calls", stage.pod(0, 0).ip());
+        assert_eq!((said.exit, said.text.as_str()), (0, expected.as_str()), "{said:?}");
+        // It did go through the proxy.
+        let labels = ["direction=\"outbound\"", "service=\"outside\"", "tls=\"plain\""];
+        stage.web.counts("weft_connections_closed_total", &labels, 1.0).await;
+    }
+}
+
+/// Answers a request with its connection's address, without regard to what is asked.
+async fn says_who_calls(mut stream: tokio::net::TcpStream) {
+    let peer = stream.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let _ = stream.read(&mut [0; 4096]).await;
+    let length = peer.len() + " calls".len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let _ = stream.write_all(format!("{head}{peer} calls").as_bytes()).await;
+}
+
+#[tokio::test]
+async fn what_nobody_in_the_mesh_has_is_refused_and_never_dialled() {
+    for v6 in families("what_nobody_in_the_mesh_has_is_refused_and_never_dialled") {
+        let stage = Stage::start(v6).await;
+        // Somebody does listen there, in the mesh's ranges; but no object says so.
+        let listen = stage.outsider(0);
+        let server = stage.outside.run(App::tcp_at(listen, says_who_calls)).await;
+        let unknown_port = stage.service(8080);
+        for (done, address) in [server.address, stage.nobody(), unknown_port].iter().enumerate() {
+            let said = stage.curl(&["--write-out", SHOW, &format!("http://{address}/")]).await;
+            refused(&said);
+            let labels = ["direction=\"outbound\"", "reason=\"destination-unknown\""];
+            let count = stage.web.count("weft_refused_connections_total", &labels).await;
+            assert!((count - (done as f64 + 1.0)).abs() < 0.1, "{address}: {count}");
+        }
+        assert_eq!(server.connections(), 0);
+    }
+}
+
+#[tokio::test]
+async fn plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict() {
+    for v6 in families("plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict") {
+        let stage = Stage::start(v6).await;
+        let catalog = &stage.catalogs[0];
+        let http = stage.pod(1, catalog.http.address.port());
+        assert_eq!(stage.outsider_says(http, REQUEST).await, "");
+        let strict = ["direction=\"inbound\"", "reason=\"strict-required\""];
+        catalog.member.counts("weft_refused_connections_total", &strict, 1.0).await;
+
+        stage.set_plaintext(Plaintext::Served);
+        let answer = wait::until("plaintext to be served", || async {
+            let answer = stage.outsider_says(http, REQUEST).await;
+            (!answer.is_empty()).then_some(answer)
+        })
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(!answer.contains("got-weft-client-id"), "{answer}");
+        // The caller's own address, not the form in which a socket of both families shows IPv4's.
+        let from = format!("got-x-forwarded-for: {}\r\n", stage.outsider(0).ip());
+        assert!(answer.contains(&from), "{answer}");
+
+        let greeter = stage.pod(1, catalog.greeter.address.port());
+        let mut open = stage.outside.run(Raw::connect(greeter)).await;
+        assert_eq!(open.receive_until("\n").await, "hello\n");
+        let mut idle = stage.outside.run(Raw::connect(http)).await;
+        idle.send("GET / HTTP/1.1\r\nHost: catalog\r\n\r\n").await;
+        assert!(idle.receive_head().await.starts_with("HTTP/1.1 200 "));
+
+        stage.set_plaintext(Plaintext::Refused);
+        assert_eq!(open.receive_to_end().await, "");
+        assert_eq!(idle.receive_to_end().await, "");
+        let changed = ["direction=\"inbound\"", "reason=\"policy-changed\""];
+        catalog.member.counts("weft_refused_connections_total", &changed, 2.0).await;
+        assert_eq!(stage.outsider_says(http, REQUEST).await, "");
+        // Who belongs to the mesh is still served.
+        let said = stage.curl(&["--write-out", SHOW, &format!("http://{http}/")]).await;
+        assert_eq!(said.text, format!("1.1 200 catalog-1 {WEB}\n"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_port_named_in_the_handshake_is_the_one_that_was_dialled() {
+    for v6 in families("the_port_named_in_the_handshake_is_the_one_that_was_dialled") {
+        let stage = Stage::start(v6).await;
+        let catalog = &stage.catalogs[0];
+        let (dialled, other) = (catalog.http.address.port(), catalog.greeter.address.port());
+        let address = stage.pod(1, dialled);
+        // The sidecar takes mutual TLS that was redirected to it, as well as at its own port.
+        for address in [address, stage.pod(1, 4143)] {
+            let answer = mesh_call(&stage, address, dialled);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{address}: {answer}");
+        }
+        assert_eq!(mesh_call(&stage, address, other), "");
+        let labels = ["direction=\"inbound\"", "reason=\"port-not-served\""];
+        catalog.member.counts("weft_refused_connections_total", &labels, 1.0).await;
+    }
+}
+
+/// Sends a request to an address as the sidecar of `web` does, naming this port in the handshake.
+fn mesh_call(stage: &Stage, address: SocketAddr, named: u16) -> String {
+    let identity = stage.web.sidecar.running().identity.clone();
+    // As root: these packets are the proxy's, and no rule redirects them on their way out.
+    let call = move || worker::run(mesh_request(identity, address, named));
+    stage.network.pod(0).run(call).join().expect("no panic").expect("a runtime")
+}
+
+async fn mesh_request(identity: Identity, address: SocketAddr, named: u16) -> String {
+    let named = MeshServerName::of_port(Port::new(named).expect("a bound port"));
+    let catalog = "spiffe://weft.local/ns/shop/sa/catalog".parse().expect("an identity");
+    let expected: Arc<[SpiffeId]> = Arc::new([catalog]);
+    let tls = MutualTls::new(identity, wait::PATIENCE);
+    let socket = Socket::new(TcpStream::connect(address).await.expect("the sidecar listens"));
+    let connected = tls.connect(socket, "test", &expected, &named, &[Alpn::Http1]).await;
+    let mut socket = connected.expect("both belong to the mesh").socket;
+    let mut received = Vec::new();
+    let _ = socket.write_all(REQUEST.as_bytes()).await;
+    let _ = socket.flush().await;
+    let _ = wait::soon("the connection's end", socket.read_to_end(&mut received)).await;
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+#[tokio::test]
+async fn the_proxys_own_ports_lead_nowhere() {
+    for v6 in families("the_proxys_own_ports_lead_nowhere") {
+        let stage = Stage::start(v6).await;
+        for address in [
+            stage.loopback(4140),
+            stage.pod(0, 4140),
+            stage.pod(0, 4143),
+            stage.pod(1, 4140),
+            stage.pod(1, 4143),
+            stage.pod(1, 4191),
+        ] {
+            let said = stage.curl(&["--write-out", SHOW, &format!("http://{address}/")]).await;
+            refused(&said);
+        }
+        // Nobody else may use the application's proxy: it would act in its name.
+        let by_name = "GET http://catalog/ HTTP/1.1\r\nHost: catalog\r\nConnection: close\r\n\r\n";
+        assert_eq!(stage.outsider_says(stage.pod(0, 4140), by_name).await, "");
+        let labels = ["direction=\"outbound\"", "reason=\"destination-forbidden\""];
+        stage.web.counts("weft_refused_connections_total", &labels, 2.0).await;
+        // Nothing goes round in circles.
+        wait::until_true("every connection to end", || async {
+            stage.web.count("weft_open_connections", &["direction"]).await < 0.5
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn excluded_ports_stay_as_they_are() {
+    for v6 in families("excluded_ports_stay_as_they_are") {
+        let stage = Stage::start(v6).await;
+        let (member, address) = (&stage.catalogs[0].member, stage.pod(1, 22));
+        let _ssh = member.pod.run(App::tcp_at(address, says_who_calls)).await;
+        let answer = stage.outsider_says(address, REQUEST).await;
+        assert!(answer.ends_with(&format!("{} calls", stage.outsider(0).ip())), "{answer:?}");
+        let said = stage.curl(&[&format!("http://{address}/")]).await;
+        assert_eq!(said.text, format!("{} calls", stage.pod(0, 0).ip()), "{said:?}");
+        for member in [member, &stage.web] {
+            assert!(member.count("weft_open_connections", &["direction"]).await < 0.5);
+            assert!(member.count("weft_refused_connections_total", &["reason"]).await < 0.5);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_application_may_still_name_its_destination_to_the_proxy() {
+    for v6 in families("the_application_may_still_name_its_destination_to_the_proxy") {
+        let stage = Stage::start(v6).await;
+        let proxy = format!("http://{}", stage.loopback(4140));
+        let said = stage.curl(&["-x", &proxy, "--write-out", SHOW, "http://catalog/"]).await;
+        assert!(said.text.starts_with("1.1 200 catalog-"), "{said:?}");
+        assert!(said.text.ends_with(&format!(" {WEB}\n")), "{said:?}");
+    }
+}
+
+/// No application answered.
+fn refused(said: &Said) {
+    let refused = said.exit != 0 || said.text.contains(" 403 ");
+    assert!(refused && !said.text.contains("catalog-"), "{said:?}");
+}
