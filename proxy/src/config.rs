@@ -64,7 +64,7 @@ pub struct Config {
     #[arg(long, env = "WEFT_ADMIN_LISTEN", default_value = "127.0.0.1:4191")]
     pub admin_listen: SocketAddr,
 
-    /// A port that the application serves: [NAME=]PORT[@ADDRESS]; registered with the control plane
+    /// A port that the application serves, `[NAME=]PORT[@ADDRESS]`; registered with the control plane
     #[arg(long = "app-port", env = "WEFT_APP_PORTS", value_delimiter = ',')]
     pub app_ports: Vec<AppPort>,
     /// A local port bound for one destination: LISTEN=HOST:PORT
