@@ -223,10 +223,9 @@ async fn dial(shared: &Rc<Shared>, service: &Rc<Service>) -> Result<Dialled, Pro
 async fn to_outside(shared: &Rc<Shared>, client: Socket, name: &str) {
     match outside::connect(shared, name).await {
         Ok(server) => {
-            let (metrics, tls) = (&shared.outside, TlsState::Plain);
-            metrics.connection_opened(tls);
+            let mut record = shared.outside.connection(TlsState::Plain);
             let ended = tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
-            metrics.connection_closed(tls, ended.reason, ended.from_client, ended.from_server);
+            ended.note(&mut record);
         }
         Err(error) => {
             refuse(shared, error.reason, &error.detail);

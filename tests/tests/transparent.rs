@@ -9,6 +9,7 @@ use weft_proxy::{
     identity::Identity,
     io::Socket,
     net::TcpStream,
+    telemetry::Metrics,
     tls::{Alpn, MutualTls},
     worker,
 };
@@ -212,7 +213,7 @@ async fn mesh_request(identity: Identity, address: SocketAddr, named: u16) -> St
     let named = MeshServerName::of_port(Port::new(named).expect("a bound port"));
     let catalog = "spiffe://weft.local/ns/shop/sa/catalog".parse().expect("an identity");
     let expected: Arc<[SpiffeId]> = Arc::new([catalog]);
-    let tls = MutualTls::new(identity, wait::PATIENCE);
+    let tls = MutualTls::new(identity, wait::PATIENCE, Metrics::new().tls());
     let socket = Socket::new(TcpStream::connect(address).await.expect("the sidecar listens"));
     let connected = tls.connect(socket, "test", &expected, &named, &[Alpn::Http1]).await;
     let mut socket = connected.expect("both belong to the mesh").socket;
