@@ -7,8 +7,8 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
 };
 
 use crate::wait;
@@ -54,6 +54,7 @@ pub struct Server {
     /// The port that it said it serves.
     pub port: u16,
     child: Child,
+    said: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Server {
@@ -68,7 +69,7 @@ impl Server {
             .await
             .expect("text");
         let port = line.trim().parse().unwrap_or_else(|_| panic!("{line:?} is no port"));
-        Self { port, child }
+        Self { port, child, said: None }
     }
 
     /// A server that is told its port, and serves when it accepts connections.
@@ -79,7 +80,7 @@ impl Server {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
         })
         .await;
-        Self { port, child }
+        Self { port, child, said: None }
     }
 
     /// Whether it still runs.

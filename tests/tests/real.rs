@@ -5,6 +5,7 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 use tokio::process::Command;
 use weft_tests::{
     apps::{App, Http},
+    client::get_once,
     mesh::{Mesh, Sidecar, SidecarSpec},
     program::{Server, free_port, installed, python, run, script, succeed},
 };
@@ -181,6 +182,37 @@ async fn psql() {
         let query = "select sum(n), repeat('x', 100000) from generate_series(1, 1000) n";
         let out = succeed(Command::new("psql").args([&url, "-tAc", query])).await;
         assert!(out.starts_with("500500|xxx") && out.len() > 100_000, "{}", out.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_decoded_by_the_published_messages() {
+    let Some(python) =
+        python("otlp", "opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc")
+    else {
+        return;
+    };
+    let mut receiver = Server::start(Command::new(&python).arg(script("otlp_receiver.py"))).await;
+    let mesh = Mesh::start(&objects("")).await;
+    let app = App::echo(Http::One, "server").await;
+    let endpoint = format!("--otlp-endpoint=http://127.0.0.1:{}", receiver.port);
+    let traced = |spec: SidecarSpec| spec.with(&endpoint).with("--trace-ratio=1");
+    let server = SidecarSpec::of("shop/server").serves("", app.address);
+    let _server = mesh.sidecar(traced(server)).await;
+    let web = mesh.sidecar(traced(SidecarSpec::of("shop/web"))).await;
+    assert_eq!(get_once(web.outbound(), "http://server/a").await.status, 200);
+
+    let mut spans: Vec<serde_json::Value> = Vec::new();
+    while spans.len() < 6 {
+        spans.push(serde_json::from_str(&receiver.line().await).expect("a span as JSON"));
+    }
+    let trace = &spans[0]["trace_id"];
+    assert!(spans.iter().all(|span| &span["trace_id"] == trace), "one trace: {spans:#?}");
+    let roots = spans.iter().filter(|span| span["parent_span_id"] == "");
+    assert_eq!(roots.count(), 1, "{spans:#?}");
+    for span in &spans {
+        assert!(span["start"].as_u64() <= span["end"].as_u64(), "{span:#?}");
+        assert!(!span["service"].is_null(), "{span:#?}");
     }
 }
 

@@ -99,3 +99,22 @@ async fn what_the_proxy_refuses_has_a_reason() {
         assert_eq!((answer.status, answer.field("weft-reason")), (status, reason), "{uri}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_the_ports_and_both_serve() {
+    let mesh = Mesh::start(OBJECTS).await;
+    let app = App::echo(Http::One, "catalog").await;
+    let workers = "--workers=2";
+    let catalog = SidecarSpec::of("shop/catalog").serves("", app.address).with(workers);
+    let _catalog = mesh.sidecar(catalog).await;
+    let web = mesh.sidecar(SidecarSpec::of("shop/web").with(workers)).await;
+    let mut clients = Vec::new();
+    for _ in 0..32 {
+        clients.push(Client::connect(web.outbound(), Http::One).await);
+    }
+    for client in &mut clients {
+        assert_eq!(client.get("http://catalog/").await.status, StatusCode::OK);
+    }
+    // Each worker keeps its own connections: one of each would do for one worker.
+    assert!(app.connections() > 1, "{}", app.connections());
+}
