@@ -62,14 +62,21 @@ impl Server {
     pub async fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the program starts");
-        let stdout = child.stdout.as_mut().expect("it is piped");
-        let mut line = String::new();
-        let mut reader = BufReader::new(stdout);
-        wait::soon("the server to print its port", reader.read_line(&mut line))
-            .await
-            .expect("text");
+        let mut said = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let line = wait::soon("the server to print its port", said.next_line()).await;
+        let line = line.expect("text").unwrap_or_default();
         let port = line.trim().parse().unwrap_or_else(|_| panic!("{line:?} is no port"));
-        Self { port, child, said: None }
+        Self { port, child, said: Some(said) }
+    }
+
+    /// The next line that it prints.
+    ///
+    /// # Panics
+    /// When it prints none in time.
+    pub async fn line(&mut self) -> String {
+        let said = self.said.as_mut().expect("its output is piped");
+        let line = wait::soon("the server to print a line", said.next_line()).await;
+        line.expect("text").expect("it runs")
     }
 
     /// A server that is told its port, and serves when it accepts connections.
