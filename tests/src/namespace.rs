@@ -24,8 +24,34 @@ use rustix::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// The uid of applications; proxies run as root, whose traffic the rules leave alone.
-const APPLICATION: u32 = 65534;
+/// Whom a thread's connections belong to: what redirecting rules look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Who makes the namespaces: servers, the control plane.
+    Root,
+    /// An ordinary user without privileges, as applications are.
+    Application,
+    /// The sidecar's own, as in deploy/vm/transparent.nft; without privileges too.
+    Proxy,
+}
+
+impl User {
+    /// The user's number.
+    #[must_use]
+    pub const fn uid(self) -> u32 {
+        match self {
+            Self::Root => 0,
+            Self::Application => 65534,
+            Self::Proxy => 4140,
+        }
+    }
+
+    /// Makes this thread, and those that it starts from now on, this user's.
+    fn take_over(self) {
+        let uid = Uid::from_raw(self.uid());
+        set_thread_res_uid(uid, uid, uid).expect("root may become anybody");
+    }
+}
 
 /// Pods on one bridge.
 #[derive(Debug)]
@@ -114,9 +140,11 @@ impl Namespace {
         if v6 { IpAddr::V6(self.v6) } else { IpAddr::V4(self.v4) }
     }
 
-    /// Runs work on a thread inside the pod; threads that it starts are inside as well.
+    /// Runs work on a thread inside the pod whose connections belong to this user; threads that it starts are
+    /// inside as well.
     pub fn run<T: Send + 'static>(
         &self,
+        user: User,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
         let path = format!("/run/netns/{}", self.name);
@@ -124,41 +152,32 @@ impl Namespace {
             let namespace = File::open(&path).expect("the namespace was made");
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("root may enter it");
+            user.take_over();
             work()
         })
     }
 
-    /// A runtime inside the pod, as root: for proxies, and for servers.
+    /// A runtime inside the pod whose connections belong to this user.
+    ///
+    /// # Panics
+    /// When there are no threads to be had.
     #[must_use]
-    pub fn root(&self) -> Pod {
-        self.runtime(|| ())
-    }
-
-    /// A runtime inside the pod whose connections are the application's: they belong to an ordinary user.
-    #[must_use]
-    pub fn application(&self) -> Pod {
-        self.runtime(|| {
-            // Of this thread alone: it is the thread's user that a socket belongs to.
-            let user = Uid::from_raw(APPLICATION);
-            set_thread_res_uid(user, user, user).expect("root may become anybody");
-        })
-    }
-
-    fn runtime(&self, prepare: impl Fn() + Send + Sync + 'static) -> Pod {
+    pub fn runtime(&self, user: User) -> Pod {
         let make = move || {
             let mut builder = Builder::new_multi_thread();
-            let builder = builder.worker_threads(2).enable_all().on_thread_start(prepare);
-            builder.build().expect("threads can be made")
+            let builder = builder.worker_threads(2).enable_all();
+            builder.on_thread_start(move || user.take_over()).build()
         };
-        let runtime = self.run(make).join().expect("it was made");
-        Pod { runtime: Some(runtime) }
+        let runtime = self.run(User::Root, make).join().expect("no panic");
+        Pod { runtime: Some(runtime.expect("threads can be made")) }
     }
 
     /// Runs a program inside the pod as an ordinary user: its traffic is the application's.
     #[must_use]
     pub fn program(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
-        let (uid, gid) = (format!("--reuid={APPLICATION}"), format!("--regid={APPLICATION}"));
+        let uid = User::Application.uid();
+        let (uid, gid) = (format!("--reuid={uid}"), format!("--regid={uid}"));
         command.args(["netns", "exec", &self.name, "setpriv", &uid, &gid]);
         command.args(["--clear-groups", program]);
         command

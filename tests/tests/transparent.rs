@@ -13,7 +13,7 @@ use weft_proxy::{
     tls::{Alpn, MutualTls},
     worker,
 };
-use weft_tests::{apps::App, raw::Raw, wait};
+use weft_tests::{apps::App, namespace::User, raw::Raw, wait};
 
 #[path = "transparent/stage.rs"]
 mod stage;
@@ -81,7 +81,7 @@ async fn http2_with_prior_knowledge_is_intercepted() {
 async fn a_server_that_speaks_first_is_intercepted() {
     for v6 in families("a_server_that_speaks_first_is_intercepted") {
         let stage = Stage::start(v6).await;
-        let application = stage.network.pod(0).application();
+        let application = stage.network.pod(0).runtime(User::Application);
         let address = stage.service(6379);
         let talk = async move {
             let mut client = Raw::connect(address).await;
@@ -204,9 +204,9 @@ async fn the_port_named_in_the_handshake_is_the_one_that_was_dialled() {
 /// Sends a request to an address as the sidecar of `web` does, naming this port in the handshake.
 fn mesh_call(stage: &Stage, address: SocketAddr, named: u16) -> String {
     let identity = stage.web.sidecar.running().identity.clone();
-    // As root: these packets are the proxy's, and no rule redirects them on their way out.
+    // As the proxy: no rule redirects its packets on their way out.
     let call = move || worker::run(mesh_request(identity, address, named));
-    stage.network.pod(0).run(call).join().expect("no panic").expect("a runtime")
+    stage.network.pod(0).run(User::Proxy, call).join().expect("no panic").expect("a runtime")
 }
 
 async fn mesh_request(identity: Identity, address: SocketAddr, named: u16) -> String {
@@ -256,13 +256,13 @@ async fn the_proxys_own_ports_lead_nowhere() {
 async fn excluded_ports_stay_as_they_are() {
     for v6 in families("excluded_ports_stay_as_they_are") {
         let stage = Stage::start(v6).await;
-        let (member, address) = (&stage.catalogs[0].member, stage.pod(1, 22));
-        let _ssh = member.pod.run(App::tcp_at(address, says_who_calls)).await;
+        let (catalog, address) = (&stage.catalogs[0], stage.pod(1, 22));
+        let _ssh = catalog.servers.run(App::tcp_at(address, says_who_calls)).await;
         let answer = stage.outsider_says(address, REQUEST).await;
         assert!(answer.ends_with(&format!("{} calls", stage.outsider(0).ip())), "{answer:?}");
         let said = stage.curl(&[&format!("http://{address}/")]).await;
         assert_eq!(said.text, format!("{} calls", stage.pod(0, 0).ip()), "{said:?}");
-        for member in [member, &stage.web] {
+        for member in [&catalog.member, &stage.web] {
             assert!(member.count("weft_open_connections", &["direction"]).await < 0.5);
             assert!(member.count("weft_refused_connections_total", &["reason"]).await < 0.5);
         }

@@ -6,14 +6,19 @@
 //! | 1, 2 | `catalog`: a sidecar each, and applications that listen on loopback alone |
 //! | 3 | the control plane, and whatever has no sidecar |
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fs::Permissions,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_tests::{
     apps::{App, Http},
     client::get_once,
     mesh::{Mesh, Sidecar, SidecarSpec},
-    namespace::{self, Network, Pod},
+    namespace::{self, Network, Pod, User},
     wait,
 };
 
@@ -39,7 +44,7 @@ pub(crate) struct Stage {
 /// A sidecar, and the runtime that it lives on.
 pub(crate) struct Member {
     pub(crate) sidecar: Sidecar,
-    pub(crate) pod: Pod,
+    pod: Pod,
 }
 
 /// An instance of `catalog`.
@@ -51,6 +56,8 @@ pub(crate) struct Catalog {
     _http2: App,
     /// Speaks first, then echoes bytes.
     pub(crate) greeter: App,
+    /// The runtime of its applications.
+    pub(crate) servers: Pod,
 }
 
 /// How a catalog's ports take plaintext.
@@ -76,7 +83,7 @@ impl Stage {
     /// With every connection between the pods in this family.
     pub(crate) async fn start(v6: bool) -> Self {
         let network = Network::new(4);
-        let outside = network.pod(OUTSIDE).root();
+        let outside = network.pod(OUTSIDE).runtime(User::Root);
         let control_plane = SocketAddr::new(network.pod(OUTSIDE).ip(v6), 0);
         let mesh = outside.run(async move {
             let listen = format!("--discovery-listen={control_plane}");
@@ -180,19 +187,19 @@ impl Member {
 }
 
 async fn catalog(mesh: &Mesh, network: &Network, index: usize) -> Catalog {
-    let pod = network.pod(index).root();
+    let servers = network.pod(index).runtime(User::Root);
     let name = if index == 1 { "catalog-1" } else { "catalog-2" };
-    let http = pod.run(App::echo(Http::One, name)).await;
-    let http2 = pod.run(App::echo(Http::Two, name)).await;
-    let greeter = pod.run(greeter()).await;
+    let http = servers.run(App::echo(Http::One, name)).await;
+    let http2 = servers.run(App::echo(Http::Two, name)).await;
+    let greeter = servers.run(greeter()).await;
     let spec = SidecarSpec::of("shop/catalog")
         .with(&format!("--instance={index}"))
         .with("--app-probe=none")
         .serves("http", http.address)
         .serves("http2", http2.address)
         .serves("greeter", greeter.address);
-    let sidecar = sidecar(mesh, network, &pod, index, spec).await;
-    Catalog { member: Member { sidecar, pod }, http, _http2: http2, greeter }
+    let member = member(mesh, network, index, spec).await;
+    Catalog { member, http, _http2: http2, greeter, servers }
 }
 
 /// Says hello first, then echoes.
@@ -205,35 +212,32 @@ async fn greeter() -> App {
     .await
 }
 
+/// A sidecar in a pod, behind the rules.
 async fn member(mesh: &Mesh, network: &Network, index: usize, spec: SidecarSpec) -> Member {
-    let pod = network.pod(index).root();
-    let sidecar = sidecar(mesh, network, &pod, index, spec).await;
-    Member { sidecar, pod }
-}
-
-async fn sidecar(
-    mesh: &Mesh,
-    network: &Network,
-    pod: &Pod,
-    index: usize,
-    spec: SidecarSpec,
-) -> Sidecar {
-    // In tests proxies run as root.
-    let (theirs, ours) = ("define proxy_uid = 4140\n", "define proxy_uid = 0\n");
-    assert!(RULES.contains(theirs), "the rules name the proxy's uid");
-    network.pod(index).nft(&RULES.replace(theirs, ours));
+    let namespace = network.pod(index);
+    namespace.nft(RULES);
     let spec = spec
         .with("--interception=transparent")
         .with("--outbound-listen=[::]:4140")
         .with("--inbound-listen=[::]:4143")
         .with(&format!("--admin-listen={ADMIN}"));
     let config = mesh.sidecar_config(spec).await;
+    hand_over(config.token_file.as_deref().expect("a sidecar joins by its token"));
+    let pod = namespace.runtime(User::Proxy);
     let sidecar = pod.run(async move { Sidecar::start(config) }).await;
     wait::until_true("the sidecar to be ready", || {
         pod.run(async { get_once(ADMIN, "/ready").await.status == http::StatusCode::OK })
     })
     .await;
-    sidecar
+    Member { sidecar, pod }
+}
+
+/// Gives a file to the user that the sidecar runs as.
+fn hand_over(file: &Path) {
+    let folder = file.parent().expect("a file lies in a folder");
+    let passable = Permissions::from_mode(0o711);
+    std::fs::set_permissions(folder, passable).expect("the folder is ours");
+    chown(file, Some(User::Proxy.uid()), None).expect("root may do so");
 }
 
 fn objects(plaintext: Plaintext) -> String {
