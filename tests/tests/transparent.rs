@@ -143,6 +143,25 @@ async fn what_nobody_in_the_mesh_has_is_refused_and_never_dialled() {
 }
 
 #[tokio::test]
+async fn without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_plain() {
+    for v6 in families("without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_plain")
+    {
+        let mut stage = Stage::start(v6).await;
+        let server = stage.outside.run(App::tcp_at(stage.outsider(0), says_who_calls)).await;
+        let known = format!("http://{}/", stage.service(80));
+        let arguments = ["--parallel", "--write-out", SHOW, &known, &known];
+        assert_eq!(stage.curl(&arguments).await.text.matches("1.1 200 catalog-").count(), 2);
+        stage.mesh.kill_control_plane();
+
+        assert_eq!(stage.curl(&arguments).await.text.matches("1.1 200 catalog-").count(), 2);
+        refused(&stage.curl(&[&format!("http://{}/", server.address)]).await);
+        let labels = ["direction=\"outbound\"", "reason=\"discovery-unavailable\""];
+        stage.web.counts("weft_refused_connections_total", &labels, 1.0).await;
+        assert_eq!(server.connections(), 0);
+    }
+}
+
+#[tokio::test]
 async fn plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict() {
     for v6 in families("plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict") {
         let stage = Stage::start(v6).await;

@@ -218,6 +218,8 @@ async fn member(mesh: &Mesh, network: &Network, index: usize, spec: SidecarSpec)
     namespace.nft(RULES);
     let spec = spec
         .with("--interception=transparent")
+        .with("--workers=2")
+        .with("--discovery-timeout=1s")
         .with("--outbound-listen=[::]:4140")
         .with("--inbound-listen=[::]:4143")
         .with(&format!("--admin-listen={ADMIN}"));
