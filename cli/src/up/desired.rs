@@ -57,8 +57,50 @@ async fn watch_once(run: &Run, states: &watch::Sender<Option<Vec<Object>>>) -> R
             (watch_event::Kind::Unspecified, _) => {}
         }
         if synced {
-            states.send_replace(Some(workloads.values().cloned().collect()));
+            publish(states, workloads.values().cloned().collect());
         }
     }
     Ok(())
+}
+
+/// Tells of a state that differs in what is wanted; a new status alone is no news.
+fn publish(states: &watch::Sender<Option<Vec<Object>>>, now: Vec<Object>) {
+    states.send_if_modified(|known| {
+        let same = known.as_ref().is_some_and(|known| {
+            let mut pairs = known.iter().zip(&now);
+            known.len() == now.len()
+                && pairs.all(|(old, new)| old.key() == new.key() && old.same_spec(new))
+        });
+        *known = Some(now);
+        !same
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_status_is_no_news_but_a_new_spec_is() {
+        let object = |replicas: u32, status: &str| {
+            let text = format!(
+                "{{apiVersion: weft.dev/v1alpha1, kind: Workload, metadata: {{name: a}}, \
+                 spec: {{replicas: {replicas}}}, status: {{{status}}}}}"
+            );
+            parse_object(&text).expect("right")
+        };
+        let accepted = "conditions: [{type: Accepted, status: \"True\", reason: Accepted}]";
+        let (states, mut seen) = watch::channel(None);
+        for (objects, is_news) in [
+            (vec![], true),
+            (vec![object(1, "")], true),
+            (vec![object(1, accepted)], false),
+            (vec![object(2, accepted)], true),
+            (vec![], true),
+        ] {
+            publish(&states, objects.clone());
+            assert_eq!(seen.has_changed().expect("open"), is_news, "{objects:?}");
+            seen.mark_unchanged();
+        }
+    }
 }

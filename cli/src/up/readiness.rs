@@ -1,7 +1,7 @@
 //! Which replicas are not ready, and why: what is wanted, how its processes go and what the control plane sees
 //! come in; the reasons go out. The judgement is pure; only [`until_ready`] waits.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use weft_proto::api::{ProxiesRequest, Proxy};
 use weft_proxy::clock;
@@ -9,7 +9,7 @@ use weft_proxy::clock;
 use super::{
     board::{Phase, ReplicaState},
     desired::Desired,
-    plan::{self, ReplicaName},
+    plan::{self, ReplicaName, ReplicaPlan},
     run::Run,
 };
 use crate::client;
@@ -50,21 +50,34 @@ pub(crate) async fn until_ready(
     }
 }
 
+/// Returns when these replicas are ready, or the time is over. Cancel-safe.
+pub(crate) async fn all_ready(run: &Run, plans: &[ReplicaPlan], within: Duration) {
+    let deadline = clock::now() + within;
+    while !missing(run, plans).await.is_empty() && clock::now() < deadline {
+        clock::sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn look(run: &Run, desired: &Desired) -> Progress {
     let Some(objects) = desired.borrow().clone() else { return Progress::default() };
-    let plans = plan::plans(&objects, &PathBuf::new());
+    let plans: Vec<ReplicaPlan> = plan::plans(&objects, Path::new("")).into_values().collect();
+    Progress { wanted: Some(plans.len()), missing: missing(run, &plans).await }
+}
+
+/// Those that are not ready, with the reason.
+async fn missing(run: &Run, plans: &[ReplicaPlan]) -> BTreeMap<ReplicaName, String> {
     let mut client = client::lazy(run.folder.api_socket());
     let proxies = match client.proxies(ProxiesRequest {}).await {
         Ok(answer) => answer.into_inner().proxies,
         Err(_) => Vec::new(),
     };
     let board = run.board.all();
-    let missing = plans.iter().filter_map(|(name, plan)| {
+    let missing = plans.iter().filter_map(|plan| {
         let serves = !plan.ports.is_empty();
-        let why = why_not_ready(serves, board.get(name), proxy_of(&proxies, name))?;
-        Some((name.clone(), why))
+        let proxy = proxy_of(&proxies, &plan.name);
+        Some((plan.name.clone(), why_not_ready(serves, board.get(&plan.name), proxy)?))
     });
-    Progress { wanted: Some(plans.len()), missing: missing.collect() }
+    missing.collect()
 }
 
 fn proxy_of<'a>(proxies: &'a [Proxy], name: &ReplicaName) -> Option<&'a Proxy> {

@@ -120,6 +120,34 @@ fn a_changed_file_takes_effect_and_a_broken_one_does_not() {
     assert_eq!(world.running("demo-app payments"), payments, "what did not change runs on");
 }
 
+const TWICE: &str = "
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {name: payments}
+spec:
+  service: payments
+  replicas: 2
+  command: [$(WEFT_BIN), demo-app, payments]
+  env: [{name: EDITION, value: first}]
+";
+
+#[test]
+fn changed_replicas_are_replaced_one_after_the_other() {
+    let world = World::new();
+    let run = up(&world, TWICE);
+    run.says("all 2 replicas are ready");
+    let first = world.running("demo-app payments");
+    world.file("mine.yaml", &TWICE.replace("first", "second"));
+    let mut fewest = usize::MAX;
+    eventually("both are replaced", || {
+        let endpoints = world.weft_ok(&["endpoints", "default/payments"]);
+        fewest = fewest.min(endpoints.matches(" ready ").count());
+        let now = world.running("demo-app payments");
+        now.len() == 2 && now.iter().all(|pid| !first.contains(pid))
+    });
+    assert!(fewest >= 1, "there was a moment without any ready endpoint");
+}
+
 /// An app that ignores SIGTERM, with children in its group and in sessions of their own.
 const STUBBORN: &str = "
 apiVersion: weft.dev/v1alpha1
