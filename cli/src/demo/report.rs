@@ -23,7 +23,7 @@ struct Service {
     requests: u64,
     success_rate: f64,
     rps: f64,
-    /// Opaque TCP has no latency: null.
+    /// Of opaque TCP: how long connections were open. Null when nothing came.
     p50_ms: Option<f64>,
     p95_ms: Option<f64>,
     p99_ms: Option<f64>,

@@ -2,7 +2,7 @@
 //! local port that its sidecar bound for it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -11,74 +11,79 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
-use weft_proxy::clock;
+use weft_proxy::clock::{self, Instant};
 
 use super::{serve, variable};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// A connection is used this often, and then a new one is made: so that the demo shows connections coming
-/// and going.
-const USES: u32 = 10;
+/// What the cache said is believed for this long: under load it is asked no more than so often.
+const FRESH: Duration = Duration::from_millis(20);
 
 pub(super) async fn run() -> anyhow::Result<()> {
-    let version: Arc<str> = std::env::var("CATALOG_VERSION").unwrap_or_else(|_| "v1".into()).into();
-    let cache = Cache::new(variable("CACHE_ADDR")?);
-    serve::serve(move |_| articles(cache.clone(), Arc::clone(&version))).await
+    let version = std::env::var("CATALOG_VERSION").unwrap_or_else(|_| "v1".into());
+    let catalog = Catalog {
+        version: version.into(),
+        cache: variable("CACHE_ADDR")?.into(),
+        known: Arc::default(),
+    };
+    serve::serve(move |_| answer(catalog.clone())).await
 }
 
-async fn articles(cache: Cache, version: Arc<str>) -> serve::Answer {
-    let key = format!("articles-{version}");
-    let asked = clock::timeout(ANSWER_WITHIN, cache.get_or_set(&key, "kettle,teapot,cup")).await;
+async fn answer(catalog: Catalog) -> serve::Answer {
+    let asked = clock::timeout(ANSWER_WITHIN, catalog.articles()).await;
     let articles = asked
         .map_err(|_| "cache: no answer in time".to_owned())?
         .map_err(|error| format!("cache: {error}"))?;
-    Ok(json!({ "version": *version, "articles": articles.split(',').collect::<Vec<_>>() }))
+    let articles: Vec<&str> = articles.split(',').collect();
+    Ok(json!({ "version": *catalog.version, "articles": articles }))
 }
 
-/// A connection, and how often it was used.
-type Connection = (BufReader<TcpStream>, u32);
+/// What the cache said, and when.
+type Known = (Instant, Arc<str>);
 
-/// The cache's client: a connection carries one command at a time. Clones share those that are idle.
+/// The articles, with where they are kept. Clones share what is known.
 #[derive(Clone)]
-struct Cache {
-    address: Arc<str>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+struct Catalog {
+    version: Arc<str>,
+    /// The cache's address.
+    cache: Arc<str>,
+    known: Arc<Mutex<Option<Known>>>,
 }
 
-impl Cache {
-    fn new(address: String) -> Self {
-        Self { address: address.into(), idle: Arc::default() }
+impl Catalog {
+    async fn articles(&self) -> std::io::Result<Arc<str>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((when, articles)) = known
+            && when.elapsed() < FRESH
+        {
+            return Ok(articles);
+        }
+        let articles: Arc<str> = self.ask_cache().await?.into();
+        let known = Some((clock::now(), Arc::clone(&articles)));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(articles)
     }
 
-    /// A key's value, set to this one when it has none.
-    async fn get_or_set(&self, key: &str, value: &str) -> std::io::Result<String> {
-        let answer = self.ask(&format!("GET {key}\n")).await?;
-        if let Some(value) = answer.strip_prefix("VALUE ") {
-            return Ok(value.to_owned());
+    /// What the cache holds; filled when it holds nothing. A connection for each question, as simple programs
+    /// do.
+    async fn ask_cache(&self) -> std::io::Result<String> {
+        const ARTICLES: &str = "kettle,teapot,cup";
+        let key = format!("articles-{}", self.version);
+        let mut connection = BufReader::new(TcpStream::connect(&*self.cache).await?);
+        let answer = ask(&mut connection, &format!("GET {key}\n")).await?;
+        if let Some(articles) = answer.strip_prefix("VALUE ") {
+            return Ok(articles.to_owned());
         }
-        self.ask(&format!("SET {key} {value}\n")).await?;
-        Ok(value.to_owned())
+        ask(&mut connection, &format!("SET {key} {ARTICLES}\n")).await?;
+        Ok(ARTICLES.to_owned())
     }
+}
 
-    async fn ask(&self, command: &str) -> std::io::Result<String> {
-        let kept = self.idle().pop();
-        let (mut stream, uses) = match kept {
-            Some(connection) => connection,
-            None => (BufReader::new(TcpStream::connect(&*self.address).await?), 0),
-        };
-        stream.write_all(command.as_bytes()).await?;
-        let mut answer = String::new();
-        if stream.read_line(&mut answer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        // Not given back after an error: the next command gets a fresh one.
-        if uses + 1 < USES {
-            self.idle().push((stream, uses + 1));
-        }
-        Ok(answer.trim_end().to_owned())
+async fn ask(connection: &mut BufReader<TcpStream>, command: &str) -> std::io::Result<String> {
+    connection.write_all(command.as_bytes()).await?;
+    let mut answer = String::new();
+    if connection.read_line(&mut answer).await? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Ok(answer.trim_end().to_owned())
 }
