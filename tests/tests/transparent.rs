@@ -275,12 +275,15 @@ async fn the_proxys_own_ports_lead_nowhere() {
 async fn excluded_ports_stay_as_they_are() {
     for v6 in families("excluded_ports_stay_as_they_are") {
         let stage = Stage::start(v6).await;
-        let (catalog, address) = (&stage.catalogs[0], stage.pod(1, 22));
-        let _ssh = catalog.servers.run(App::tcp_at(address, says_who_calls)).await;
-        let answer = stage.outsider_says(address, REQUEST).await;
-        assert!(answer.ends_with(&format!("{} calls", stage.outsider(0).ip())), "{answer:?}");
-        let said = stage.curl(&[&format!("http://{address}/")]).await;
-        assert_eq!(said.text, format!("{} calls", stage.pod(0, 0).ip()), "{said:?}");
+        let catalog = &stage.catalogs[0];
+        for port in [22, 4480] {
+            let address = stage.pod(1, port);
+            let _server = catalog.servers.run(App::tcp_at(address, says_who_calls)).await;
+            let answer = stage.outsider_says(address, REQUEST).await;
+            assert!(answer.ends_with(&format!("{} calls", stage.outsider(0).ip())), "{answer:?}");
+            let said = stage.curl(&[&format!("http://{address}/")]).await;
+            assert_eq!(said.text, format!("{} calls", stage.pod(0, 0).ip()), "{said:?}");
+        }
         for member in [&catalog.member, &stage.web] {
             assert!(member.count("weft_open_connections", &["direction"]).await < 0.5);
             assert!(member.count("weft_refused_connections_total", &["reason"]).await < 0.5);
