@@ -36,6 +36,8 @@ pub enum Learned {
     /// No connection has shown it yet.
     #[default]
     Nothing,
+    /// Clients speak first: a silent one has likely opened its connection ahead of its first request.
+    ClientFirst,
     /// The server speaks first: dial without waiting for the client.
     ServerFirst,
 }

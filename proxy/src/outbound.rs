@@ -32,6 +32,10 @@ use crate::{
 /// the connection is stays open until the first byte from either side.
 pub const SILENCE: Duration = Duration::from_millis(5);
 
+/// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
+/// server nothing, and one that does wait for the server is not lost.
+const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
+
 /// Explicit mode: an HTTP proxy, whose requests name their destination.
 pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
     let version = match first_bytes(&shared, &socket).await {
@@ -45,6 +49,7 @@ pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
     match http(&shared, socket, &version, Outbound::by_request()).await {
         Served::Closed(_) => {}
         Served::TakenOver(client, Takeover::Splice(server)) => {
+            // An Upgrade, or a tunnel to outside the mesh.
             tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
         }
         Served::TakenOver(client, Takeover::Tunnel { destination }) => {
@@ -127,22 +132,32 @@ async fn undeclared(
     service: &Rc<Service>,
 ) -> Result<Plan, ProxyError> {
     let mut client = Peek::new(socket);
-    if service.learned.get() == Learned::Nothing
-        && let Ok(decided) = clock::timeout(SILENCE, client.decide()).await
+    let silence = match service.learned.get() {
+        Learned::Nothing => SILENCE,
+        Learned::ClientFirst => KNOWN_CLIENT_SILENCE,
+        Learned::ServerFirst => Duration::ZERO,
+    };
+    if !silence.is_zero()
+        && let Ok(decided) = clock::timeout(silence, client.decide()).await
     {
+        service.learned.set(Learned::ClientFirst);
         return Ok(plan(decided, None));
     }
     let dialled = dial(shared, service).await?;
     let server_socket = dialled.socket.clone();
     let mut server = Peek::new(&server_socket);
+    let limit = shared.config.timeouts.tcp_idle;
     tokio::select! {
         biased;
         decided = client.decide() => Ok(plan(decided, Some(dialled))),
         spoke = server.any() => {
-            if spoke.is_ok() {
+            if let Ok(true) = spoke {
                 service.learned.set(Learned::ServerFirst);
             }
             Ok(Plan::Opaque(Some(dialled)))
+        }
+        () = clock::sleep(limit), if !limit.is_zero() => {
+            Err(ProxyError::new(Reason::IdleTimeout, "neither side said anything"))
         }
     }
 }

@@ -42,15 +42,12 @@ impl<'a> Peek<'a> {
         }
     }
 
-    /// Completes when the peer has said anything, or ended.
+    /// Completes when the peer has said anything (true), or ended without.
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn any(&mut self) -> io::Result<()> {
-        if self.seen.is_empty() {
-            self.fill().await?;
-        }
-        Ok(())
+    pub async fn any(&mut self) -> io::Result<bool> {
+        Ok(!self.seen.is_empty() || self.fill().await? > 0)
     }
 
     async fn fill(&mut self) -> io::Result<usize> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_tests::{
-    apps::App,
+    apps::{App, Http},
     mesh::{Mesh, Sidecar, SidecarSpec},
     raw::Raw,
     wait,
@@ -89,6 +89,22 @@ async fn the_server_may_speak_first_without_configuration() {
         // Each client got one connection of its own.
         assert_eq!(pair.app.connections(), 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_opened_ahead_of_its_first_request_costs_the_server_nothing() {
+    let pair = Pair::start("", App::echo(Http::One, "cache").await).await;
+    let request = "GET / HTTP/1.1\r\nHost: cache\r\n\r\n";
+    let mut first = pair.connect().await;
+    first.send(request).await;
+    assert!(first.receive_head().await.starts_with("HTTP/1.1 200"));
+    let before = pair.app.connections();
+    // Silent for longer than a server that speaks first is waited for, but clients are known to speak here.
+    let mut ahead = pair.connect().await;
+    assert!(ahead.is_silent_for(Duration::from_millis(100)).await);
+    assert_eq!(pair.app.connections(), before);
+    ahead.send(request).await;
+    assert!(ahead.receive_head().await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
