@@ -38,7 +38,7 @@ pub struct Config {
     pub token_fd: Option<i32>,
 
     /// Outbound: where the local application's traffic to others arrives
-    /// [default: 127.0.0.1:4140; with transparent interception [::]:4140]
+    /// [default: 127.0.0.1:4140; with transparent interception `[::]:4140`]
     #[arg(
         long,
         env = "WEFT_OUTBOUND_LISTEN",
@@ -48,7 +48,7 @@ pub struct Config {
     )]
     pub outbound_listen: SocketAddr,
     /// Inbound: where others' traffic to the local application arrives
-    /// [default: 0.0.0.0:4143; with transparent interception [::]:4143]
+    /// [default: 0.0.0.0:4143; with transparent interception `[::]:4143`]
     #[arg(
         long,
         env = "WEFT_INBOUND_LISTEN",
