@@ -10,7 +10,10 @@ mod work;
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -100,6 +103,7 @@ pub struct Running {
     pub telemetry: Telemetry,
     drain: Arc<DrainTrigger>,
     workers: Workers,
+    cut_off: Arc<AtomicUsize>,
     drain_timeout: Duration,
     _control: JoinSet<()>,
 }
@@ -129,10 +133,12 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
         &telemetry.metrics,
     );
 
+    let cut_off = Arc::<AtomicUsize>::default();
     let process = Process {
         mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls, telemetry.metrics.tls()),
         resolver: Resolver::from_system(),
-        connections: Arc::new(AtomicUsize::new(0)),
+        connections: Arc::default(),
+        cut_off: cut_off.clone(),
         own_ports: data.own_ports(admin_listener.address()),
         config: config.clone(),
         directory: directory.clone(),
@@ -178,6 +184,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
         telemetry,
         drain,
         workers,
+        cut_off,
         drain_timeout,
         _control: control,
     })
@@ -246,7 +253,8 @@ impl Running {
     pub async fn stop(self) -> bool {
         self.drain();
         let began = clock::now();
-        let finished = self.workers.finish(self.drain_timeout + work::LINGER).await;
+        let ended = self.workers.finish(self.drain_timeout + work::LINGER).await;
+        let finished = ended && self.cut_off.load(Ordering::Relaxed) == 0;
         // A collector that does not take the last spans delays the end no further.
         let _ = clock::timeout(LAST_SPANS, self.telemetry.tracer.flush()).await;
         tracing::info!(finished, took = ?clock::now().saturating_duration_since(began), "drained");

@@ -2,7 +2,8 @@
 //!
 //! A request takes what costs least (DESIGN, "Multiplexed at load, inline at rest"): an idle HTTP/1 connection
 //! when one is at hand; at low load a new one; else a stream on a shared HTTP/2 connection. Connections are
-//! opened lazily, bounded in number, and given up when idle or old.
+//! opened lazily, bounded in number, and given up when idle, old, or verified under roots that have changed since:
+//! such a connection takes no new request, and ends with those under way.
 
 pub mod dial;
 
@@ -29,7 +30,7 @@ use crate::{
     tls::Alpn,
 };
 
-pub use dial::Dialer;
+pub use dial::{Dialer, Dialled};
 
 /// Requests in flight to an endpoint up to which an HTTP/1 request gets a connection of its own. Above it,
 /// multiplexing wins: one write and one TLS record carry many requests.
@@ -77,6 +78,7 @@ pub struct EndpointPool {
 struct Shared {
     client: Rc<Http2Client>,
     opened: Instant,
+    bundle_generation: Option<u64>,
     last_used: Cell<Instant>,
     /// A request has been sent on it.
     used: Cell<bool>,
@@ -130,7 +132,7 @@ impl EndpointPool {
             Need::OwnHttp1 => self.open_http1().await,
             Need::Http2 => self.shared_http2().await,
             Need::Http1 => {
-                if let Some(client) = self.shelf.take() {
+                if let Some(client) = self.kept_http1() {
                     self.dialer.http1_metrics.reused();
                     return Ok(Connection::Http1 { client, kept: true });
                 }
@@ -150,26 +152,47 @@ impl EndpointPool {
     /// # Errors
     /// No connection could be made.
     pub async fn open_tcp(&self) -> Result<Socket, ProxyError> {
-        Ok(self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await?.0)
+        Ok(self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await?.socket)
     }
 
     /// Gives up connections that are idle or old. Returns whether any is left.
     pub fn sweep(&self, now: Instant) -> bool {
-        self.shelf.evict(now, self.settings.idle_timeout, self.settings.max_age);
+        self.shelf.evict(|client, since| {
+            now.saturating_duration_since(since) < self.settings.idle_timeout
+                && now.saturating_duration_since(client.opened()) < self.settings.max_age
+                && self.dialer.is_current(client.bundle_generation())
+        });
         self.shared.borrow_mut().retain(|shared| {
             let idle = now.saturating_duration_since(shared.last_used.get());
             let busy = shared.client.in_flight() > 0;
             !shared.client.is_closed()
                 && (busy || idle < self.settings.idle_timeout)
-                && now.saturating_duration_since(shared.opened) < self.settings.max_age
+                && self.is_fresh(shared, now)
         });
         !self.shelf.is_empty() || !self.shared.borrow().is_empty()
     }
 
+    /// The idle connection that was used last and is still good.
+    fn kept_http1(&self) -> Option<Http1Client> {
+        loop {
+            let client = self.shelf.take()?;
+            if self.dialer.is_current(client.bundle_generation()) {
+                return Some(client);
+            }
+        }
+    }
+
+    /// Whether a shared connection may take new requests, as far as its age and its roots go.
+    fn is_fresh(&self, shared: &Shared, now: Instant) -> bool {
+        now.saturating_duration_since(shared.opened) < self.settings.max_age
+            && self.dialer.is_current(shared.bundle_generation)
+    }
+
     async fn open_http1(&self) -> Result<Connection, ProxyError> {
-        let (socket, _) = self.dialer.dial(&self.endpoint, &[Alpn::Http1]).await?;
+        let dialled = self.dialer.dial(&self.endpoint, &[Alpn::Http1]).await?;
         self.dialer.http1_metrics.opened();
-        let client = Http1Client::new(socket, self.dialer.http1_settings());
+        let client = Http1Client::new(dialled.socket, self.dialer.http1_settings())
+            .verified_under(dialled.bundle_generation);
         Ok(Connection::Http1 { client, kept: false })
     }
 
@@ -195,9 +218,9 @@ impl EndpointPool {
         let now = clock::now();
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| !shared.client.is_closed());
-        let young =
-            |shared: &&Shared| now.saturating_duration_since(shared.opened) < self.settings.max_age;
-        let usable = shared.iter().filter(young).find(|shared| shared.client.can_take_request())?;
+        let usable = shared
+            .iter()
+            .find(|shared| self.is_fresh(shared, now) && shared.client.can_take_request())?;
         usable.last_used.set(now);
         if usable.used.replace(true) {
             self.dialer.http2_metrics.reused();
@@ -225,12 +248,13 @@ impl EndpointPool {
         let opened = self.open_http2().await;
         *self.connecting.borrow_mut() = None;
         let (outcome, driver) = match opened {
-            Ok((client, driver)) => {
+            Ok((client, driver, bundle_generation)) => {
                 let now = clock::now();
                 let client = Rc::new(client);
                 self.shared.borrow_mut().push(Shared {
                     client,
                     opened: now,
+                    bundle_generation,
                     last_used: Cell::new(now),
                     used: Cell::new(false),
                 });
@@ -247,17 +271,19 @@ impl EndpointPool {
         }
     }
 
+    /// A connection, its driver, and the roots that it was verified under.
     async fn open_http2(
         &self,
-    ) -> Result<(Http2Client, impl Future<Output = ()> + use<>), ProxyError> {
-        let (socket, alpn) =
+    ) -> Result<(Http2Client, impl Future<Output = ()> + use<>, Option<u64>), ProxyError> {
+        let Dialled { socket, alpn, bundle_generation } =
             self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
         let handshake = Http2Client::handshake(socket, self.dialer.http2_settings(), side_headers);
-        handshake.await.map_err(|error| {
+        let (client, driver) = handshake.await.map_err(|error| {
             ProxyError::new(error.reason, format!("{}: {}", self.endpoint.address, error.detail))
-        })
+        })?;
+        Ok((client, driver, bundle_generation))
     }
 
     fn full(&self) -> ProxyError {

@@ -44,6 +44,8 @@ pub struct Process {
     pub resolver: Resolver,
     /// Connections accepted and open.
     pub connections: Arc<AtomicUsize>,
+    /// Connections that did not end in the time to drain.
+    pub cut_off: Arc<AtomicUsize>,
     /// The ports that this proxy listens on.
     pub own_ports: Arc<[SocketAddr]>,
 }
@@ -97,6 +99,7 @@ impl Shared {
             drain,
             resolver,
             connections,
+            cut_off: _,
             own_ports,
         } = process;
         let dialer = Rc::new(Dialer::new(
@@ -113,7 +116,8 @@ impl Shared {
             metrics.clone(),
             config.pool.clone(),
             &config.timeouts,
-            tasks.clone(),
+            // A drain waits for clients, not for connections kept for them.
+            Tasks::default(),
         );
         let unrouted =
             [Direction::Inbound, Direction::Outbound].map(|way| metrics.traffic(way, ""));

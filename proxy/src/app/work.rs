@@ -1,6 +1,6 @@
 //! What each data worker does: accept, sweep what is idle, and drain when told to.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -25,6 +25,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// One worker's life.
 pub(super) async fn run(process: Process, listeners: Vec<(Purpose, Binding)>) {
     let tasks = Tasks::default();
+    let cut_off = process.cut_off.clone();
     let shared = Shared::new(process, tasks.clone());
     let accepting =
         join_all(listeners.into_iter().map(|(purpose, binding)| accept(&shared, purpose, binding)));
@@ -35,6 +36,7 @@ pub(super) async fn run(process: Process, listeners: Vec<(Purpose, Binding)>) {
     }
     let deadline = clock::now() + shared.config.timeouts.drain.saturating_sub(STILL_ACCEPTING);
     let ended = tasks.drain(deadline).await;
+    cut_off.fetch_add(ended, Ordering::Relaxed);
     if ended > 0 {
         tracing::warn!(
             connections = ended,

@@ -33,6 +33,17 @@ pub struct Dialer {
     pub http2_metrics: PoolMetrics,
 }
 
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection, inside mutual TLS where a sidecar stands.
+    pub socket: Socket,
+    /// What was agreed to speak.
+    pub alpn: Option<Alpn>,
+    /// The roots that the sidecar was verified under; `None` without one. See [`Dialer::is_current`].
+    pub bundle_generation: Option<u64>,
+}
+
 impl Dialer {
     /// A dialer under these settings.
     #[must_use]
@@ -68,15 +79,11 @@ impl Dialer {
         self.http2.clone()
     }
 
-    /// Connects, offering these protocols, best first, inside mutual TLS. Returns what was agreed.
+    /// Connects, offering these protocols, best first, inside mutual TLS.
     ///
     /// # Errors
     /// Nothing was sent; the reason and the detail say what went wrong.
-    pub async fn dial(
-        &self,
-        endpoint: &Endpoint,
-        offer: &[Alpn],
-    ) -> Result<(Socket, Option<Alpn>), ProxyError> {
+    pub async fn dial(&self, endpoint: &Endpoint, offer: &[Alpn]) -> Result<Dialled, ProxyError> {
         let connected = match self.connect(endpoint.address).await {
             Ok(socket) => self.secure(socket, endpoint, offer).await,
             Err(error) => Err(error),
@@ -86,6 +93,14 @@ impl Dialer {
             Err(_) => endpoint.health.connect_failed(clock::process_ms(), self.backoff_ms),
         }
         connected
+    }
+
+    /// Whether a connection that was verified under these roots may take new requests: not when the roots have
+    /// changed since.
+    #[must_use]
+    pub fn is_current(&self, bundle_generation: Option<u64>) -> bool {
+        let now = || self.mutual_tls.identity().bundle_generation();
+        bundle_generation.is_none_or(|generation| generation == now())
     }
 
     /// Plain TCP to an address.
@@ -116,15 +131,19 @@ impl Dialer {
         socket: Socket,
         endpoint: &Endpoint,
         offer: &[Alpn],
-    ) -> Result<(Socket, Option<Alpn>), ProxyError> {
+    ) -> Result<Dialled, ProxyError> {
         let Transport::Mesh(expected) = &endpoint.transport else {
-            return Ok((socket, None));
+            return Ok(Dialled { socket, alpn: None, bundle_generation: None });
         };
         let server_name = MeshServerName::of_port(endpoint.app_port);
         let handshake =
             self.mutual_tls.connect(socket, &endpoint.id, expected, &server_name, offer);
         match handshake.await {
-            Ok(connected) => Ok((connected.socket, connected.alpn)),
+            Ok(connected) => Ok(Dialled {
+                socket: connected.socket,
+                alpn: connected.alpn,
+                bundle_generation: Some(connected.bundle_generation),
+            }),
             Err(refused) => {
                 let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);
                 Err(ProxyError::new(refused.reason, detail))

@@ -45,6 +45,8 @@ struct Connection {
     socket: Socket,
     inbox: Rc<Inbox>,
     opened: Instant,
+    /// The roots that the peer was verified under, where it was.
+    bundle_generation: Cell<Option<u64>>,
     /// Messages under way: the request's, the response's.
     open_halves: Cell<u8>,
     keep: Cell<bool>,
@@ -73,10 +75,24 @@ impl Http1Client {
             inbox: Rc::new(Inbox::new(socket.clone(), settings.limits)),
             socket,
             opened: clock::now(),
+            bundle_generation: Cell::new(None),
             open_halves: Cell::new(0),
             keep: Cell::new(false),
             shelf: RefCell::default(),
         }))
+    }
+
+    /// Notes which roots the peer was verified under.
+    #[must_use]
+    pub fn verified_under(self, bundle_generation: Option<u64>) -> Self {
+        self.0.bundle_generation.set(bundle_generation);
+        self
+    }
+
+    /// The roots that the peer was verified under; `None` where there is no TLS.
+    #[must_use]
+    pub fn bundle_generation(&self) -> Option<u64> {
+        self.0.bundle_generation.get()
     }
 
     /// When the connection was made.

@@ -4,7 +4,7 @@
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
 //! anything unasked is dropped. The number is bounded; the one used last goes first, so that the others age.
 
-use std::{cell::RefCell, collections::VecDeque, time::Duration};
+use std::{cell::RefCell, collections::VecDeque};
 
 use super::client::Http1Client;
 use crate::clock::{self, Instant};
@@ -52,14 +52,12 @@ impl Shelf {
         self.len() == 0
     }
 
-    /// Closes those that are idle for too long, too old, or closed by the server.
-    pub fn evict(&self, now: Instant, idle_timeout: Duration, max_age: Duration) {
+    /// Closes those that are not to be kept (told when they came here), or were closed by the server.
+    pub fn evict(&self, keep: impl Fn(&Http1Client, Instant) -> bool) {
         let (kept, evicted): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut *self.idle.borrow_mut()).into_iter().partition(|idle| {
-                now.saturating_duration_since(idle.since) < idle_timeout
-                    && now.saturating_duration_since(idle.client.opened()) < max_age
-                    && idle.client.is_quiet()
-            });
+            std::mem::take(&mut *self.idle.borrow_mut())
+                .into_iter()
+                .partition(|idle| keep(&idle.client, idle.since) && idle.client.is_quiet());
         *self.idle.borrow_mut() = kept;
         drop(evicted);
     }

@@ -231,9 +231,10 @@ fn evicted_are_the_idle_the_old_and_the_closed() {
                     tokio::task::yield_now().await;
                 }
             }
-            shelf.evict(since + Duration::from_secs(idle_seconds), idle, age);
+            let now = since + Duration::from_secs(idle_seconds);
+            shelf.evict(|client, since| now - since < idle && now - client.opened() < age);
             assert_eq!(shelf.len(), left, "{idle_seconds} {speaks}");
-            shelf.evict(since + age, Duration::MAX, age);
+            shelf.evict(|client, _| since + age - client.opened() < age);
             assert_eq!(shelf.len(), 0);
         });
     }
