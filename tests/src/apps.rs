@@ -40,6 +40,21 @@ pub enum Http {
     Two,
 }
 
+impl Http {
+    /// What the client of this connection speaks; nothing when it says nothing.
+    async fn spoken(stream: &TcpStream) -> Option<Self> {
+        // HTTP/2 begins with "PRI * HTTP/2.0" (RFC 9113 section 3.4); no method of HTTP/1 begins with "PR" here.
+        let mut first = [0; 2];
+        loop {
+            match stream.peek(&mut first).await.ok()? {
+                0 => return None,
+                1 => tokio::task::yield_now().await,
+                _ => return Some(if first == *b"PR" { Self::Two } else { Self::One }),
+            }
+        }
+    }
+}
+
 impl App {
     /// Serves each connection with `serve`.
     pub async fn tcp<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
@@ -86,6 +101,26 @@ impl App {
         F: Future<Output = Response<Answer>> + Send + 'static,
     {
         Self::tcp(move |stream| serve_http(stream, version, answer.clone())).await
+    }
+
+    /// An [`echo`] that speaks both versions of HTTP.
+    pub async fn echo_both(name: &'static str) -> Self {
+        Self::tcp(move |stream| async move {
+            if let Some(version) = Http::spoken(&stream).await {
+                serve_http(stream, version, move |request| echo(name, request)).await;
+            }
+        })
+        .await
+    }
+
+    /// Sends each request's body back while it comes in; speaks both versions of HTTP.
+    pub async fn streaming_echo() -> Self {
+        Self::tcp(|stream| async move {
+            if let Some(version) = Http::spoken(&stream).await {
+                serve_http(stream, version, |request| async { stream_back(request) }).await;
+            }
+        })
+        .await
     }
 
     /// An HTTP application that says what it got: see [`echo`].
@@ -151,6 +186,18 @@ pub async fn echo(name: &'static str, request: Request<Incoming>) -> Response<An
     }
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     response.body(full(body)).expect("fields of a request are valid in a response")
+}
+
+/// The body goes back as it comes, with its length where that is known.
+fn stream_back(request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let mut response = Response::builder();
+    if let Some(length) = head.headers.get(http::header::CONTENT_LENGTH) {
+        response = response.header(http::header::CONTENT_LENGTH, length);
+    }
+    // A client that leaves breaks its body off: the panic ends this connection, and nothing else.
+    let body = body.map_err(|error| -> Infallible { panic!("the request broke off: {error}") });
+    response.body(body.boxed()).expect("a valid response")
 }
 
 /// A whole body.

@@ -1,11 +1,14 @@
 //! Clients by hyper: through an explicit proxy (absolute-form) or straight to a port.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::{http1, http2};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::{http1, http2},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinSet};
 
@@ -13,15 +16,15 @@ use crate::{apps::Http, wait};
 
 /// A client connection; requests go one after the other.
 #[derive(Debug)]
-pub struct Client {
-    sender: Sender,
+pub struct Client<B = Full<Bytes>> {
+    sender: Sender<B>,
     _driver: JoinSet<()>,
 }
 
 #[derive(Debug)]
-enum Sender {
-    One(http1::SendRequest<Full<Bytes>>),
-    Two(http2::SendRequest<Full<Bytes>>),
+enum Sender<B> {
+    One(http1::SendRequest<B>),
+    Two(http2::SendRequest<B>),
 }
 
 /// A whole answer.
@@ -45,9 +48,9 @@ impl Answer {
     }
 }
 
-impl Client {
-    /// Connects to a port.
-    pub async fn connect(address: SocketAddr, version: Http) -> Self {
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static> Client<B> {
+    /// Connects to a port, for requests with bodies of any kind.
+    pub async fn connect_with(address: SocketAddr, version: Http) -> Self {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         let io = TokioIo::new(stream);
         let mut driver = JoinSet::new();
@@ -73,18 +76,45 @@ impl Client {
         Self { sender, _driver: driver }
     }
 
+    /// Sends a request, and waits for the answer's head.
+    ///
+    /// # Errors
+    /// The connection broke before.
+    pub async fn stream(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.sender {
+            Sender::One(sender) => {
+                sender.ready().await?;
+                wait::soon("an answer", sender.send_request(request)).await
+            }
+            Sender::Two(sender) => wait::soon("an answer", sender.send_request(request)).await,
+        }
+    }
+
+    /// Whether no further request can be sent: the server has closed, or said that it will.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Two(sender) => sender.is_closed(),
+        }
+    }
+}
+
+impl Client {
+    /// Connects to a port.
+    pub async fn connect(address: SocketAddr, version: Http) -> Self {
+        Self::connect_with(address, version).await
+    }
+
     /// Sends a request, and waits for the whole answer.
     ///
     /// # Errors
     /// The connection broke, or the answer did.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
-        let response = match &mut self.sender {
-            Sender::One(sender) => {
-                sender.ready().await?;
-                wait::soon("an answer", sender.send_request(request)).await?
-            }
-            Sender::Two(sender) => wait::soon("an answer", sender.send_request(request)).await?,
-        };
+        let response = self.stream(request).await?;
         let (head, body) = response.into_parts();
         let body = wait::soon("the answer's body", body.collect()).await?;
         let trailers = body.trailers().cloned();

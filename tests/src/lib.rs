@@ -3,9 +3,11 @@
 
 pub mod apps;
 pub mod client;
+pub mod load;
 pub mod mesh;
 #[cfg(not(weft_sim))]
 pub mod namespace;
+pub mod process;
 pub mod program;
 pub mod raw;
 pub mod wait;

@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, FromArgMatches};
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint, Uri};
 use weft_control_plane::app as control_plane;
 use weft_proto::api::{
@@ -24,7 +25,13 @@ pub struct Mesh {
     folder: TempDir,
     settings: Vec<String>,
     discovery: SocketAddr,
-    control_plane: Option<control_plane::Running>,
+    control_plane: Option<ControlPlane>,
+}
+
+/// The control plane, on a runtime of its own: dropped, it is gone as after kill -9, with every connection.
+struct ControlPlane {
+    running: control_plane::Running,
+    runtime: Option<Runtime>,
 }
 
 /// How a sidecar is started.
@@ -74,15 +81,12 @@ impl Mesh {
             "--registration-grace=1s".to_owned(),
         ];
         arguments.extend(self.settings.iter().cloned());
-        let running = wait::until("the control plane's port to be free", || async {
-            control_plane::App::start(parse(&arguments)).await.ok()
-        })
-        .await;
-        self.discovery = running.addresses.discovery;
-        self.control_plane = Some(running);
+        let control_plane = ControlPlane::start(&arguments).await;
+        self.discovery = control_plane.running.addresses.discovery;
+        self.control_plane = Some(control_plane);
     }
 
-    /// Ends the control plane as kill -9 would.
+    /// Ends the control plane as kill -9 would: no goodbye, every connection cut.
     pub fn kill_control_plane(&mut self) {
         self.control_plane = None;
     }
@@ -106,7 +110,7 @@ impl Mesh {
 
     /// The API's client.
     pub async fn api(&self) -> ApiClient<Channel> {
-        let socket = self.control_plane.as_ref().expect("it runs").addresses.api.clone();
+        let socket = self.control_plane.as_ref().expect("it runs").running.addresses.api.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
             async move {
@@ -159,6 +163,11 @@ impl Mesh {
 
     /// A sidecar's settings, with a token for its service account.
     pub async fn sidecar_config(&self, spec: SidecarSpec) -> weft_proxy::config::Config {
+        parse(&self.sidecar_arguments(spec).await)
+    }
+
+    /// A sidecar's command line, with a token for its service account.
+    pub async fn sidecar_arguments(&self, spec: SidecarSpec) -> Vec<String> {
         let (namespace, _) = spec.workload.split_once('/').expect("NAMESPACE/NAME");
         let token = self.token(namespace, &spec.account).await;
         let mut arguments = vec![
@@ -171,7 +180,28 @@ impl Mesh {
         ];
         // The last one of a setting counts.
         arguments.extend(spec.arguments);
-        parse(&arguments)
+        arguments
+    }
+}
+
+impl ControlPlane {
+    async fn start(arguments: &[String]) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("threads can be made");
+        let running = wait::until("the control plane's port to be free", || async {
+            let starting = runtime.spawn(control_plane::App::start(parse(arguments)));
+            starting.await.expect("it does not panic").ok()
+        })
+        .await;
+        Self { running, runtime: Some(runtime) }
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
