@@ -34,6 +34,7 @@ impl ProxyProcess {
         command
             .args(mesh.sidecar_arguments(spec).await)
             .arg(format!("--ports-file={}", file.display()))
+            .arg("--log=error")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
