@@ -141,6 +141,9 @@ pub struct Destinations {
     discovery_timeout: Duration,
     tasks: Tasks,
     table: RefCell<HashMap<Box<str>, Rc<Service>>>,
+    /// Views of destinations outside, apart from the mesh's: discovery is asked first, each time, so that a
+    /// name that joins the mesh is not reached in plain any longer.
+    outside: RefCell<HashMap<Box<str>, Rc<Service>>>,
 }
 
 impl Destinations {
@@ -163,6 +166,7 @@ impl Destinations {
             discovery_timeout,
             tasks,
             table: RefCell::default(),
+            outside: RefCell::default(),
         }
     }
 
@@ -174,8 +178,7 @@ impl Destinations {
     /// not say in time.
     pub async fn find(&self, name: &str) -> Result<Found, ProxyError> {
         let now = clock::now();
-        if let Some(service) = self.table.borrow().get(name).filter(|service| service.is_valid(now))
-        {
+        if let Some(service) = self.table.borrow().get(name) {
             service.touch(now);
             return Ok(Found::Mesh(service.clone()));
         }
@@ -207,16 +210,28 @@ impl Destinations {
         self.service(Arc::new(destination), None, direction)
     }
 
-    /// Keeps a destination made by [`Destinations::fixed`] under a name while it is used and valid.
+    /// Keeps a destination outside, made by [`Destinations::fixed`], under a name while it is used and valid.
     pub fn keep_until(&self, name: &str, service: &Rc<Service>, valid_until: Option<Instant>) {
         service.valid_until.set(valid_until);
-        self.table.borrow_mut().insert(name.into(), service.clone());
+        self.outside.borrow_mut().insert(name.into(), service.clone());
+    }
+
+    /// The destination outside that is kept under a name.
+    #[must_use]
+    pub fn kept(&self, name: &str) -> Option<Rc<Service>> {
+        let now = clock::now();
+        let outside = self.outside.borrow();
+        let service = outside.get(name).filter(|service| service.is_valid(now))?;
+        service.touch(now);
+        Some(service.clone())
     }
 
     /// Forgets what nobody uses and gives up idle connections; called every few seconds.
     pub fn sweep(&self) {
         let now = clock::now();
-        self.table.borrow_mut().retain(|_, service| service.sweep(now));
+        for table in [&self.table, &self.outside] {
+            table.borrow_mut().retain(|_, service| service.sweep(now));
+        }
     }
 
     /// The local application refused a connection: it is probed at once.

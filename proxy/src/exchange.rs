@@ -193,18 +193,21 @@ impl Call<'_> {
         record: &mut Record,
     ) -> Result<Response, Failure> {
         let in_flight = InFlight::enter(member);
-        let began = clock::now();
         let fresh = |error| Failure { error, kept_connection: false };
         let connection =
             member.pool.acquire(self.need(), member.in_flight()).await.map_err(fresh)?;
+        // A handshake is no answer's time: counted, it would keep a cold endpoint from its share.
+        let began = clock::now();
+        let sanitize = self.exchange.origin.sanitize_interim(&member.endpoint.transport);
+        let interim = self.interim.sanitized(sanitize);
         let (sent, kept_connection) = match connection {
             Connection::Http1 { client, kept } => {
                 let shelf = member.pool.shelf().clone();
-                (client.send(self.head, body, self.interim, shelf).await, kept)
+                (client.send(self.head, body, &interim, shelf).await, kept)
             }
             Connection::Http2(client) => {
                 self.annotate_for(&client);
-                (client.send(self.head, body, self.interim).await, false)
+                (client.send(self.head, body, &interim).await, false)
             }
         };
         let failed = |error: ProxyError| Failure { error, kept_connection };
@@ -214,6 +217,10 @@ impl Call<'_> {
             if side::take_not_delivered(&mut response.head.headers) {
                 let detail = format!("{} could not reach its application", member.endpoint.id);
                 return Err(failed(ProxyError::new(Reason::ConnectRefused, detail)));
+            }
+            if let Some(reason) = side::broken_off(&response.head.headers) {
+                let detail = format!("{} lost its application's answer", member.endpoint.id);
+                return Err(failed(ProxyError::after_send(reason, detail)));
             }
             side::receive_response(&mut response.head);
         } else {

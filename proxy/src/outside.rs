@@ -31,6 +31,9 @@ pub const LABEL: &str = "outside";
 /// # Errors
 /// The name cannot be resolved, or may not be named.
 pub async fn service(shared: &Rc<Shared>, name: &str) -> Result<Rc<Service>, ProxyError> {
+    if let Some(service) = shared.destinations.kept(name) {
+        return Ok(service);
+    }
     let (addresses, valid_until) = addresses(shared, name).await?;
     let endpoints = addresses
         .into_iter()

@@ -121,6 +121,20 @@ impl Client {
         Ok(Answer { status: head.status, headers: head.headers, trailers, body: body.to_bytes() })
     }
 
+    /// GETs a URI this many times at once, on this one connection.
+    ///
+    /// # Panics
+    /// When there is no answer, or this is HTTP/1.
+    pub async fn get_many(&mut self, uri: &str, count: usize) -> Vec<Answer> {
+        let Sender::Two(sender) = &self.sender else { panic!("HTTP/1 has one request at a time") };
+        let requests = (0..count).map(|_| {
+            let sender = Sender::Two(sender.clone());
+            let mut client = Self { sender, _driver: JoinSet::new() };
+            async move { client.get(uri).await }
+        });
+        futures_util::future::join_all(requests).await
+    }
+
     /// GETs a URI.
     ///
     /// # Panics

@@ -25,6 +25,12 @@ impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.set_nodelay(true).expect("a TCP socket");
+        Self::over(stream)
+    }
+
+    /// A connection that was made or accepted already.
+    #[must_use]
+    pub const fn over(stream: TcpStream) -> Self {
         Self { stream, received: Vec::new() }
     }
 
@@ -82,6 +88,16 @@ impl Raw {
     pub async fn receive_to_end(&mut self) -> String {
         while self.fill().await {}
         String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned()
+    }
+
+    /// Waits for the connection's end, whatever comes before it.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn ended(&mut self) {
+        while self.fill().await {
+            self.received.clear();
+        }
     }
 
     /// Whether nothing comes for this long.

@@ -4,13 +4,15 @@
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use http::uri::Authority;
-use weft_proto::SpiffeId;
+use weft_proto::{SpiffeId, discovery::Protocol};
 
 use crate::{
     destination::{Found, Service, authority},
+    discovery::Transport,
     error::ProxyError,
     http::{RequestHead, ResponseHead, forward, respond::Audience, side},
     outside,
+    reason::Reason,
     shared::Shared,
     telemetry::{Direction, TlsState},
 };
@@ -84,15 +86,31 @@ impl Outbound {
         if let Some((last, service)) = &*remembered.borrow()
             && *last == named
         {
+            carries_http(service)?;
             return Ok(service.clone());
         }
         let name = authority::canonical(&named, default_port(head))?;
         let service = match shared.destinations.find(&name).await? {
-            Found::Mesh(service) => service,
+            Found::Mesh(service) => carries_http(&service).map(|()| service)?,
             Found::Outside => outside::service(shared, &name).await?,
         };
         *remembered.borrow_mut() = Some((named, service.clone()));
         Ok(service)
+    }
+}
+
+/// A service that declares opaque bytes gets none of HTTP's requests one by one: its sidecar and its
+/// application would read them as something else.
+fn carries_http(service: &Service) -> Result<(), ProxyError> {
+    match service.snapshot().destination.protocol {
+        Protocol::Tcp | Protocol::Tls => {
+            let detail = format!(
+                "{} declares opaque bytes; reach it by CONNECT or by a bound upstream port",
+                service.label
+            );
+            Err(ProxyError::new(Reason::ProtocolMismatch, detail))
+        }
+        Protocol::Unspecified | Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => Ok(()),
     }
 }
 
@@ -140,11 +158,22 @@ impl Origin {
     /// Takes out of the application's response what only the mesh may say, and adds for the other sidecar what
     /// HTTP/2 cannot carry.
     pub fn sanitize_response(&self, head: &mut ResponseHead) {
-        if let Self::Inbound(inbound) = self {
-            side::strip(&mut head.headers);
-            if inbound.side_headers {
-                side::put_case(&mut head.headers, &head.case);
-                side::put_phrase(head);
+        match self {
+            Self::Inbound(inbound) if inbound.side_headers => side::send_response(head),
+            Self::Inbound(_) => side::strip(&mut head.headers),
+            Self::Outbound(_) => {}
+        }
+    }
+
+    /// What is done to an informational response of an endpoint reached by `transport`: both what
+    /// [`Self::sanitize_response`] does and what is done where a response enters.
+    #[must_use]
+    pub const fn sanitize_interim(&self, transport: &Transport) -> fn(&mut ResponseHead) {
+        match (self, transport) {
+            (Self::Inbound(inbound), _) if inbound.side_headers => side::send_response,
+            (Self::Outbound(_), Transport::Mesh(_)) => side::receive_response,
+            (Self::Inbound(_), _) | (Self::Outbound(_), Transport::Plain) => {
+                |head| side::strip(&mut head.headers)
             }
         }
     }

@@ -147,7 +147,10 @@ impl HeaderCase {
 /// Carries informational (1xx) responses from the client codec, which reads them, to the server codec, which
 /// writes them while the final response is awaited.
 #[derive(Debug, Clone, Default)]
-pub struct Interim(Rc<RefCell<InterimState>>);
+pub struct Interim {
+    state: Rc<RefCell<InterimState>>,
+    sanitize: Option<fn(&mut ResponseHead)>,
+}
 
 #[derive(Debug, Default)]
 struct InterimState {
@@ -156,9 +159,18 @@ struct InterimState {
 }
 
 impl Interim {
+    /// The same way, for heads that must be sanitized on it.
+    #[must_use]
+    pub fn sanitized(&self, sanitize: fn(&mut ResponseHead)) -> Self {
+        Self { state: self.state.clone(), sanitize: Some(sanitize) }
+    }
+
     /// Hands a 1xx head to the server codec. 101 is never sent this way.
-    pub fn send(&self, head: ResponseHead) {
-        let mut state = self.0.borrow_mut();
+    pub fn send(&self, mut head: ResponseHead) {
+        if let Some(sanitize) = self.sanitize {
+            sanitize(&mut head);
+        }
+        let mut state = self.state.borrow_mut();
         state.heads.push_back(head);
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -172,7 +184,7 @@ impl Interim {
 
     /// The next 1xx head; wakes the task of the last call when one comes.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ResponseHead> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         match state.heads.pop_front() {
             Some(head) => Poll::Ready(head),
             None => {
@@ -185,6 +197,6 @@ impl Interim {
     /// A 1xx head that has arrived already.
     #[must_use]
     pub fn try_next(&self) -> Option<ResponseHead> {
-        self.0.borrow_mut().heads.pop_front()
+        self.state.borrow_mut().heads.pop_front()
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::{HeaderCase, RequestHead, ResponseHead};
+use crate::reason::Reason;
 
 /// Why the proxy itself ended the request.
 pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
@@ -58,6 +59,13 @@ pub fn take_not_delivered(fields: &mut HeaderMap) -> bool {
     fields.remove(NOT_DELIVERED).is_some()
 }
 
+/// Why the other sidecar has no response of its application, where the connection or the stream broke off
+/// before a head came. To be asked of responses of verified peers only.
+pub fn broken_off(fields: &HeaderMap) -> Option<Reason> {
+    let said = fields.get(REASON)?;
+    [Reason::ConnectionLost, Reason::UpstreamReset].into_iter().find(|reason| said == reason.code())
+}
+
 /// Takes what the other sidecar says beside a request: the version and the case of the client's application.
 pub fn receive_request(head: &mut RequestHead) {
     if let Some(version) = take_version(&mut head.headers) {
@@ -78,6 +86,13 @@ pub fn receive_response(head: &mut ResponseHead) {
     if let Some(reason) = reason {
         head.headers.insert(REASON, reason);
     }
+}
+
+/// Takes out of an application's response what only the mesh may say, and says beside it what HTTP/2 cannot.
+pub fn send_response(head: &mut ResponseHead) {
+    strip(&mut head.headers);
+    put_case(&mut head.headers, &head.case);
+    put_phrase(head);
 }
 
 /// Says which version of HTTP/1 the client's application spoke, on a hop that is HTTP/2.

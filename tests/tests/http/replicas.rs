@@ -1,0 +1,131 @@
+//! Several replicas: the share of each, and which one serves when another cannot.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures_util::future::join_all;
+use http::{Response, StatusCode};
+use tokio::sync::Notify;
+use weft_tests::{
+    apps::{App, Http, full},
+    client::{Client, request},
+    raw::Raw,
+};
+
+use super::shop::{Shop, raw_app};
+
+/// A port on which nobody listens.
+async fn refusing() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listener.local_addr().expect("bound")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_connection_are_shared_by_the_replicas() {
+    for version in [Http::One, Http::Two] {
+        let one = App::echo(version, "one").await;
+        let two = App::echo(version, "two").await;
+        let shop = Shop::of(&[one.address, two.address]).await;
+        // HTTP/2 carries them all on one connection.
+        let clients = if version == Http::Two { 1 } else { 8 };
+        let mut connections = Vec::new();
+        for _ in 0..clients {
+            connections.push(Client::connect(shop.web.outbound(), version).await);
+        }
+        let mut counts = [0_u32; 2];
+        for _ in 0..50 {
+            let answers = match connections.as_mut_slice() {
+                [client] => client.get_many("http://catalog/", 8).await,
+                many => join_all(many.iter_mut().map(|client| client.get("http://catalog/"))).await,
+            };
+            for answer in answers {
+                assert_eq!(answer.status, StatusCode::OK, "{version:?} {answer:?}");
+                counts[usize::from(answer.field("app") == "two")] += 1;
+            }
+        }
+        assert!(counts.iter().all(|count| *count >= 80), "{version:?} {counts:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_replica_gets_less() {
+    let fast = App::echo(Http::One, "fast").await;
+    let slow = App::http(Http::One, |_| async {
+        // Its answer takes this long: load, not a wait for something.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        Response::builder().header("app", "slow").body(full("")).expect("valid")
+    })
+    .await;
+    let shop = Shop::of(&[fast.address, slow.address]).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+    let mut slow = 0;
+    for _ in 0..100 {
+        slow += u32::from(client.get("http://catalog/").await.field("app") == "slow");
+    }
+    assert!(slow <= 25, "{slow} of 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_serves_what_one_could_not_be_handed() {
+    for version in [Http::One, Http::Two] {
+        let gone = refusing().await;
+        let app = App::echo(version, "there").await;
+        let shop = Shop::of(&[gone, app.address]).await;
+        let mut client = Client::connect(shop.web.outbound(), version).await;
+        for at in 0..20 {
+            let body = format!("order {at}");
+            let answer = client.send(request("POST", "http://catalog/", body.clone())).await;
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, StatusCode::OK, "{version:?} {at} {answer:?}");
+            assert_eq!((answer.field("app"), &answer.body[..]), ("there", body.as_bytes()));
+            assert_eq!(answer.field("weft-not-delivered"), "");
+        }
+        let retried = r#"reason="connect-refused"} "#;
+        let metrics = shop.web.metrics().await;
+        assert!(
+            metrics.contains(retried),
+            "no attempt was made at the one that is gone: {metrics}"
+        );
+    }
+}
+
+/// Breaks its connection when a request has come.
+async fn breaking() -> App {
+    raw_app(|_, _: Raw| async {}).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_idempotent_request_is_sent_once_more_when_its_connection_breaks() {
+    for method in ["GET", "PUT", "DELETE", "POST", "PATCH"] {
+        let broken = breaking().await;
+        let shop = Shop::of(&[broken.address]).await;
+        let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+        let answer =
+            client.send(request(method, "http://catalog/", "body")).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{method} {answer:?}");
+        assert_eq!(answer.field("weft-reason"), "connection-lost", "{method}");
+        let sent = if matches!(method, "POST" | "PATCH") { 1 } else { 2 };
+        assert_eq!(broken.connections(), sent, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_the_application_closed_costs_no_request() {
+    let closing = Arc::new(Notify::new());
+    let close = closing.clone();
+    let app = raw_app(move |_, mut peer| {
+        let close = close.clone();
+        async move {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            close.notified().await;
+        }
+    })
+    .await;
+    let shop = Shop::of(&[app.address]).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+    for at in 0..20 {
+        let answer = client.send(request("POST", "http://catalog/", "x")).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::OK, "{at} {answer:?}");
+        // The next request may meet the end on its way.
+        closing.notify_one();
+    }
+}
