@@ -16,10 +16,6 @@ lint:
 test:
     cargo test --workspace
 
-# The partition simulation.
-simulate:
-    RUSTFLAGS="--cfg weft_sim" cargo test --target-dir target/sim -p weft-tests --test partition
-
 # The whole gate.
 ci:
     .ci/run
