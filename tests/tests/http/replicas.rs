@@ -70,13 +70,19 @@ async fn another_replica_serves_what_one_could_not_be_handed() {
         let gone = refusing().await;
         let app = App::echo(version, "there").await;
         let shop = Shop::of(&[gone, app.address]).await;
-        let mut client = Client::connect(shop.web.outbound(), version).await;
-        for at in 0..20 {
-            let body = format!("order {at}");
-            let answer = client.send(request("POST", "http://catalog/", body.clone())).await;
-            let answer = answer.expect("an answer");
-            assert_eq!(answer.status, StatusCode::OK, "{version:?} {at} {answer:?}");
-            assert_eq!((answer.field("app"), &answer.body[..]), ("there", body.as_bytes()));
+        // Many at once: the one that is gone gets its share of them.
+        let orders = (0..20).map(|at| {
+            let address = shop.web.outbound();
+            async move {
+                let order = format!("order {at}");
+                let request = request("POST", "http://catalog/", order.clone());
+                let answer = Client::connect(address, version).await.send(request).await;
+                (order, answer.expect("an answer"))
+            }
+        });
+        for (order, answer) in join_all(orders).await {
+            assert_eq!(answer.status, StatusCode::OK, "{version:?} {answer:?}");
+            assert_eq!((answer.field("app"), &answer.body[..]), ("there", order.as_bytes()));
             assert_eq!(answer.field("weft-not-delivered"), "");
         }
         let retried = r#"reason="connect-refused"} "#;
@@ -123,7 +129,7 @@ async fn a_kept_connection_that_the_application_closed_costs_no_request() {
     let shop = Shop::of(&[app.address]).await;
     let mut client = Client::connect(shop.web.outbound(), Http::One).await;
     for at in 0..20 {
-        let answer = client.send(request("POST", "http://catalog/", "x")).await.expect("an answer");
+        let answer = client.send(request("PUT", "http://catalog/", "x")).await.expect("an answer");
         assert_eq!(answer.status, StatusCode::OK, "{at} {answer:?}");
         // The next request may meet the end on its way.
         closing.notify_one();

@@ -173,9 +173,8 @@ impl Http2 {
 
     /// Sends a request without a body.
     pub(crate) async fn send_all(&self, request: Request<()>) -> h2::client::ResponseFuture {
-        let (response, mut body) = self.send(request).await;
-        body.send_data(Bytes::new(), true).expect("the stream is open");
-        response
+        let mut sender = wait::soon("a stream", self.sender.clone().ready()).await.expect("open");
+        sender.send_request(request, true).expect("the connection holds").0
     }
 }
 
