@@ -5,6 +5,10 @@
 //! (Mitzenmacher, "The Power of Two Choices", 2001). Endpoints in backoff after refused connections, and those
 //! tried before for this request, are taken only when there is nothing else.
 //!
+//! Costs that differ by less than [`NOISE`] count as equal, and the draw decides. Without that, a client that
+//! sends one request after the other would stay with one replica for seconds: of two that serve alike, one is
+//! always a little faster.
+//!
 //! Pure: time and randomness are passed in.
 
 pub mod endpoints;
@@ -12,6 +16,10 @@ pub mod ewma;
 
 pub use endpoints::{EndpointSet, InFlight, Member};
 pub use ewma::PeakEwma;
+
+/// Costs whose ratio is below this are equal. One request in flight against none is a ratio of two, and so
+/// still decides.
+const NOISE: f64 = 1.5;
 
 /// How good a candidate is, best first; among equals the lower cost wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,12 +62,12 @@ pub fn pick(candidates: &impl Candidates, random: &mut fastrand::Rng) -> Option<
         .reduce(|best, index| cheaper(candidates, best, index))
 }
 
-/// The better of two: by standing, then by cost; the first when they are equal.
+/// The better of two: by standing, then by cost; the first when they are as good as equal.
 fn cheaper(candidates: &impl Candidates, one: usize, other: usize) -> usize {
     match candidates.standing(other).cmp(&candidates.standing(one)) {
         std::cmp::Ordering::Less => other,
         std::cmp::Ordering::Greater => one,
-        std::cmp::Ordering::Equal if candidates.cost(other) < candidates.cost(one) => other,
+        std::cmp::Ordering::Equal if candidates.cost(other) * NOISE < candidates.cost(one) => other,
         std::cmp::Ordering::Equal => one,
     }
 }
@@ -104,6 +112,16 @@ mod tests {
         for share in share(&table, 40_000) {
             assert!((share - 0.25).abs() < 0.02, "{share}");
         }
+    }
+
+    #[test]
+    fn endpoints_that_differ_by_noise_share_equally() {
+        let table = Table(vec![(Standing::Good, 1.0), (Standing::Good, 1.4)]);
+        for share in share(&table, 40_000) {
+            assert!((share - 0.5).abs() < 0.02, "{share}");
+        }
+        let table = Table(vec![(Standing::Good, 1.0), (Standing::Good, 2.0)]);
+        assert_eq!(share(&table, 1_000), [1.0, 0.0], "one more in flight is no noise");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A slow answer counts at once, so that an endpoint in trouble is avoided from its first slow answer on; a
 //! fast one counts with a weight that grows with the time since the last (time constant [`DECAY`]). An
-//! endpoint that nobody asks decays towards zero, so that it is tried again.
+//! endpoint that nobody asks decays towards zero, so that it is tried again. Below [`FLOOR_SECONDS`] all are
+//! equally fast: there the difference is the scheduler's, not the endpoint's.
 //!
 //! Pure: the time is passed in.
 
@@ -13,9 +14,9 @@ use crate::clock::Instant;
 /// After this long without an observation, 1/e of the value is left.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// The latency assumed of an endpoint that was never asked: low, so that new ones get their share, but not
-/// zero, so that work in flight still counts.
-const INITIAL_SECONDS: f64 = 0.001;
+/// The lowest latency that is told from others, and what is assumed of an endpoint that was never asked: low,
+/// so that new ones get their share, but not zero, so that work in flight still counts.
+const FLOOR_SECONDS: f64 = 0.001;
 
 /// A smoothed latency in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ impl PeakEwma {
     /// Of an endpoint that was never asked.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self { seconds: INITIAL_SECONDS, updated: now }
+        Self { seconds: FLOOR_SECONDS, updated: now }
     }
 
     /// Takes in how long an attempt took.
@@ -52,7 +53,7 @@ impl PeakEwma {
     /// What one more request would cost an endpoint with this many in flight.
     #[must_use]
     pub fn cost(&self, in_flight: u32, now: Instant) -> f64 {
-        (self.seconds(now) + f64::EPSILON) * f64::from(in_flight + 1)
+        self.seconds(now).max(FLOOR_SECONDS) * f64::from(in_flight + 1)
     }
 
     fn decay(&self, now: Instant) -> f64 {
@@ -84,5 +85,18 @@ mod tests {
         let now = crate::clock::now();
         let ewma = PeakEwma::new(now);
         assert!((ewma.cost(3, now) / ewma.cost(0, now) - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn below_a_millisecond_all_are_equally_fast() {
+        let now = crate::clock::now();
+        let (mut one, mut other) = (PeakEwma::new(now), PeakEwma::new(now));
+        for _ in 0..100 {
+            one.observe(Duration::from_micros(80), now);
+            other.observe(Duration::from_micros(400), now);
+        }
+        let much_later = now + 10 * DECAY;
+        assert_eq!(one.cost(1, now), other.cost(1, now));
+        assert_eq!(one.cost(1, much_later), other.cost(1, now));
     }
 }

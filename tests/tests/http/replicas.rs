@@ -46,6 +46,19 @@ async fn requests_of_one_connection_are_shared_by_the_replicas() {
     }
 }
 
+/// A client that never has two requests under way says nothing of load: only the draw can spread them.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_one_after_the_other_are_shared_too() {
+    let apps = [App::echo(Http::One, "one").await, App::echo(Http::One, "two").await];
+    let shop = Shop::of(&[apps[0].address, apps[1].address]).await;
+    let mut client = Client::connect(shop.web.outbound(), Http::One).await;
+    let mut counts = [0_u32; 2];
+    for _ in 0..400 {
+        counts[usize::from(client.get("http://catalog/").await.field("app") == "two")] += 1;
+    }
+    assert!(counts.iter().all(|count| *count >= 40), "{counts:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_replica_gets_less() {
     let fast = App::echo(Http::One, "fast").await;
