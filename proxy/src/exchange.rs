@@ -100,6 +100,7 @@ impl Exchange {
             interim: &request.interim,
             replay: Replay::new(body, self.shared.config.limits.replay_bytes),
             tried: Vec::new(),
+            kept_connection_failed: false,
         };
         let mut response = self.within_request_timeout(call.attempts(record)).await?;
 
@@ -133,6 +134,8 @@ struct Call<'a> {
     replay: Replay,
     /// Endpoints that failed this request.
     tried: Vec<Rc<Member>>,
+    /// A kept connection failed this request: others may have been closed with it.
+    kept_connection_failed: bool,
 }
 
 /// How one attempt failed.
@@ -168,6 +171,7 @@ impl Call<'_> {
             tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, error = %failure.error, "sending the request once more");
             self.service.metrics.retried(failure.error.reason);
             self.tried.push(member);
+            self.kept_connection_failed |= failure.kept_connection;
         }
     }
 
@@ -239,14 +243,15 @@ impl Call<'_> {
     }
 
     /// The client's version decides: streams and trailers of HTTP/2 are kept, an Upgrade needs a connection of
-    /// its own.
+    /// its own, and so does an attempt after one that a kept connection failed.
     fn need(&self) -> Need {
-        if self.head.upgrade.is_some() {
-            Need::OwnHttp1
-        } else if self.head.version == Version::HTTP_2 {
+        if self.head.version == Version::HTTP_2 {
             Need::Http2
+        } else if self.head.upgrade.is_some() || self.kept_connection_failed {
+            Need::OwnHttp1
         } else {
-            Need::Http1
+            let idempotent = retry::is_idempotent(&self.head.method);
+            Need::Http1 { may_be_sent_again: idempotent && self.replay.is_possible() }
         }
     }
 

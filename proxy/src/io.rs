@@ -184,6 +184,20 @@ impl Socket {
         self.connection.written_to_kernel()
     }
 
+    /// How many bytes have been handed to the kernel, as they are on the wire (encrypted, on a TLS connection).
+    #[must_use]
+    pub fn sent_on_wire(&self) -> u64 {
+        self.connection.sent_on_wire()
+    }
+
+    /// How many of the bytes on the wire the peer's system has acknowledged; `None` where that is not known. Its
+    /// acknowledgement of what it did receive may still be on the way, unless the peer's end has been read: that
+    /// carries the last one.
+    #[must_use]
+    pub fn acknowledged_on_wire(&self) -> Option<u64> {
+        self.connection.acknowledged_on_wire()
+    }
+
     /// How many bytes were written (before encryption), handed to the kernel or not.
     #[must_use]
     pub fn written(&self) -> u64 {

@@ -8,14 +8,25 @@ use std::{
 };
 
 #[cfg(not(weft_sim))]
+mod unacknowledged;
+
+#[cfg(not(weft_sim))]
 pub use tokio::net::{TcpListener, TcpStream};
 #[cfg(weft_sim)]
 pub use turmoil::net::{TcpListener, TcpStream};
+#[cfg(not(weft_sim))]
+pub(crate) use unacknowledged::unacknowledged;
 
 /// Connections that wait for a worker that is busy; more than a burst of new clients. The kernel caps it at
 /// `net.core.somaxconn`.
 #[cfg(not(weft_sim))]
 const BACKLOG: i32 = 4096;
+
+/// The simulator's network does not tell how many bytes a peer has not acknowledged.
+#[cfg(weft_sim)]
+pub(crate) const fn unacknowledged(_stream: &TcpStream) -> Option<u64> {
+    None
+}
 
 /// An address that is bound, ready to be listened on by one worker.
 #[derive(Debug)]

@@ -40,7 +40,10 @@ const INLINE_REQUESTS: u32 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// The client spoke HTTP/1: either version will do between sidecars, HTTP/1 only towards an application.
-    Http1,
+    Http1 {
+        /// Where a kept connection turns out closed, the request can be sent on another.
+        may_be_sent_again: bool,
+    },
     /// The client spoke HTTP/2 (gRPC too): streams, trailers and flow control must be kept.
     Http2,
     /// An HTTP/1 connection of its own, for an Upgrade.
@@ -131,8 +134,8 @@ impl EndpointPool {
         match need {
             Need::OwnHttp1 => self.open_http1().await,
             Need::Http2 => self.shared_http2().await,
-            Need::Http1 => {
-                if let Some(client) = self.kept_http1() {
+            Need::Http1 { may_be_sent_again } => {
+                if let Some(client) = self.kept_http1(may_be_sent_again) {
                     self.dialer.http1_metrics.reused();
                     return Ok(Connection::Http1 { client, kept: true });
                 }
@@ -173,9 +176,9 @@ impl EndpointPool {
     }
 
     /// The idle connection that was used last and is still good.
-    fn kept_http1(&self) -> Option<Http1Client> {
+    fn kept_http1(&self, may_be_sent_again: bool) -> Option<Http1Client> {
         loop {
-            let client = self.shelf.take()?;
+            let client = self.shelf.take(may_be_sent_again)?;
             if self.dialer.is_current(client.bundle_generation()) {
                 return Some(client);
             }

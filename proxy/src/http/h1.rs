@@ -16,6 +16,7 @@ pub mod framing;
 mod hop;
 mod inbox;
 pub mod parse;
+mod patience;
 pub mod server;
 mod shelf;
 mod timer;

@@ -18,7 +18,7 @@ use tokio::io::ReadBuf;
 use super::{
     HIGH_WATER, TlsError, TlsInfo, buffer::WriteBuffer, driver, failure::Failure, tls::Tls, turn,
 };
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 
 /// One connection, shared by its handles, by the turn while it is dirty, and by its driver while it has one.
 #[derive(Debug)]
@@ -60,8 +60,12 @@ pub(super) struct State {
     pub(super) large_reads: bool,
     /// Something was under way when the last handle went: the peer gets time to read it.
     pub(super) linger: bool,
+    /// Bytes taken from writers.
     pub(super) written: u64,
+    /// How many of them the kernel has taken.
     pub(super) sent: u64,
+    /// Bytes that the kernel has taken, as they are on the wire.
+    pub(super) sent_on_wire: u64,
     pub(super) reader: Option<Waker>,
     /// Wait for room.
     writers: Vec<Waker>,
@@ -281,6 +285,16 @@ impl Connection {
         self.state.borrow().sent
     }
 
+    pub(super) fn sent_on_wire(&self) -> u64 {
+        self.state.borrow().sent_on_wire
+    }
+
+    pub(super) fn acknowledged_on_wire(&self) -> Option<u64> {
+        let state = self.state.borrow();
+        let unacknowledged = state.stream.as_ref().and_then(net::unacknowledged)?;
+        Some(state.sent_on_wire.saturating_sub(unacknowledged))
+    }
+
     pub(super) fn address(
         &self,
         ask: impl FnOnce(&TcpStream) -> io::Result<SocketAddr>,
@@ -325,6 +339,7 @@ impl State {
             linger: false,
             written: 0,
             sent: 0,
+            sent_on_wire: 0,
             reader: None,
             writers: Vec::new(),
             closers: Vec::new(),

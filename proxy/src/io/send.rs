@@ -86,6 +86,7 @@ impl State {
             };
             let taken = ready!(taken(result))?;
             self.sent += taken as u64;
+            self.sent_on_wire += taken as u64;
             self.outgoing.consume(taken);
         }
         Poll::Ready(Ok(()))
@@ -113,6 +114,7 @@ impl State {
                 };
                 tls.keep_ciphertext(&ciphertext[count..]);
                 self.sent += tls.count_sent(count);
+                self.sent_on_wire += count as u64;
                 taken
             })?;
             if close && self.outgoing.is_empty() && tls.close_sent() {

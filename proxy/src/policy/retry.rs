@@ -38,8 +38,9 @@ pub fn permits(role: Role, method: &Method, attempts_made: u32, failure: &ProxyE
     }
 }
 
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+/// Whether a request may be sent again though it may have been served (RFC 9110 section 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE]
         .contains(method)
 }

@@ -12,6 +12,7 @@ use std::{
     io,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use http::{Method, StatusCode};
@@ -45,6 +46,8 @@ struct Connection {
     socket: Socket,
     inbox: Rc<Inbox>,
     opened: Instant,
+    /// How long it lay on its shelf before the request that it carries.
+    rested: Cell<Option<Duration>>,
     /// The roots that the peer was verified under, where it was.
     bundle_generation: Cell<Option<u64>>,
     /// Messages under way: the request's, the response's.
@@ -65,7 +68,18 @@ struct Pump {
 }
 
 /// Why there is no response.
-struct Failure(Reason, String);
+struct Failure {
+    reason: Reason,
+    detail: String,
+    /// The server ended its side, and not a byte of an answer came before.
+    unanswered: bool,
+}
+
+/// How much had gone out before a request.
+struct Before {
+    to_kernel: u64,
+    on_wire: u64,
+}
 
 impl Http1Client {
     /// A connection that nothing was sent on yet.
@@ -75,6 +89,7 @@ impl Http1Client {
             inbox: Rc::new(Inbox::new(socket.clone(), settings.limits)),
             socket,
             opened: clock::now(),
+            rested: Cell::new(None),
             bundle_generation: Cell::new(None),
             open_halves: Cell::new(0),
             keep: Cell::new(false),
@@ -95,6 +110,12 @@ impl Http1Client {
         self.0.bundle_generation.get()
     }
 
+    /// Notes how long it lay on its shelf.
+    pub(super) fn rested(self, rested: Duration) -> Self {
+        self.0.rested.set(Some(rested));
+        self
+    }
+
     /// When the connection was made.
     #[must_use]
     pub fn opened(&self) -> Instant {
@@ -113,7 +134,8 @@ impl Http1Client {
     /// upload early resets the connection.
     ///
     /// # Errors
-    /// There is no response; whether the request may have arrived is told by what the kernel took.
+    /// There is no response; whether the request may have arrived is told by what the kernel took, and by what
+    /// the server's system acknowledged before the server's end.
     pub async fn send(
         self,
         head: &RequestHead,
@@ -122,7 +144,7 @@ impl Http1Client {
         shelf: Rc<Shelf>,
     ) -> Result<Response, SendError> {
         let connection = self.0;
-        let before = connection.socket.written_to_kernel();
+        let before = Before::of(&connection.socket);
         let (sending, receiving) = Connection::begin(&connection, shelf);
         let length = encode::request_length(head, &body);
         let mut pump = Pump {
@@ -140,7 +162,7 @@ impl Http1Client {
         };
         match outcome {
             Ok(parsed) => Ok(connection.receive(parsed, pump, receiving)),
-            Err(failure) => Err(connection.fail(failure, before)),
+            Err(failure) => Err(connection.fail(failure, &before)),
         }
     }
 }
@@ -171,13 +193,13 @@ impl Connection {
         interims: &mut usize,
     ) -> Poll<Result<ParsedResponse, Failure>> {
         if let Poll::Ready(Err(TransferError::Body(error))) = pump.poll(cx) {
-            return Poll::Ready(Err(Failure(Reason::RequestBodyBroken, error.to_string())));
+            return Poll::Ready(Err(Failure::new(Reason::RequestBodyBroken, error.to_string())));
         }
         loop {
             let parsed = match self.inbox.parse_response(request.method == Method::HEAD) {
                 Ok(parsed) => parsed,
                 Err(error) => {
-                    return Poll::Ready(Err(Failure(Reason::UpstreamProtocol, error.to_string())));
+                    return Poll::Ready(Err(protocol(&error.to_string())));
                 }
             };
             match parsed {
@@ -201,6 +223,9 @@ impl Connection {
     /// The response, once its head is here.
     fn receive(&self, parsed: ParsedResponse, mut pump: Pump, half: Half) -> Response {
         self.keep.set(parsed.keep_alive);
+        if let Some(announced) = parsed.idle_timeout {
+            self.tell_shelf(announced);
+        }
         let mut takeover = None;
         let body = if parsed.head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.keep.set(false);
@@ -228,21 +253,34 @@ impl Connection {
     }
 
     /// Ends the connection, and tells how much of the request may have arrived.
-    fn fail(&self, Failure(reason, detail): Failure, before: u64) -> SendError {
-        // First, so that nothing can leave after the kernel's count was read.
-        self.socket.abort();
-        match self.socket.written_to_kernel() == before {
-            true => SendError { reason, delivery: Delivery::Nothing, detail: detail.into() },
-            false => SendError { reason, delivery: Delivery::Unknown, detail: detail.into() },
+    fn fail(&self, failure: Failure, before: &Before) -> SendError {
+        if let (Reason::ConnectionLost, Some(rested)) = (failure.reason, self.rested.get()) {
+            self.tell_shelf(rested);
         }
+        let unread = failure.unanswered && before.is_all_acknowledged(&self.socket);
+        // Before the kernel's count is read, so that nothing can leave after it.
+        self.socket.abort();
+        let delivery = match unread || self.socket.written_to_kernel() == before.to_kernel {
+            true => Delivery::Nothing,
+            false => Delivery::Unknown,
+        };
+        SendError { reason: failure.reason, delivery, detail: failure.detail.into() }
     }
 
     fn ended(&self) -> Failure {
-        let detail = match self.inbox.buffered() {
-            0 => "the server closed the connection without an answer",
-            _ => "the server closed the connection within the response's head",
-        };
-        Failure(Reason::ConnectionLost, detail.to_owned())
+        if self.inbox.buffered() > 0 {
+            let detail = "the server closed the connection within the response's head";
+            return Failure::new(Reason::ConnectionLost, detail.to_owned());
+        }
+        let detail = "the server closed the connection without an answer".to_owned();
+        Failure { reason: Reason::ConnectionLost, detail, unanswered: true }
+    }
+
+    /// The server ends connections that have rested for so long.
+    fn tell_shelf(&self, rested: Duration) {
+        if let Some(shelf) = &*self.shelf.borrow() {
+            shelf.ends_after(rested);
+        }
     }
 
     fn is_reusable(&self) -> bool {
@@ -262,6 +300,24 @@ impl Connection {
         {
             shelf.put(Http1Client(connection));
         }
+    }
+}
+
+impl Failure {
+    const fn new(reason: Reason, detail: String) -> Self {
+        Self { reason, detail, unanswered: false }
+    }
+}
+
+impl Before {
+    fn of(socket: &Socket) -> Self {
+        Self { to_kernel: socket.written_to_kernel(), on_wire: socket.sent_on_wire() }
+    }
+
+    /// Whether the server's system has acknowledged nothing that went out since. To be asked when the server's
+    /// end has been read: what its application could have read before it closed, that end acknowledges.
+    fn is_all_acknowledged(&self, socket: &Socket) -> bool {
+        socket.acknowledged_on_wire().is_some_and(|acknowledged| acknowledged <= self.on_wire)
     }
 }
 
@@ -343,11 +399,11 @@ fn is_interim(status: StatusCode) -> bool {
 }
 
 fn lost(error: &io::Error) -> Failure {
-    Failure(Reason::ConnectionLost, error.to_string())
+    Failure::new(Reason::ConnectionLost, error.to_string())
 }
 
 fn protocol(detail: &str) -> Failure {
-    Failure(Reason::UpstreamProtocol, detail.to_owned())
+    Failure::new(Reason::UpstreamProtocol, detail.to_owned())
 }
 
 impl From<TransferError> for BodyError {

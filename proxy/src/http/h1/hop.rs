@@ -3,6 +3,8 @@
 //! On entry they are taken out of a head and understood here; the exit's encoder writes its own. What the
 //! Connection field nominates is removed too, but never what routing and framing rest on.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 
@@ -17,6 +19,8 @@ pub(super) struct Hop {
     pub keep_alive: bool,
     /// `TE: trailers`.
     pub accepts_trailers: bool,
+    /// `Keep-Alive: timeout=5`, in seconds (RFC 2068 section 19.7.1.1; servers still send it).
+    pub idle_timeout: Option<Duration>,
     upgrade_nominated: bool,
     protocols: BytesMut,
     nominated: Vec<HeaderName>,
@@ -32,8 +36,10 @@ impl Hop {
             "connection" => self.connection(value)?,
             "te" => self.accepts_trailers |= tokens(value).any(is_trailers),
             "upgrade" => self.upgrade(value),
-            "keep-alive"
-            | "proxy-connection"
+            "keep-alive" => {
+                self.idle_timeout = tokens(value).find_map(timeout).or(self.idle_timeout)
+            }
+            "proxy-connection"
             | "http2-settings"
             | "proxy-authorization"
             | "proxy-authenticate"
@@ -144,6 +150,13 @@ pub(super) fn is_forbidden_in_trailers(name: &HeaderName) -> bool {
 /// away (RFC 9110 section 7.6.1 forbids to nominate them).
 fn is_kept_though_nominated(name: &HeaderName) -> bool {
     *name == http::header::HOST || *name == http::header::CONTENT_LENGTH
+}
+
+/// The seconds of a `timeout` parameter.
+fn timeout(parameter: &[u8]) -> Option<Duration> {
+    let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+    let seconds = value.trim_ascii().trim_matches('"').parse().ok()?;
+    name.trim_ascii().eq_ignore_ascii_case("timeout").then(|| Duration::from_secs(seconds))
 }
 
 fn is_trailers(token: &[u8]) -> bool {

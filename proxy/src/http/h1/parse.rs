@@ -4,7 +4,7 @@
 //! targets of the wrong form, ambiguous framing) is refused here. A head may arrive in any pieces: the same
 //! bytes give the same result. Nothing is repaired.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -54,6 +54,8 @@ pub struct ParsedResponse {
     pub length: BodyLength,
     /// The server lets the connection go on.
     pub keep_alive: bool,
+    /// After how long without a request the server says that it ends the connection (`Keep-Alive: timeout=5`).
+    pub idle_timeout: Option<Duration>,
 }
 
 /// What is known of a head that has not arrived whole: keeps 1-byte pieces from being parsed anew each time.
@@ -243,6 +245,7 @@ fn build_response(
     Ok(ParsedResponse {
         length,
         keep_alive: keeps_alive(&fields, version) && length != BodyLength::UntilClose,
+        idle_timeout: fields.hop.idle_timeout,
         head: ResponseHead {
             status,
             reason_phrase: (!is_usual).then(|| source.share(phrase)),

@@ -3,10 +3,11 @@
 //! A connection comes here by itself when its response was read to the end; the pool takes it out for the
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
 //! anything unasked is dropped. The number is bounded; the one used last goes first, so that the others age.
+//! A request that cannot be sent twice gets none that the server may be about to close ([`Patience`]).
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{cell::RefCell, collections::VecDeque, time::Duration};
 
-use super::client::Http1Client;
+use super::{client::Http1Client, patience::Patience};
 use crate::clock::{self, Instant};
 
 /// The idle connections to one endpoint, oldest first.
@@ -14,6 +15,7 @@ use crate::clock::{self, Instant};
 pub struct Shelf {
     idle: RefCell<VecDeque<Idle>>,
     max_idle: usize,
+    patience: RefCell<Patience>,
 }
 
 #[derive(Debug)]
@@ -26,16 +28,24 @@ impl Shelf {
     /// A shelf for this many.
     #[must_use]
     pub fn new(max_idle: usize) -> Self {
-        Self { idle: RefCell::default(), max_idle }
+        Self { idle: RefCell::default(), max_idle, patience: RefCell::default() }
     }
 
-    /// The connection that was used last, if one is still open.
+    /// The connection that was used last, if one is still open, for a request that may be sent again or not.
     #[must_use]
-    pub fn take(&self) -> Option<Http1Client> {
+    pub fn take(&self, may_be_sent_again: bool) -> Option<Http1Client> {
+        let now = clock::now();
         loop {
             let idle = self.idle.borrow_mut().pop_back()?;
-            if idle.client.is_quiet() {
-                return Some(idle.client);
+            let rested = now.saturating_duration_since(idle.since);
+            if !idle.client.is_quiet() {
+                self.ends_after(rested);
+            } else if may_be_sent_again || self.patience.borrow().is_trusted(rested, now) {
+                return Some(idle.client.rested(rested));
+            } else {
+                // The others have rested even longer.
+                self.idle.borrow_mut().push_back(idle);
+                return None;
             }
         }
     }
@@ -59,7 +69,15 @@ impl Shelf {
                 .into_iter()
                 .partition(|idle| keep(&idle.client, idle.since) && idle.client.is_quiet());
         *self.idle.borrow_mut() = kept;
+        for idle in evicted.iter().filter(|idle| !idle.client.is_quiet()) {
+            self.ends_after(clock::now().saturating_duration_since(idle.since));
+        }
         drop(evicted);
+    }
+
+    /// The server has ended a connection that had rested here for so long, or says that it will.
+    pub(super) fn ends_after(&self, rested: Duration) {
+        self.patience.borrow_mut().ends_after(rested, clock::now());
     }
 
     /// Lays a connection here, and drops the oldest where there are too many.

@@ -72,7 +72,7 @@ fn a_connection_comes_back_when_both_messages_have_ended() {
             let (got, _) = collect(&mut response.body).await.expect("whole");
             assert_eq!(String::from_utf8_lossy(&got), *content, "{answer:?}");
             assert_eq!(shelf.len(), usize::from(*kept), "{answer:?}");
-            let Some(again) = shelf.take() else { return };
+            let Some(again) = shelf.take(true) else { return };
             // Kept while the earlier body's handle still lives.
             let (second, ()) = tokio::join!(send(again, &head, Body::Empty, &shelf), async {
                 expect(&mut server, GET).await;
@@ -201,7 +201,7 @@ fn the_shelf_gives_out_the_latest_open_connection_and_bounds_their_number() {
         servers.pop().expect("two").shutdown().await.expect("half-closed");
         let again = loop {
             tokio::task::yield_now().await;
-            if let Some(client) = shelf.take() {
+            if let Some(client) = shelf.take(true) {
                 break client;
             }
         };
@@ -238,6 +238,65 @@ fn evicted_are_the_idle_the_old_and_the_closed() {
             assert_eq!(shelf.len(), 0);
         });
     }
+}
+
+/// The request is on its way when the server closes a connection that has been idle for long enough: its system
+/// answers what it never read with a reset, behind the end of the connection.
+#[test]
+fn a_request_that_meets_the_close_of_a_kept_connection_was_not_delivered() {
+    run(async {
+        let (client, mut server) = client().await;
+        let shelf = shelf();
+        let first = request_to(Method::GET, "/");
+        let (response, ()) = tokio::join!(send(client, &first, Body::Empty, &shelf), async {
+            expect(&mut server, GET).await;
+            server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("written");
+        });
+        response.expect("a response");
+        let again = shelf.take(true).expect("kept");
+        drop(server);
+        let post = request_to(Method::POST, "/");
+        let error = send(again, &post, Body::Empty, &shelf).await.expect_err("closed");
+        assert_eq!((error.reason, error.delivery), (Reason::ConnectionLost, Delivery::Nothing));
+    });
+}
+
+#[test]
+fn a_connection_that_the_server_will_soon_close_carries_nothing_that_cannot_be_sent_again() {
+    for (announced, rested, trusted) in [
+        ("timeout=5, max=100", 2, true),
+        ("timeout=5, max=100", 3, false),
+        ("max=7, Timeout = \"5\"", 3, false),
+        ("timeout=soon", 3, true),
+    ] {
+        run_paused(async move {
+            let (client, mut server) = client().await;
+            let (shelf, get) = (shelf(), request_to(Method::GET, "/"));
+            let (response, ()) = tokio::join!(send(client, &get, Body::Empty, &shelf), async {
+                expect(&mut server, GET).await;
+                let answer = format!("HTTP/1.1 204 No Content\r\nKeep-Alive: {announced}\r\n\r\n");
+                server.write_all(answer.as_bytes()).await.expect("written");
+            });
+            assert!(!response.expect("a response").head.headers.contains_key("keep-alive"));
+            tokio::time::advance(Duration::from_secs(rested)).await;
+            assert_eq!(shelf.take(false).is_some(), trusted, "{announced} {rested}");
+            assert_eq!(shelf.take(true).is_some(), !trusted, "{announced} {rested}");
+        });
+    }
+}
+
+#[test]
+fn a_request_that_the_server_has_read_counts_as_delivered() {
+    run(async {
+        let (client, mut server) = client().await;
+        let post = request_to(Method::POST, "/");
+        let shelf = shelf();
+        let (outcome, ()) = tokio::join!(send(client, &post, Body::Empty, &shelf), async move {
+            wire::head(&mut server).await;
+        });
+        let error = outcome.expect_err("closed without an answer");
+        assert_eq!((error.reason, error.delivery), (Reason::ConnectionLost, Delivery::Unknown));
+    });
 }
 
 #[test]

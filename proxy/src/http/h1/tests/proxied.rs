@@ -19,7 +19,7 @@ async fn proxy() -> (Raw, TcpStream) {
     let shelf = Rc::new(Shelf::new(1));
     let first: RefCell<Option<Http1Client>> = RefCell::new(Some(client));
     let handler = move |request: Request| {
-        let client = first.borrow_mut().take().or_else(|| shelf.take());
+        let client = first.borrow_mut().take().or_else(|| shelf.take(true));
         let shelf = shelf.clone();
         async move {
             let Some(client) = client else { return text(503, "no connection") };
