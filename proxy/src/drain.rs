@@ -12,13 +12,17 @@ pub struct DrainTrigger(watch::Sender<bool>);
 
 /// Hears the order to stop. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Drain(watch::Receiver<bool>);
+pub struct Drain {
+    order: watch::Receiver<bool>,
+    /// A second order, to one connection alone.
+    own: Option<watch::Receiver<bool>>,
+}
 
 /// A trigger and what hears it.
 #[must_use]
 pub fn channel() -> (DrainTrigger, Drain) {
     let (sender, receiver) = watch::channel(false);
-    (DrainTrigger(sender), Drain(receiver))
+    (DrainTrigger(sender), Drain { order: receiver, own: None })
 }
 
 impl DrainTrigger {
@@ -30,22 +34,39 @@ impl DrainTrigger {
     /// Another ear.
     #[must_use]
     pub fn drain(&self) -> Drain {
-        Drain(self.0.subscribe())
+        Drain { order: self.0.subscribe(), own: None }
     }
 }
 
 impl Drain {
-    /// Whether the order was given.
+    /// What hears this order and one of its own.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        *self.0.borrow()
+    pub fn with_own(&self) -> (DrainTrigger, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (DrainTrigger(sender), Self { order: self.order.clone(), own: Some(receiver) })
     }
 
-    /// Waits for the order; for ever when it can no longer come. Cancel-safe.
+    /// Whether an order was given.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.order.borrow() || self.own.as_ref().is_some_and(|own| *own.borrow())
+    }
+
+    /// Waits for the first order; for ever when it can no longer come. Cancel-safe.
     pub async fn started(&self) {
-        if self.0.clone().wait_for(|draining| *draining).await.is_err() {
-            std::future::pending::<()>().await;
+        match self.own.clone() {
+            None => given(self.order.clone()).await,
+            Some(own) => tokio::select! {
+                () = given(self.order.clone()) => {}
+                () = given(own) => {}
+            },
         }
+    }
+}
+
+async fn given(mut order: watch::Receiver<bool>) {
+    if order.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -65,6 +86,21 @@ mod tests {
         assert!(early.is_draining());
         early.started().await;
         trigger.drain().started().await;
+    }
+
+    #[tokio::test]
+    async fn an_own_order_concerns_nobody_else() {
+        let (trigger, drain) = channel();
+        let (own, one) = drain.with_own();
+        let (_kept, other) = drain.with_own();
+        own.start();
+        one.started().await;
+        assert!(one.is_draining());
+        assert!(!drain.is_draining() && !other.is_draining());
+        assert!(other.started().now_or_never().is_none());
+        trigger.start();
+        other.started().await;
+        assert!(other.is_draining());
     }
 
     #[tokio::test]

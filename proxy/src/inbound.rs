@@ -3,17 +3,18 @@
 //! Comes in: a socket, and its original destination in transparent mode. The facts are collected first (mesh
 //! TLS or not, which port, who calls), then the port's policy decides: the client's ALPN never does. Goes out:
 //! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that are registered for this workload,
-//! and ends an open connection that a change of policy no longer allows.
+//! and ends an open connection that a change of policy or of the trusted roots no longer allows.
 
 use std::{net::SocketAddr, rc::Rc};
 
-use weft_proto::{MeshServerName, Port, SpiffeId, discovery::Protocol};
+use weft_proto::{MeshServerName, Port, discovery::Protocol};
 
 use crate::{
     clock,
     destination::Service,
     detect::Detected,
     discovery::InboundPort,
+    drain::{Drain, DrainTrigger},
     error::ProxyError,
     exchange::{Exchange, Inbound, Origin},
     http::{Served, Takeover, h1, h2},
@@ -24,7 +25,7 @@ use crate::{
     shared::Shared,
     tcp,
     telemetry::{Direction, TlsState},
-    tls::Alpn,
+    tls::{Alpn, Peer},
 };
 
 /// All that is known of a connection before it is served.
@@ -34,7 +35,7 @@ struct Facts {
     policy: InboundPort,
     application: Rc<Service>,
     /// The verified caller; `None` for plaintext.
-    peer: Option<SpiffeId>,
+    peer: Option<Peer>,
     /// What mesh TLS agreed on.
     alpn: Option<Alpn>,
 }
@@ -53,15 +54,7 @@ enum Treatment {
 pub async fn serve(shared: Rc<Shared>, socket: Socket, original: Option<SocketAddr>) {
     let peer_address = socket.peer();
     match admit(&shared, socket, original).await {
-        Ok(Some(facts)) => {
-            let (port, plaintext) = (facts.port, facts.peer.is_none());
-            tokio::select! {
-                () = treat(&shared, facts) => {}
-                () = shared.revoked(port, plaintext) => {
-                    refuse(&shared, peer_address, Reason::PolicyChanged, "the port's policy changed");
-                }
-            }
-        }
+        Ok(Some(facts)) => treat(&shared, facts).await,
         Ok(None) => {}
         Err(error) => refuse(&shared, peer_address, error.reason, &error.detail),
     }
@@ -130,7 +123,7 @@ async fn mesh(
         port,
         policy,
         application,
-        peer: Some(accepted.peer.identity),
+        peer: Some(accepted.peer),
         alpn: accepted.alpn,
     })
 }
@@ -227,17 +220,31 @@ async fn detected(shared: &Rc<Shared>, facts: &Facts) -> Result<Treatment, Proxy
 }
 
 async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
+    let (leave, drain) = shared.drain.with_own();
+    let (socket, remote) = (facts.socket.clone(), facts.socket.peer());
+    let forbidden = forbidden(shared, facts.port, facts.peer.clone(), &leave);
+    tokio::select! {
+        () = exchanges(shared, facts, http2, &drain) => {}
+        error = forbidden => {
+            socket.abort();
+            refuse(shared, remote, error.reason, &error.detail);
+        }
+    }
+}
+
+/// Serves requests until the connection ends, or becomes something else.
+async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain) {
     let origin = Origin::Inbound(Inbound {
         application: facts.application,
         side_headers: facts.peer.is_some(),
-        peer: facts.peer,
+        peer: facts.peer.map(|peer| peer.identity),
         remote: facts.socket.peer(),
     });
     let exchange = Exchange::new(shared.clone(), origin);
     let served = if http2 {
-        h2::serve(facts.socket, &exchange, &shared.http2, &shared.drain).await
+        h2::serve(facts.socket, &exchange, &shared.http2, drain).await
     } else {
-        h1::serve(facts.socket, &exchange, &shared.http1, &shared.drain).await
+        h1::serve(facts.socket, &exchange, &shared.http1, drain).await
     };
     if let Served::TakenOver(client, Takeover::Splice(server)) = served {
         tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
@@ -252,16 +259,46 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts) {
         Some(member) => member.pool.open_tcp().await,
         None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
     };
-    match dialled {
-        Ok(server) => {
-            let ended = tcp::splice(&facts.socket, &server, shared.config.timeouts.tcp_idle).await;
-            ended.note(&mut record);
-        }
+    let server = match dialled {
+        Ok(dialled) => dialled.socket,
         Err(error) => {
             record.failed(error.reason);
             tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
-            facts.socket.abort();
+            return facts.socket.abort();
         }
+    };
+    let (leave, _) = shared.drain.with_own();
+    let forbidden = async {
+        let error = forbidden(shared, facts.port, facts.peer, &leave).await;
+        refuse(shared, facts.socket.peer(), error.reason, &error.detail);
+        error.reason
+    };
+    let idle = shared.config.timeouts.tcp_idle;
+    tcp::splice_until(&facts.socket, &server, idle, forbidden).await.note(&mut record);
+}
+
+/// Ready, with why, when an open connection is no longer allowed. A change of policy ends it at once. A caller
+/// whose root is no longer trusted is told to `leave`, and gets the time to drain.
+async fn forbidden(
+    shared: &Rc<Shared>,
+    port: Port,
+    peer: Option<Peer>,
+    leave: &DrainTrigger,
+) -> ProxyError {
+    let distrusted = async {
+        let Some(peer) = &peer else { return std::future::pending().await };
+        shared.mutual_tls.distrusted(peer.root).await;
+        leave.start();
+        clock::sleep(shared.config.timeouts.drain).await;
+        let identity = &peer.identity;
+        let detail = format!("{identity} was verified under a root that is no longer trusted");
+        ProxyError::new(Reason::PeerUnverified, detail)
+    };
+    tokio::select! {
+        () = shared.revoked(port, peer.is_none()) => {
+            ProxyError::new(Reason::PolicyChanged, "the port's policy changed")
+        }
+        error = distrusted => error,
     }
 }
 

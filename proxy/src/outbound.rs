@@ -22,6 +22,7 @@ use crate::{
     outside,
     peek::Peek,
     policy::retry,
+    pool,
     reason::Reason,
     shared::Shared,
     tcp,
@@ -82,7 +83,7 @@ enum Plan {
 
 /// A server dialled for opaque bytes.
 struct Dialled {
-    socket: Socket,
+    connection: pool::Dialled,
     member: Rc<Member>,
     _in_flight: InFlight,
 }
@@ -144,7 +145,7 @@ async fn undeclared(
         return Ok(plan(decided, None));
     }
     let dialled = dial(shared, service).await?;
-    let server_socket = dialled.socket.clone();
+    let server_socket = dialled.connection.socket.clone();
     let mut server = Peek::new(&server_socket);
     let limit = shared.config.timeouts.tcp_idle;
     tokio::select! {
@@ -205,7 +206,14 @@ async fn opaque(
         Transport::Plain => TlsState::Plain,
     };
     let mut record = service.metrics.connection(tls);
-    let ended = tcp::splice(client, &dialled.socket, shared.config.timeouts.tcp_idle).await;
+    let server = &dialled.connection;
+    let distrusted = async {
+        shared.destinations.dialer().distrusted(server.peer.as_ref()).await;
+        tracing::info!(service = %service.label, peer = ?server.peer.as_ref().map(|peer| &peer.identity), "connection ended: the server was verified under a root that is no longer trusted");
+        Reason::PeerUnverified
+    };
+    let idle = shared.config.timeouts.tcp_idle;
+    let ended = tcp::splice_until(client, &server.socket, idle, distrusted).await;
     ended.note(&mut record);
 }
 
@@ -223,7 +231,7 @@ async fn dial(shared: &Rc<Shared>, service: &Rc<Service>) -> Result<Dialled, Pro
         };
         let in_flight = InFlight::enter(&member);
         match member.pool.open_tcp().await {
-            Ok(socket) => return Ok(Dialled { socket, member, _in_flight: in_flight }),
+            Ok(connection) => return Ok(Dialled { connection, member, _in_flight: in_flight }),
             Err(error) => {
                 tried.push(member);
                 if tried.len() >= retry::MAX_ATTEMPTS as usize || shared.is_draining() {

@@ -3,7 +3,8 @@
 //! A request takes what costs least (DESIGN, "Multiplexed at load, inline at rest"): an idle HTTP/1 connection
 //! when one is at hand; at low load a new one; else a stream on a shared HTTP/2 connection. Connections are
 //! opened lazily, bounded in number, and given up when idle, old, or verified under roots that have changed since:
-//! such a connection takes no new request, and ends with those under way.
+//! such a connection takes no new request, and ends with those under way. Where the peer's own root is no longer
+//! trusted, those get the time to drain.
 
 pub mod dial;
 
@@ -24,10 +25,9 @@ use crate::{
         h1::{Http1Client, Shelf},
         h2::Http2Client,
     },
-    io::Socket,
     reason::Reason,
     tasks::Tasks,
-    tls::Alpn,
+    tls::{Alpn, Peer},
 };
 
 pub use dial::{Dialer, Dialled};
@@ -154,8 +154,8 @@ impl EndpointPool {
     ///
     /// # Errors
     /// No connection could be made.
-    pub async fn open_tcp(&self) -> Result<Socket, ProxyError> {
-        Ok(self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await?.socket)
+    pub async fn open_tcp(&self) -> Result<Dialled, ProxyError> {
+        self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await
     }
 
     /// Gives up connections that are idle or old. Returns whether any is left.
@@ -250,35 +250,31 @@ impl EndpointPool {
     async fn run_shared(self: Rc<Self>, connecting: Rc<Connecting>) {
         let opened = self.open_http2().await;
         *self.connecting.borrow_mut() = None;
-        let (outcome, driver) = match opened {
-            Ok((client, driver, bundle_generation)) => {
-                let now = clock::now();
-                let client = Rc::new(client);
-                self.shared.borrow_mut().push(Shared {
-                    client,
-                    opened: now,
-                    bundle_generation,
-                    last_used: Cell::new(now),
-                    used: Cell::new(false),
-                });
-                (Ok(()), Some(driver))
+        let (outcome, running) = match opened {
+            Ok((shared, driver, peer)) => {
+                self.shared.borrow_mut().push(shared);
+                (Ok(()), Some((driver, peer)))
             }
             Err(error) => (Err((error.reason, error.detail.into_owned())), None),
         };
         *connecting.outcome.borrow_mut() = Some(outcome);
         connecting.done.notify_waiters();
         // The pool is not held while the connection runs: it ends by itself when the pool lets go of it.
+        let dialer = self.dialer.clone();
         drop(self);
-        if let Some(driver) = driver {
-            driver.await;
+        if let Some((driver, peer)) = running {
+            tokio::select! {
+                () = driver => {}
+                () = dialer.distrusted(peer.as_ref()) => {}
+            }
         }
     }
 
-    /// A connection, its driver, and the roots that it was verified under.
+    /// A connection, its driver, and who answered.
     async fn open_http2(
         &self,
-    ) -> Result<(Http2Client, impl Future<Output = ()> + use<>, Option<u64>), ProxyError> {
-        let Dialled { socket, alpn, bundle_generation } =
+    ) -> Result<(Shared, impl Future<Output = ()> + use<>, Option<Peer>), ProxyError> {
+        let Dialled { socket, alpn, bundle_generation, peer } =
             self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
@@ -286,7 +282,15 @@ impl EndpointPool {
         let (client, driver) = handshake.await.map_err(|error| {
             ProxyError::new(error.reason, format!("{}: {}", self.endpoint.address, error.detail))
         })?;
-        Ok((client, driver, bundle_generation))
+        let now = clock::now();
+        let shared = Shared {
+            client: Rc::new(client),
+            opened: now,
+            bundle_generation,
+            last_used: Cell::new(now),
+            used: Cell::new(false),
+        };
+        Ok((shared, driver, peer))
     }
 
     fn full(&self) -> ProxyError {

@@ -42,17 +42,35 @@ impl Spliced {
     }
 }
 
-/// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound).
+/// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound). Dropped
+/// before, it breaks both sides with a reset.
 pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced {
+    splice_until(client, server, idle, std::future::pending()).await
+}
+
+/// Like [`splice`], but also ends, by a reset, when `forbidden` says why the connection may not go on.
+pub async fn splice_until(
+    client: &Socket,
+    server: &Socket,
+    idle: Duration,
+    forbidden: impl Future<Output = Reason>,
+) -> Spliced {
+    let mut cut = Cut { sockets: [client, server], clean: false };
+    let mut forbidden = pin!(forbidden);
     let mut up = OneWay::new(client, server);
     let mut down = OneWay::new(server, client);
     let mut moved_at = clock::now();
     let mut timer = pin!(clock::sleep_until(moved_at + idle));
     let outcome = poll_fn(|cx| {
         let before = up.moved + down.moved;
-        let polled = poll_both(&mut up, &mut down, cx);
-        if polled.is_ready() || idle.is_zero() {
-            return polled.map_err(|_| Reason::ConnectionLost);
+        if let Poll::Ready(ended) = poll_both(&mut up, &mut down, cx) {
+            return Poll::Ready(ended.map_err(|_| Reason::ConnectionLost));
+        }
+        if let Poll::Ready(reason) = forbidden.as_mut().poll(cx) {
+            return Poll::Ready(Err(reason));
+        }
+        if idle.is_zero() {
+            return Poll::Pending;
         }
         if up.moved + down.moved > before {
             moved_at = clock::now();
@@ -60,11 +78,25 @@ pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced
         poll_idle(timer.as_mut(), moved_at + idle, cx).map(|()| Err(Reason::IdleTimeout))
     })
     .await;
-    if outcome.is_err() {
-        client.abort();
-        server.abort();
-    }
+    cut.clean = outcome.is_ok();
+    drop(cut);
     Spliced { from_client: up.moved, from_server: down.moved, reason: outcome.err() }
+}
+
+/// Breaks both sides when dropped, unless they ended cleanly.
+struct Cut<'a> {
+    sockets: [&'a Socket; 2],
+    clean: bool,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if !self.clean {
+            for socket in self.sockets {
+                socket.abort();
+            }
+        }
+    }
 }
 
 fn poll_both(

@@ -28,7 +28,7 @@ use rustls::HandshakeKind;
 use rustls_pki_types::{CertificateDer, ServerName};
 use weft_proto::{MeshServerName, SpiffeId};
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, RootId};
 pub use counts::{Counts, Handshakes};
 pub use fault::PeerFault;
 use generation::{ForEndpoint, Generation};
@@ -101,6 +101,8 @@ impl fmt::Display for Role {
 pub struct Peer {
     /// The SPIFFE ID in its certificate.
     pub identity: SpiffeId,
+    /// The root that its certificate leads to.
+    pub root: RootId,
 }
 
 /// A finished handshake on the server's side.
@@ -250,6 +252,17 @@ impl MutualTls {
         Ok(Connected { socket, peer, alpn, bundle_generation })
     }
 
+    /// Ready when a root, under which a peer was verified, is no longer trusted. Cancel-safe.
+    pub async fn distrusted(&self, root: RootId) {
+        let mut credentials = self.shared.identity.watch();
+        let distrusted = credentials.wait_for(|credentials| {
+            credentials.as_ref().is_some_and(|credentials| !credentials.bundle.trusts(root))
+        });
+        if distrusted.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Turns an error of a connection that [`MutualTls::connect`] made into a refusal, when it tells that the
     /// server refused our certificate: its alert comes only after the client's handshake is done.
     #[must_use]
@@ -281,9 +294,9 @@ impl MutualTls {
         handshake: &Handshake<'_>,
         verifier: &PeerVerifier,
     ) -> Result<(Peer, Option<Alpn>), Refused> {
-        let identity = verifier.check(handshake.chain, clock::since_epoch())?;
+        let peer = verifier.check(handshake.chain, clock::since_epoch())?;
         self.shared.done(verifier.role(), handshake.resumed);
-        Ok((Peer { identity }, handshake.alpn.and_then(Alpn::from_wire)))
+        Ok((peer, handshake.alpn.and_then(Alpn::from_wire)))
     }
 
     /// The configurations of the credentials in force.

@@ -53,7 +53,7 @@ impl ControlPlaneVerifier {
     fn check(&self, chain: &[CertificateDer<'_>], now: Duration) -> Result<SpiffeId, Refused> {
         let refused = match &self.by_bundle {
             Some(verifier) => match verifier.check(chain, now) {
-                Ok(identity) => return Ok(identity),
+                Ok(peer) => return Ok(peer.identity),
                 Err(refused) => Some(refused),
             },
             None => None,
@@ -108,7 +108,7 @@ fn check_pinned(
     let domain = identity.as_ref().map_or(default.as_str(), SpiffeId::trust_domain);
     let verifier = verifier(Arc::new(bundle), domain)
         .ok_or_else(|| refused(format!("{domain:?} is not a trust domain")))?;
-    verifier.check(chain, now)
+    verifier.check(chain, now).map(|peer| peer.identity)
 }
 
 /// Verifies the control plane of one trust domain.

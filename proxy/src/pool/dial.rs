@@ -16,7 +16,7 @@ use crate::{
     net::TcpStream,
     reason::Reason,
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
-    tls::{Alpn, MutualTls},
+    tls::{Alpn, MutualTls, Peer},
 };
 
 /// What a worker needs to make connections.
@@ -24,6 +24,7 @@ use crate::{
 pub struct Dialer {
     mutual_tls: MutualTls,
     connect_timeout: Duration,
+    drain_timeout: Duration,
     backoff_ms: u64,
     http1: h1::ClientSettings,
     http2: h2::ClientSettings,
@@ -42,6 +43,8 @@ pub struct Dialled {
     pub alpn: Option<Alpn>,
     /// The roots that the sidecar was verified under; `None` without one. See [`Dialer::is_current`].
     pub bundle_generation: Option<u64>,
+    /// Who answered; `None` without a sidecar. See [`Dialer::distrusted`].
+    pub peer: Option<Peer>,
 }
 
 impl Dialer {
@@ -59,6 +62,7 @@ impl Dialer {
         Self {
             mutual_tls,
             connect_timeout: timeouts.connect,
+            drain_timeout: timeouts.drain,
             backoff_ms,
             http1,
             http2,
@@ -103,6 +107,14 @@ impl Dialer {
         bundle_generation.is_none_or(|generation| generation == now())
     }
 
+    /// Ready when a connection to this peer has gone on for the time to drain after its root was no longer
+    /// trusted. Cancel-safe.
+    pub async fn distrusted(&self, peer: Option<&Peer>) {
+        let Some(peer) = peer else { return std::future::pending().await };
+        self.mutual_tls.distrusted(peer.root).await;
+        clock::sleep(self.drain_timeout).await;
+    }
+
     /// Plain TCP to an address.
     ///
     /// # Errors
@@ -133,7 +145,7 @@ impl Dialer {
         offer: &[Alpn],
     ) -> Result<Dialled, ProxyError> {
         let Transport::Mesh(expected) = &endpoint.transport else {
-            return Ok(Dialled { socket, alpn: None, bundle_generation: None });
+            return Ok(Dialled { socket, alpn: None, bundle_generation: None, peer: None });
         };
         let server_name = MeshServerName::of_port(endpoint.app_port);
         let handshake =
@@ -143,6 +155,7 @@ impl Dialer {
                 socket: connected.socket,
                 alpn: connected.alpn,
                 bundle_generation: Some(connected.bundle_generation),
+                peer: Some(connected.peer),
             }),
             Err(refused) => {
                 let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);

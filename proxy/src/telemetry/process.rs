@@ -89,7 +89,7 @@ impl ListenerMetrics {
         let new = Self::default();
         let help = "Accepted connections that are open";
         registry.register("open_connections", help, new.open.clone());
-        let help = "Accepted connections that were refused before they carried anything, by reason";
+        let help = "Accepted connections that were refused, or ended when they were no longer allowed, by reason";
         registry.register("refused_connections", help, new.refused.clone());
         new
     }

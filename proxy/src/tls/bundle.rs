@@ -15,11 +15,10 @@ use std::{
 use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use weft_proto::SpiffeId;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
-    Role,
+    Peer, Role,
     fault::PeerFault,
     leaf::{Leaf, Validity},
     provider,
@@ -47,6 +46,10 @@ pub enum BundleError {
     },
 }
 
+/// A root, told from others by its name and its key, which a new certificate for it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootId([u8; 32]);
+
 /// The roots of the trust domain.
 pub struct Bundle {
     roots: Vec<CertificateDer<'static>>,
@@ -64,10 +67,19 @@ impl std::fmt::Debug for Bundle {
 
 /// A peer whose chain leads to a root.
 #[derive(Debug, Clone)]
-pub(crate) struct Verified {
-    pub(crate) identity: SpiffeId,
+struct Verified {
+    peer: Peer,
     /// When all certificates of the chain hold.
     validity: Validity,
+}
+
+impl RootId {
+    fn of(anchor: &TrustAnchor<'_>) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(&anchor.subject);
+        context.update(&anchor.subject_public_key_info);
+        Self(bytes_of(&context.finish()))
+    }
 }
 
 impl Bundle {
@@ -106,6 +118,12 @@ impl Bundle {
         &self.roots
     }
 
+    /// Whether a root is trusted.
+    #[must_use]
+    pub fn trusts(&self, root: RootId) -> bool {
+        self.anchors.iter().any(|anchor| RootId::of(anchor) == root)
+    }
+
     /// Whether these are the same roots in the same order.
     #[must_use]
     pub fn has_roots(&self, roots: &[CertificateDer<'_>]) -> bool {
@@ -128,7 +146,7 @@ impl Bundle {
         chain: &[CertificateDer<'_>],
         role: Role,
         now: Duration,
-    ) -> Result<SpiffeId, PeerFault> {
+    ) -> Result<Peer, PeerFault> {
         let key = (role, digest_of(chain));
         let known = self.remembered().get(&key).cloned();
         let verified = match known {
@@ -144,7 +162,7 @@ impl Bundle {
             }
         };
         verified.validity.check(now)?;
-        Ok(verified.identity)
+        Ok(verified.peer)
     }
 
     fn remembered(&self) -> MutexGuard<'_, HashMap<(Role, [u8; 32]), Verified>> {
@@ -186,7 +204,8 @@ impl Bundle {
         if !is_for_it {
             return Err(PeerFault::Purpose(role));
         }
-        Ok(Verified { identity: leaf.identity?, validity })
+        let root = RootId::of(path.anchor());
+        Ok(Verified { peer: Peer { identity: leaf.identity?, root }, validity })
     }
 
     /// What webpki found, in the words of an operator.
@@ -264,7 +283,10 @@ fn digest_of(chain: &[CertificateDer<'_>]) -> [u8; 32] {
         context.update(&(certificate.len() as u64).to_be_bytes());
         context.update(certificate);
     }
-    let digest: Digest = context.finish();
+    bytes_of(&context.finish())
+}
+
+fn bytes_of(digest: &Digest) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.as_ref());
     bytes

@@ -12,10 +12,9 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use weft_proto::SpiffeId;
 
 use super::{
-    Refused, Role,
+    Peer, Refused, Role,
     bundle::Bundle,
     fault::{Expected, PeerFault},
     leaf::Leaf,
@@ -54,10 +53,9 @@ impl PeerVerifier {
         &self,
         chain: &[CertificateDer<'_>],
         now: Duration,
-    ) -> Result<SpiffeId, Refused> {
+    ) -> Result<Peer, Refused> {
         let verified = self.bundle.verify(chain, self.role, now);
-        let allowed =
-            verified.and_then(|identity| self.expected.check(&identity).map(|()| identity));
+        let allowed = verified.and_then(|peer| self.expected.check(&peer.identity).map(|()| peer));
         allowed.map_err(|fault| fault.refuse(self.role, &presented(chain), &self.expected))
     }
 

@@ -2,6 +2,8 @@ use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 
+use weft_proto::SpiffeId;
+
 use super::*;
 use crate::{
     clock,
@@ -17,7 +19,8 @@ fn verdict(params: CertificateParams) -> Result<SpiffeId, PeerFault> {
     let authority = Authority::new("root");
     let key = KeyPair::generate().unwrap();
     let chain = [authority.issue(params, &key)];
-    bundle(&[&authority]).verify(&chain, Role::Client, clock::since_epoch())
+    let verified = bundle(&[&authority]).verify(&chain, Role::Client, clock::since_epoch());
+    verified.map(|peer| peer.identity)
 }
 
 fn with(change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
@@ -117,6 +120,10 @@ fn who_signed_is_told_apart() {
 
     let after = both.succeeded_by(vec![new.root()]).unwrap();
     after.verify(of_new.chain(), Role::Server, now).unwrap();
+    let roots =
+        [&of_old, &of_new].map(|svid| both.verify(svid.chain(), Role::Server, now).unwrap().root);
+    assert!(roots.iter().all(|root| both.trusts(*root)));
+    assert_eq!(roots.map(|root| after.trusts(root)), [false, true]);
     let fault = after.verify(of_old.chain(), Role::Server, now).unwrap_err();
     assert!(matches!(fault, PeerFault::OldRoot { .. }), "{fault:?}");
     let fault = after.verify(stranger.svid(&id("cart")).chain(), Role::Server, now).unwrap_err();
