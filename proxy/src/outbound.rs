@@ -15,6 +15,7 @@ use crate::{
     destination::{Found, Learned, Service},
     detect::Detected,
     discovery::Transport,
+    drain::Drain,
     error::ProxyError,
     exchange::{Exchange, Origin, Outbound},
     http::{Served, Takeover, h1, h2},
@@ -36,6 +37,9 @@ pub const SILENCE: Duration = Duration::from_millis(5);
 /// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
 /// server nothing, and one that does wait for the server is not lost.
 const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
+
+/// A client whose connection cannot be served has this long to show that it speaks HTTP, and so can be told why.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Explicit mode: an HTTP proxy, whose requests name their destination.
 pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
@@ -64,10 +68,7 @@ pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
     match shared.destinations.find(&name).await {
         Ok(Found::Mesh(service)) => to_service(&shared, socket, service).await,
         Ok(Found::Outside) => to_outside(&shared, socket, &name).await,
-        Err(error) => {
-            refuse(&shared, error.reason, &error.detail);
-            socket.abort();
-        }
+        Err(error) => decline(&shared, socket, error).await,
     }
 }
 
@@ -105,11 +106,24 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
         }
         Ok(Plan::Opaque(dialled)) => opaque(shared, &socket, &service, dialled).await,
         Ok(Plan::Nothing) => {}
-        Err(error) => {
-            refuse(shared, error.reason, &error.detail);
-            socket.abort();
-        }
+        Err(error) => decline(shared, socket, error).await,
     }
+}
+
+/// Ends a connection that cannot be served: who speaks HTTP is answered with the reason and told to come back on
+/// another connection, anybody else gets a reset.
+async fn decline(shared: &Rc<Shared>, socket: Socket, error: ProxyError) {
+    let mut client = Peek::new(&socket);
+    let spoken = clock::timeout(LAST_WORD, client.decide()).await;
+    drop(client);
+    let Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) = spoken else {
+        refuse(shared, error.reason, &error.detail);
+        return socket.abort();
+    };
+    let (last, drain) = shared.drain.with_own();
+    last.start();
+    let origin = Origin::Outbound(Outbound::declined(error));
+    serve(shared, socket, &version, origin, &drain).await;
 }
 
 /// The service declares HTTP: its bytes are waited for, and nothing else is let through.
@@ -174,11 +188,21 @@ fn plan(decided: std::io::Result<Option<Detected>>, dialled: Option<Dialled>) ->
 }
 
 async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: Outbound) -> Served {
-    let exchange = Exchange::new(shared.clone(), Origin::Outbound(origin));
+    serve(shared, socket, version, Origin::Outbound(origin), &shared.drain).await
+}
+
+async fn serve(
+    shared: &Rc<Shared>,
+    socket: Socket,
+    version: &Detected,
+    origin: Origin,
+    drain: &Drain,
+) -> Served {
+    let exchange = Exchange::new(shared.clone(), origin);
     if *version == Detected::Http2 {
-        h2::serve(socket, &exchange, &shared.http2, &shared.drain).await
+        h2::serve(socket, &exchange, &shared.http2, drain).await
     } else {
-        h1::serve(socket, &exchange, &shared.http1, &shared.drain).await
+        h1::serve(socket, &exchange, &shared.http1, drain).await
     }
 }
 

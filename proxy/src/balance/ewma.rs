@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// After this long without an observation, 1/e of the value is left.
-const DECAY: Duration = Duration::from_secs(10);
+/// After this long without an observation, 1/e of the value is left: an endpoint that had one bad moment, ten times
+/// slower than the others, has its share again after some six seconds, and one that stays slow is asked about as
+/// often.
+const DECAY: Duration = Duration::from_secs(3);
 
 /// The lowest latency that is told from others, and what is assumed of an endpoint that was never asked: low,
 /// so that new ones get their share, but not zero, so that work in flight still counts.
@@ -72,7 +74,7 @@ mod tests {
         let mut ewma = PeakEwma::new(start);
         ewma.observe(Duration::from_secs(1), start);
         assert_eq!(ewma.seconds(start), 1.0);
-        let later = start + Duration::from_secs(1);
+        let later = start + DECAY / 10;
         ewma.observe(Duration::from_millis(10), later);
         assert!(ewma.seconds(later) > 0.9, "{}", ewma.seconds(later));
         let much_later = later + 3 * DECAY;

@@ -1,7 +1,7 @@
 //! Whose requests a connection carries: the local application's to others, or others' to the local
 //! application. The two differ in what is trusted and in where a request goes; all else is shared.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, net::SocketAddr, rc::Rc};
 
 use http::uri::Authority;
 use weft_proto::{SpiffeId, discovery::Protocol};
@@ -41,6 +41,8 @@ enum Choice {
     /// Explicit mode: each request names its destination. The last one is remembered: most connections ask
     /// for one host only.
     Request(RefCell<Option<(Authority, Rc<Service>)>>),
+    /// The connection's destination cannot be served: each request hears why.
+    Declined(Reason, Cow<'static, str>),
 }
 
 /// A connection from another workload.
@@ -69,20 +71,25 @@ impl Outbound {
         Self { choice: Choice::Request(RefCell::new(None)) }
     }
 
+    /// Requests on a connection whose destination cannot be served.
+    #[must_use]
+    pub fn declined(error: ProxyError) -> Self {
+        Self { choice: Choice::Declined(error.reason, error.detail) }
+    }
+
     async fn route(
         &self,
         shared: &Rc<Shared>,
         head: &RequestHead,
     ) -> Result<Rc<Service>, ProxyError> {
-        let named = authority::of_request(head);
+        let named = authority::of_request(head)?;
         let remembered = match &self.choice {
-            Choice::Connection(service) => {
-                named?;
-                return Ok(service.clone());
-            }
+            Choice::Connection(service) => return Ok(service.clone()),
             Choice::Request(remembered) => remembered,
+            Choice::Declined(reason, detail) => {
+                return Err(ProxyError::new(*reason, detail.clone()));
+            }
         };
-        let named = named?;
         if let Some((last, service)) = &*remembered.borrow()
             && *last == named
         {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, Request};
 use tokio::{net::TcpStream, task::JoinSet};
+use weft_proto::api::EndpointsRequest;
 use weft_tests::{
     apps::App,
     mesh::{Mesh, Sidecar, SidecarSpec},
@@ -61,6 +62,12 @@ impl Shop {
                 .with(&format!("--instance={instance}"));
             catalogs.push(mesh.sidecar(spec).await);
         }
+        wait::until_true("every replica to be listed", || async {
+            let request = EndpointsRequest { service: "shop/catalog".to_owned() };
+            let response = mesh.api().await.endpoints(request).await.expect("the API answers");
+            response.get_ref().endpoints.len() == applications.len()
+        })
+        .await;
         let mut spec = SidecarSpec::of("shop/web").upstream("catalog:80");
         for setting in settings {
             spec = spec.with(setting);
