@@ -40,17 +40,24 @@ pub struct ProxyError {
     pub delivery: Delivery,
     /// What exactly happened, for logs and operators; names what was expected and what was found.
     pub detail: Cow<'static, str>,
+    /// The endpoint's sidecar said so of itself: whatever the reason, another endpoint may do better.
+    of_endpoint: bool,
 }
 
 impl ProxyError {
     /// An error before anything was sent.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, delivery: Delivery::Nothing, detail: detail.into() }
+        Self { reason, delivery: Delivery::Nothing, detail: detail.into(), of_endpoint: false }
     }
 
     /// An error after something may have reached the application.
     pub fn after_send(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, delivery: Delivery::Unknown, detail: detail.into() }
+        Self { delivery: Delivery::Unknown, ..Self::new(reason, detail) }
+    }
+
+    /// What the endpoint's sidecar says of a request that never reached its application.
+    pub fn of_endpoint(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { of_endpoint: true, ..Self::new(reason, detail) }
     }
 
     /// Whose fault it is.
@@ -68,7 +75,7 @@ impl ProxyError {
     /// Whether the failure is the endpoint's, so that another endpoint may do better.
     #[must_use]
     pub const fn elsewhere_may_succeed(&self) -> bool {
-        matches!(self.side(), Side::Server)
+        self.of_endpoint || matches!(self.side(), Side::Server)
     }
 }
 

@@ -56,8 +56,9 @@ impl Handler for Exchange {
         }
     }
 
-    fn refuse(&self, error: &ProxyError, asked: Asked) -> Response {
-        respond::respond(error, asked, self.origin.audience())
+    fn refuse(&self, error: ProxyError, asked: Asked) -> Response {
+        let response = respond::respond(&error, asked, self.origin.audience());
+        Record::unread(&self.shared, &self.origin, asked).refuse(error, response)
     }
 }
 
@@ -219,8 +220,9 @@ impl Call<'_> {
         let mut response = sent.map_err(|error| failed(error.into()))?;
         if let Transport::Mesh(_) = member.endpoint.transport {
             if side::take_not_delivered(&mut response.head.headers) {
+                let reason = side::reason(&response.head.headers).unwrap_or(Reason::ConnectRefused);
                 let detail = format!("{} could not reach its application", member.endpoint.id);
-                return Err(failed(ProxyError::new(Reason::ConnectRefused, detail)));
+                return Err(failed(ProxyError::of_endpoint(reason, detail)));
             }
             if let Some(reason) = side::broken_off(&response.head.headers) {
                 let detail = format!("{} lost its application's answer", member.endpoint.id);

@@ -31,8 +31,8 @@ pub trait Handler {
     fn handle(&self, request: Request) -> impl Future<Output = Response>;
 
     /// The response to a message that the codec itself refuses: malformed, or beyond a limit.
-    fn refuse(&self, error: &ProxyError, asked: Asked) -> Response {
-        respond::respond(error, asked, Audience::Stranger)
+    fn refuse(&self, error: ProxyError, asked: Asked) -> Response {
+        respond::respond(&error, asked, Audience::Stranger)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     destination::{Service, authority},
     discovery::Transport,
     error::ProxyError,
-    http::{Body, BodyError, Frame, RequestHead, Response, grpc},
+    http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc},
     reason::Reason,
     shared::Shared,
     telemetry::{
@@ -57,10 +57,11 @@ struct Line {
     service: Arc<str>,
     client: Option<weft_proto::SpiffeId>,
     client_address: Option<std::net::SocketAddr>,
-    method: Method,
-    version: Version,
+    /// Of a request whose head was read.
+    method: Option<Method>,
+    protocol: &'static str,
     authority: Option<Authority>,
-    path: String,
+    path: Option<String>,
     detail: Option<Cow<'static, str>>,
     sent: u64,
 }
@@ -77,6 +78,17 @@ impl Record {
     /// Opens a record. Until the request is routed it counts for no service.
     #[must_use]
     pub fn start(shared: &Shared, origin: &Origin, head: &RequestHead) -> Self {
+        let mut record = Self::unread(shared, origin, Asked::from(head));
+        if let Some(line) = &mut record.line {
+            line.read(head);
+        }
+        record.span = Span::begin(shared, origin, head).map(Box::new);
+        record
+    }
+
+    /// Opens the record of a request whose head could not be read.
+    #[must_use]
+    pub fn unread(shared: &Shared, origin: &Origin, asked: Asked) -> Self {
         let direction = origin.direction();
         let metrics = shared.unrouted(direction);
         Self {
@@ -85,15 +97,15 @@ impl Record {
             counted: metrics.begin(),
             metrics,
             tls: origin.client_tls(),
-            grpc: head.is_grpc(),
+            grpc: asked.grpc,
             status: 0,
             grpc_status: None,
             reason: None,
             attempts: 0,
             member: None,
             in_flight: None,
-            line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin, head))),
-            span: Span::begin(shared, origin, head).map(Box::new),
+            line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin))),
+            span: None,
             closed: false,
         }
     }
@@ -216,18 +228,12 @@ impl Record {
     }
 
     fn write(&self, line: &Line, outcome: &RequestOutcome, trace_id: Option<&str>) {
-        let protocol = match line.version {
-            _ if self.grpc => "grpc",
-            Version::HTTP_2 => "h2",
-            Version::HTTP_10 => "http/1.0",
-            _ => "http/1.1",
-        };
         line.log.write(&AccessRecord {
             client: line.client.as_ref(),
             client_address: line.client_address,
-            method: Some(line.method.as_str()),
+            method: line.method.as_ref().map(Method::as_str),
             authority: line.authority.as_ref().map(Authority::as_str),
-            path: Some(&line.path),
+            path: line.path.as_deref(),
             status: Some(outcome.status),
             grpc_status: outcome.grpc_status,
             reason: outcome.reason,
@@ -238,7 +244,7 @@ impl Record {
             endpoint: self.member.as_ref().map(|member| member.endpoint.address),
             tls: outcome.tls,
             trace_id,
-            ..AccessRecord::new(self.direction, protocol, &line.service)
+            ..AccessRecord::new(self.direction, line.protocol, &line.service)
         });
     }
 }
@@ -268,20 +274,32 @@ impl Span {
 }
 
 impl Line {
-    fn of(log: &AccessLog, origin: &Origin, head: &RequestHead) -> Self {
+    fn of(log: &AccessLog, origin: &Origin) -> Self {
         let (client, client_address) = origin.client();
         Self {
             log: log.clone(),
             service: "".into(),
             client,
             client_address,
-            method: head.method.clone(),
-            version: head.version,
-            authority: authority::of_request(head).ok(),
-            path: head.target.path().to_owned(),
+            method: None,
+            protocol: "http",
+            authority: None,
+            path: None,
             detail: None,
             sent: 0,
         }
+    }
+
+    fn read(&mut self, head: &RequestHead) {
+        self.method = Some(head.method.clone());
+        self.protocol = match head.version {
+            _ if head.is_grpc() => "grpc",
+            Version::HTTP_2 => "h2",
+            Version::HTTP_10 => "http/1.0",
+            _ => "http/1.1",
+        };
+        self.authority = authority::of_request(head).ok();
+        self.path = Some(head.target.path().to_owned());
     }
 }
 

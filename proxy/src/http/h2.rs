@@ -94,6 +94,8 @@ pub struct ClientSettings {
     pub max_header_bytes: u32,
     /// Bytes of a stream on the way to its reader.
     pub stream_window: u32,
+    /// From the connection to the endpoint's SETTINGS.
+    pub preface_timeout: Duration,
     /// With requests in flight, the endpoint is asked so often whether it lives, and has as long to answer.
     pub keep_alive: Duration,
 }
@@ -106,6 +108,7 @@ impl ClientSettings {
             max_streams: config.limits.max_streams.max(1),
             max_header_bytes: header_bytes(config),
             stream_window: STREAM_WINDOW,
+            preface_timeout: config.timeouts.connect,
             keep_alive: KEEP_ALIVE,
         }
     }

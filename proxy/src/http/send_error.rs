@@ -36,6 +36,9 @@ impl SendError {
 
 impl From<SendError> for ProxyError {
     fn from(error: SendError) -> Self {
-        Self { reason: error.reason, delivery: error.delivery, detail: error.detail }
+        match error.delivery {
+            Delivery::Nothing => Self::new(error.reason, error.detail),
+            Delivery::Unknown => Self::after_send(error.reason, error.detail),
+        }
     }
 }

@@ -59,11 +59,16 @@ pub fn take_not_delivered(fields: &mut HeaderMap) -> bool {
     fields.remove(NOT_DELIVERED).is_some()
 }
 
+/// Why the other sidecar itself ended the request. To be asked of responses of verified peers only.
+pub fn reason(fields: &HeaderMap) -> Option<Reason> {
+    let said = fields.get(REASON)?;
+    Reason::ALL.iter().copied().find(|reason| said == reason.code())
+}
+
 /// Why the other sidecar has no response of its application, where the connection or the stream broke off
 /// before a head came. To be asked of responses of verified peers only.
 pub fn broken_off(fields: &HeaderMap) -> Option<Reason> {
-    let said = fields.get(REASON)?;
-    [Reason::ConnectionLost, Reason::UpstreamReset].into_iter().find(|reason| said == reason.code())
+    reason(fields).filter(|reason| matches!(reason, Reason::ConnectionLost | Reason::UpstreamReset))
 }
 
 /// Takes what the other sidecar says beside a request: the version and the case of the client's application.

@@ -122,7 +122,9 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_ends_the_request_at_the_application() {
     for crowded in [false, true] {
-        for answered in [false, true] {
+        for (answered, body) in
+            [(false, "begin"), (true, "begin"), (false, "beginning"), (true, "beginning")]
+        {
             let (left, mut leaving) = mpsc::unbounded_channel();
             let (began, mut beginning) = mpsc::unbounded_channel();
             let app = raw_app(move |_, mut peer| {
@@ -140,7 +142,9 @@ async fn a_client_that_leaves_ends_the_request_at_the_application() {
             let shop = Shop::of(&[app.address]).await;
             let _crowd = if crowded { shop.crowd(&app).await } else { Vec::new() };
             let mut client = shop.raw().await;
-            client.send("POST http://catalog/ HTTP/1.1\r\nHost: catalog\r\nContent-Length: 9\r\n\r\nbegin").await;
+            let head =
+                "POST http://catalog/ HTTP/1.1\r\nHost: catalog\r\nContent-Length: 9\r\n\r\n";
+            client.send(format!("{head}{body}")).await;
             wait::soon("the application to begin", beginning.recv()).await;
             if answered {
                 client.receive_until("some").await;

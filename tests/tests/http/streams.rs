@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::sync::mpsc;
-use weft_tests::wait;
+use weft_tests::{apps::App, wait};
 
 use super::shop::{Shop, body, head, http2_app};
 
@@ -138,6 +138,41 @@ async fn many_streams_with_big_fields_share_one_connection() {
         assert_eq!(response.headers()["x-path"], format!("/{at}"));
         assert_eq!(response.headers()["x-big"].len(), big.len());
     }
+}
+
+/// An application that allows few streams at once gets more connections, and refuses nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_calls_than_the_application_allows_streams_all_succeed() {
+    let app = App::tcp(|stream| async move {
+        let mut builder = h2::server::Builder::new();
+        let Ok(mut connection) = builder.max_concurrent_streams(8).handshake(stream).await else {
+            return;
+        };
+        let mut waiting = Vec::<h2::server::SendResponse<Bytes>>::new();
+        while let Some(Ok((_, respond))) = connection.accept().await {
+            waiting.push(respond);
+            // Answered in bunches, so that many are open at once.
+            if waiting.len() >= 4 {
+                for mut respond in waiting.drain(..) {
+                    let _ = respond.send_response(Response::new(()), true);
+                }
+            }
+        }
+    })
+    .await;
+    let shop = Shop::of(&[app.address]).await;
+    for _ in 0..3 {
+        let client = shop.http2().await;
+        let mut responses = Vec::new();
+        for _ in 0..240 {
+            responses.push(client.send_all(head("POST", "http://catalog/", GRPC)).await);
+        }
+        for response in responses {
+            let response = wait::soon("an answer", response).await.expect("a head");
+            assert_eq!(response.headers().get("weft-reason"), None, "{response:?}");
+        }
+    }
+    assert!(app.connections() > 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@
 
 use std::{mem::MaybeUninit, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use httparse::{Header, ParserConfig, Status};
 
@@ -278,7 +278,9 @@ fn parse_target(source: &Source<'_>, method: &Method, raw: &str) -> Result<Uri, 
     if raw.contains('#') {
         return Err(MALFORMED);
     }
-    let target = Uri::from_maybe_shared(source.share(raw.as_bytes())).map_err(|_| MALFORMED)?;
+    let encoded = encode_excluded(raw);
+    let shared = encoded.map_or_else(|| source.share(raw.as_bytes()), Bytes::from);
+    let target = Uri::from_maybe_shared(shared).map_err(|_| MALFORMED)?;
     if *method == Method::CONNECT {
         let is_authority = authority::is_valid(raw.as_bytes())
             && authority::has_port(raw.as_bytes())
@@ -297,6 +299,23 @@ fn parse_target(source: &Source<'_>, method: &Method, raw: &str) -> Result<Uri, 
         }
         _ => Err(MALFORMED),
     }
+}
+
+/// Percent-encodes what RFC 3986 excludes, and yet some clients send as it is: an encoded byte means the same, and
+/// a request that works without a sidecar works with one. `None` where there is nothing to do.
+fn encode_excluded(raw: &str) -> Option<String> {
+    let is_excluded = |byte: u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
+    if !raw.bytes().any(is_excluded) {
+        return None;
+    }
+    let mut encoded = String::with_capacity(raw.len() + 8);
+    for character in raw.chars() {
+        match u8::try_from(character) {
+            Ok(byte) if is_excluded(byte) => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(character),
+        }
+    }
+    Some(encoded)
 }
 
 /// Whether an absolute-form target ends with its authority.

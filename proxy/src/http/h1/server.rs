@@ -11,8 +11,8 @@
 //!   |--refused--> error response ------+----close------------------> closed, with time to read the answer
 //! ```
 //!
-//! A client that has half-closed its connection still gets its answers; one that resets it cancels the
-//! handler. It must never end a body cleanly that was cut short, nor go on behind a request whose end it does
+//! A client that leaves cancels the handler; one that has said that it sends no more (`Connection: close`), and
+//! half-closes its connection, still gets its answer. It must never end a body cleanly that was cut short, nor go on behind a request whose end it does
 //! not know.
 
 mod reply;
@@ -44,6 +44,10 @@ use crate::{
 /// Bytes of further requests that are read while one is being answered: enough to notice that the client is
 /// gone, not enough to be a burden.
 const READ_AHEAD: usize = 16 * 1024;
+
+/// A client that has half-closed its connection has this long for its response to begin: should it have left
+/// altogether, nothing else tells.
+const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the last response of a connection may take to leave.
 const LAST_WRITE: Duration = Duration::from_secs(30);
@@ -90,6 +94,8 @@ struct Connection<'a> {
     settings: &'a ServerSettings,
     timer: Timer,
     waiting: Waiting,
+    /// Runs once the client has half-closed.
+    half_closed: Timer,
 }
 
 /// What is waited for, and so how long.
@@ -145,6 +151,7 @@ impl<'a> Connection<'a> {
             settings,
             timer: Timer::default(),
             waiting: Waiting::Nothing,
+            half_closed: Timer::default(),
         }
     }
 
@@ -226,7 +233,7 @@ impl<'a> Connection<'a> {
 
     /// Runs the handler, and writes 1xx heads meanwhile; `None` when the client is gone.
     fn poll_answer(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         handling: Pin<&mut impl Future<Output = Response>>,
         interim: &Interim,
@@ -240,7 +247,8 @@ impl<'a> Connection<'a> {
         }
         match answer {
             Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.poll_gone(cx).map(|()| None),
+            Poll::Pending if self.poll_gone(cx, facts).is_ready() => Poll::Ready(None),
+            Poll::Pending => self.poll_half_closed(cx).map(|()| None),
         }
     }
 
@@ -258,8 +266,10 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// Ready when the connection broke. A client that has only ended its side is still there.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the client has left: its connection broke, or it ended its side while more requests could have
+    /// come. Clients that give up just close, which looks like a half-close until they are written to; so a
+    /// half-close is believed of those only that have said that this is their last request, or have sent the next.
+    fn poll_gone(&self, cx: &mut Context<'_>, facts: &Facts) -> Poll<()> {
         // Of a body in progress only its reader takes more than what shows that the client is there.
         let enough = if self.inbox.body_is_done() { READ_AHEAD } else { 1 };
         while !self.inbox.has_ended() && self.inbox.buffered() < enough {
@@ -267,7 +277,22 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(());
             }
         }
+        let more_could_come = facts.keep_alive && self.inbox.buffered() == 0;
+        if self.inbox.has_ended() && self.inbox.body_is_done() && more_could_come {
+            return Poll::Ready(());
+        }
         Poll::Pending
+    }
+
+    /// Ready when a client has waited for too long with its side closed.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.inbox.has_ended() {
+            return Poll::Pending;
+        }
+        if !self.half_closed.is_set() {
+            self.half_closed.set(clock::now() + HALF_CLOSED_PATIENCE);
+        }
+        self.half_closed.poll(cx)
     }
 
     /// A handler's response that does not fit the request is a defect, and is answered as one.
@@ -285,7 +310,7 @@ impl<'a> Connection<'a> {
         }
         tracing::error!(%status, "a response does not fit its request");
         let error = ProxyError::new(Reason::Internal, "the response does not fit the request");
-        handler.refuse(&error, facts.asked)
+        handler.refuse(error, facts.asked)
     }
 
     /// Answers a request that the handler never sees; the connection cannot go on behind it.
@@ -300,7 +325,7 @@ impl<'a> Connection<'a> {
         };
         tracing::debug!(%reason, detail, "refused a request");
         let error = ProxyError::new(reason, detail);
-        let mut response = handler.refuse(&error, Asked::default());
+        let mut response = handler.refuse(error, Asked::default());
         if let Some(status) = status {
             response.head.status = status;
         }

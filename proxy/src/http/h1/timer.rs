@@ -29,6 +29,11 @@ impl Timer {
         }
     }
 
+    /// Whether there is a deadline.
+    pub(super) const fn is_set(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// Ready when the deadline has passed; pending without one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (Some(deadline), Some(sleep)) = (self.deadline, &mut self.sleep) else {

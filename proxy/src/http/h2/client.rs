@@ -27,11 +27,15 @@ use super::{
     outgoing::{Outgoing, Stopped},
 };
 use crate::{
+    clock,
     error::Delivery,
     http::{Body, BodyError, Interim, RequestHead, Response, SendError, body::Upload},
     io::Socket,
     reason::Reason,
 };
+
+/// How many streams there may be, before the endpoint has said so.
+const UNKNOWN: usize = 0;
 
 /// A connection to an endpoint. It closes when this and the last of its streams are gone.
 #[derive(Debug)]
@@ -90,11 +94,12 @@ impl Drop for Counted {
 }
 
 impl Http2Client {
-    /// Begins HTTP/2 on a socket to an endpoint. The future returned drives the connection: whoever calls this
+    /// Begins HTTP/2 on a socket to an endpoint, and waits for its SETTINGS: a stream that was opened before they
+    /// told how many there may be could be refused. The future returned drives the connection: whoever calls this
     /// spawns it, and owns it until the connection ends.
     ///
     /// # Errors
-    /// The socket broke.
+    /// The socket broke, or the endpoint sent no SETTINGS.
     pub async fn handshake(
         socket: Socket,
         settings: ClientSettings,
@@ -110,12 +115,21 @@ impl Http2Client {
             .max_header_list_size(settings.max_header_bytes)
             .max_send_buffer_size(SEND_BUFFER)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .initial_max_send_streams(UNKNOWN)
             // An endpoint harms its own connection only, and answers to cancelled requests must not add up.
             .max_local_error_reset_streams(None)
             .enable_push(false);
-        let (sender, connection) = builder.handshake(socket.clone()).await.map_err(|error| {
-            SendError::undelivered(Reason::ConnectFailed, format!("HTTP/2 handshake: {error}"))
-        })?;
+        let begun = builder.handshake(socket.clone()).await;
+        let (sender, mut connection) = begun.map_err(|error| no_handshake(&error))?;
+        let limit = settings.preface_timeout;
+        match clock::timeout(limit, settings_of_peer(&mut connection)).await {
+            Ok(received) => received?,
+            Err(_) => {
+                let detail =
+                    format!("no SETTINGS of HTTP/2 within {limit:?} (WEFT_CONNECT_TIMEOUT)");
+                return Err(SendError::undelivered(Reason::ConnectTimeout, detail));
+            }
+        }
         let status = Rc::new(Status {
             socket: RefCell::new(Some(socket)),
             written_at_end: Cell::new(0),
@@ -243,6 +257,28 @@ impl Http2Client {
         let upload = outgoing.map(|outgoing| upload(outgoing, open.clone()));
         Response { upload, ..Response::new(head, Body::Http2(body)) }
     }
+}
+
+/// Waits until the endpoint has told how many streams there may be.
+async fn settings_of_peer(
+    connection: &mut h2::client::Connection<Socket, Bytes>,
+) -> Result<(), SendError> {
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(no_handshake(&error))),
+        Poll::Ready(Ok(())) => {
+            let detail = "the endpoint closed the connection before its SETTINGS";
+            Poll::Ready(Err(SendError::undelivered(Reason::ConnectFailed, detail)))
+        }
+        Poll::Pending if connection.max_concurrent_send_streams() == UNKNOWN => Poll::Pending,
+        Poll::Pending => Poll::Ready(Ok(())),
+    })
+    .await
+}
+
+/// No request was sent yet.
+fn no_handshake(error: &h2::Error) -> SendError {
+    let reason = if error.is_io() { Reason::ConnectFailed } else { Reason::UpstreamProtocol };
+    SendError::undelivered(reason, format!("HTTP/2 handshake: {error}"))
 }
 
 /// Drives a connection until it has ended or its peer is dead; what is in flight then fails.

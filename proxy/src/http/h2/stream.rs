@@ -42,7 +42,7 @@ pub(super) async fn serve<H: Handler>(
     let (parts, stream) = request.into_parts();
     let (head, checked) = head::from_client(parts, settings);
     let response = match checked {
-        Err(error) => handler.refuse(&error, Asked::from(&head)),
+        Err(error) => handler.refuse(error, Asked::from(&head)),
         Ok(()) => {
             let length = head::content_length(&head.headers);
             let body = Body::Http2(IncomingBody::new(stream, length, None));
@@ -87,7 +87,7 @@ async fn send_response<H: Handler>(
     let response = if response.head.status.is_informational() {
         let detail = "a final response cannot be informational in HTTP/2";
         let error = ProxyError::after_send(Reason::UpstreamProtocol, detail);
-        handler.refuse(&error, Asked::default())
+        handler.refuse(error, Asked::default())
     } else {
         response
     };

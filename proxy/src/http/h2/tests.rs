@@ -75,6 +75,7 @@ fn client_settings() -> ClientSettings {
         max_streams: 100,
         max_header_bytes: 16 * 1024,
         stream_window: 64 * 1024,
+        preface_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(10),
     }
 }
@@ -89,8 +90,8 @@ impl<F: Fn(Request) -> Answer> Handler for Answering<F> {
         (self.0)(request).await
     }
 
-    fn refuse(&self, error: &crate::error::ProxyError, asked: Asked) -> Response {
-        respond::respond(error, asked, Audience::Local)
+    fn refuse(&self, error: crate::error::ProxyError, asked: Asked) -> Response {
+        respond::respond(&error, asked, Audience::Local)
     }
 }
 

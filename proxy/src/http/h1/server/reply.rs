@@ -68,7 +68,7 @@ impl Connection<'_> {
             return After::TakenOver(takeover);
         }
         let mut transfer = Transfer::new(body, length);
-        let sent = poll_fn(|cx| self.poll_reply(cx, &mut transfer, &mut upload)).await;
+        let sent = poll_fn(|cx| self.poll_reply(cx, &mut transfer, &mut upload, facts)).await;
         match sent {
             // A reset is the only end that cannot be taken for the body's.
             Err(TransferError::Body(_)) if length == BodyLength::UntilClose => self.give_up(),
@@ -112,6 +112,7 @@ impl Connection<'_> {
         cx: &mut Context<'_>,
         transfer: &mut Transfer,
         upload: &mut Option<Upload>,
+        facts: &Facts,
     ) -> Poll<Result<(), TransferError>> {
         if let Some(pump) = upload
             && Pin::new(pump).poll(cx).is_ready()
@@ -122,7 +123,7 @@ impl Connection<'_> {
         match transfer.poll(cx, &self.socket) {
             Poll::Ready(sent) => Poll::Ready(sent),
             Poll::Pending => self
-                .poll_gone(cx)
+                .poll_gone(cx, facts)
                 .map(|()| Err(TransferError::Socket(std::io::ErrorKind::ConnectionReset))),
         }
     }

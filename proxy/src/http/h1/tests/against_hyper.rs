@@ -108,12 +108,19 @@ fn is_taken_out(name: &HeaderName, fields: &HeaderMap) -> bool {
     HOP_BY_HOP.contains(&name.as_str()) || nominated || name == "expect"
 }
 
+/// Whether the target was written with bytes that RFC 3986 excludes: hyper refuses them, ours encodes them.
+fn had_excluded(target: &str) -> bool {
+    ["%22", "%3C", "%3E", "%60"].iter().any(|encoded| target.contains(encoded))
+}
+
 /// Checks that what this codec accepts hyper accepts with the same meaning.
 fn compare(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (ours, hypers) = (ours(bytes), runtime.block_on(hypers(bytes)));
     let shown = String::from_utf8_lossy(bytes);
-    assert!(ours.len() <= hypers.len(), "hyper refuses {shown:?}");
+    if let Some(refused) = ours.get(hypers.len()) {
+        assert!(had_excluded(&refused.target), "hyper refuses {shown:?}");
+    }
     for (ours, hypers) in ours.into_iter().zip(hypers) {
         assert_eq!(ours.method, hypers.method, "{shown:?}");
         assert_eq!(ours.content, hypers.content, "{shown:?}");

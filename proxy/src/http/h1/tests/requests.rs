@@ -27,6 +27,13 @@ pub(super) const WELL_FORMED: &[(&str, &str, &str, BodyLength, bool)] = &[
     ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "/", "host: a", Empty, true),
     ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "/", "host: a", Empty, true),
     ("GET /a?b=c&d HTTP/1.1\r\nHost: a:80\r\n\r\n", "/a?b=c&d", "host: a:80", Empty, true),
+    (
+        "GET /<b>\"`?q=\"<>\" HTTP/1.1\r\nHost: a\r\n\r\n",
+        "/%3Cb%3E%22%60?q=%22%3C%3E%22",
+        "host: a",
+        Empty,
+        true,
+    ),
     ("GET // HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "//", "host: [::1]:80", Empty, true),
     ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "/", "host: ", Empty, true),
     ("GET / HTTP/1.1\r\nHost:a\r\nX:  b c\t \r\n\r\n", "/", "host: a, x: b c", Empty, true),

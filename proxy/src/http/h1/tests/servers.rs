@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{wire::*, *};
 use crate::{
+    clock,
     http::{
         Body, BodyError, Frame, Request, Response, ResponseHead, Served, Takeover, body::Upload,
     },
@@ -210,52 +211,74 @@ fn a_head_has_its_time_and_so_has_silence() {
 }
 
 #[test]
-fn a_half_closed_client_gets_its_answer() {
-    run(async {
-        let mut raw = serve(Answer(|request| async {
-            for _ in 0..20 {
-                tokio::task::yield_now().await;
-            }
-            echo(request).await
+fn a_half_closed_client_that_said_so_gets_its_answer() {
+    for last in ["POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n", "POST / HTTP/1.0\r\n"] {
+        run(async {
+            let mut raw = serve(Answer(|request| async {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                echo(request).await
+            }))
+            .await;
+            raw.write(&format!("{last}Content-Length: 2\r\n\r\nab")).await;
+            raw.stream.shutdown().await.expect("half-closed");
+            assert!(raw.rest().await.ends_with("POST / ab"), "{last}");
+            assert!(matches!(raw.served.await, Ok(Served::Closed(None))));
+        });
+    }
+}
+
+#[test]
+fn a_half_closed_client_is_not_waited_for_for_ever() {
+    run_paused(async {
+        let mut raw = serve(Answer(|_| async {
+            pending::<()>().await;
+            text(200, "")
         }))
         .await;
-        raw.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").await;
+        let began = clock::now();
+        raw.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         raw.stream.shutdown().await.expect("half-closed");
-        assert_eq!(raw.rest().await, ok("POST / ab"));
-        assert!(matches!(raw.served.await, Ok(Served::Closed(None))));
+        assert!(matches!(raw.served.await, Ok(Served::Closed(Some(Reason::ConnectionLost)))));
+        assert_eq!(began.elapsed().as_secs(), 60);
     });
 }
 
 #[test]
-fn a_client_that_resets_cancels_the_handler() {
+fn a_client_that_leaves_cancels_the_handler() {
     struct Cancelled(Seen<&'static str>);
     impl Drop for Cancelled {
         fn drop(&mut self) {
             self.0.borrow_mut().push("cancelled");
         }
     }
-    run(async {
-        let seen = Seen::default();
-        let in_handler = seen.clone();
-        let raw = serve(Answer(move |_| {
-            let cancelled = Cancelled(in_handler.clone());
-            async move {
-                cancelled.0.borrow_mut().push("handling");
-                pending::<()>().await;
-                text(200, "")
+    for resets in [true, false] {
+        run(async {
+            let seen = Seen::default();
+            let in_handler = seen.clone();
+            let raw = serve(Answer(move |_| {
+                let cancelled = Cancelled(in_handler.clone());
+                async move {
+                    cancelled.0.borrow_mut().push("handling");
+                    pending::<()>().await;
+                    text(200, "")
+                }
+            }))
+            .await;
+            let Raw { mut stream, served, .. } = raw;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
+            while seen.borrow().is_empty() {
+                tokio::task::yield_now().await;
             }
-        }))
-        .await;
-        let Raw { mut stream, served, .. } = raw;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
-        while seen.borrow().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        stream.set_zero_linger().expect("set");
-        drop(stream);
-        assert!(matches!(served.await, Ok(Served::Closed(Some(Reason::ConnectionLost)))));
-        assert_eq!(*seen.borrow(), ["handling", "cancelled"]);
-    });
+            if resets {
+                stream.set_zero_linger().expect("set");
+            }
+            drop(stream);
+            assert!(matches!(served.await, Ok(Served::Closed(Some(Reason::ConnectionLost)))));
+            assert_eq!(*seen.borrow(), ["handling", "cancelled"]);
+        });
+    }
 }
 
 #[test]

@@ -56,6 +56,43 @@ async fn send(client: &Http2Client, head: &RequestHead, body: Body) -> Result<Re
 }
 
 #[test]
+fn the_endpoint_says_how_many_streams_there_may_be_before_the_first() {
+    worker(async {
+        let mut builder = h2::server::Builder::new();
+        let (client, mut requests) = accepted(builder.max_concurrent_streams(1)).await;
+        assert!(client.can_take_request());
+        let get = get();
+        let mut sending = std::pin::pin!(send(&client, &get, Body::Empty));
+        let (_request, _responder) = tokio::select! {
+            _ = &mut sending => panic!("nobody has answered"),
+            request = requests.recv() => request.expect("a request"),
+        };
+        assert!(!client.can_take_request(), "one is all");
+    });
+}
+
+#[test]
+fn an_endpoint_that_speaks_no_http2_gets_no_request() {
+    for (says, reason) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", Reason::UpstreamProtocol),
+        ("", Reason::ConnectFailed),
+    ] {
+        worker(async move {
+            let (near, mut far) = streams().await;
+            let shaking = Http2Client::handshake(Socket::new(near), client_settings(), false);
+            let (shaken, ()) = tokio::join!(shaking, async move {
+                far.write_all(says.as_bytes()).await.expect("open");
+                far.shutdown().await.expect("open");
+                // Read, so that the end is no reset.
+                let _ = far.read_to_end(&mut Vec::new()).await;
+            });
+            let error = shaken.err().expect("no handshake");
+            assert_eq!((error.reason, error.delivery), (reason, Delivery::Nothing), "{says:?}");
+        });
+    }
+}
+
+#[test]
 fn a_request_arrives_as_http2_wants_it() {
     let mut plain = head(Method::GET, "/items?all");
     plain.headers.insert(header::HOST, HeaderValue::from_static("cart:80"));
@@ -182,13 +219,18 @@ async fn read_headers(stream: &mut TcpStream) {
     }
 }
 
+/// An empty SETTINGS frame: as many streams as one likes.
+fn settings() -> Vec<u8> {
+    frame(4, 0, 0, &[])
+}
+
 /// Our client, and a server of raw bytes that has exchanged settings.
 async fn raw_server() -> (Rc<Http2Client>, TcpStream) {
     let (near, mut far) = streams().await;
+    far.write_all(&settings()).await.expect("written");
     let client = our_client(near).await;
     let mut preface = [0; 24];
     far.read_exact(&mut preface).await.expect("the preface");
-    far.write_all(&frame(4, 0, 0, &[])).await.expect("written");
     (client, far)
 }
 
@@ -246,7 +288,8 @@ fn a_broken_connection_after_the_request_proves_nothing() {
 #[test]
 fn a_connection_that_breaks_before_anything_left_delivered_nothing() {
     worker(async {
-        let (near, _far) = streams().await;
+        let (near, mut far) = streams().await;
+        far.write_all(&settings()).await.expect("written");
         let socket = Socket::new(near);
         let handshake = Http2Client::handshake(socket.clone(), client_settings(), false);
         let (client, driver) = handshake.await.expect("a handshake");
@@ -264,6 +307,7 @@ fn a_connection_that_breaks_before_anything_left_delivered_nothing() {
 fn an_endpoint_that_is_lost_is_noticed() {
     worker(async {
         let (near, mut server) = streams().await;
+        server.write_all(&settings()).await.expect("written");
         let settings =
             ClientSettings { keep_alive: Duration::from_millis(50), ..client_settings() };
         let handshake = Http2Client::handshake(Socket::new(near), settings, false);
