@@ -203,8 +203,8 @@ pub struct Limits {
 /// Timeouts. All are durations such as `5s` or `250ms`.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Timeouts {
-    /// Making a TCP connection
-    #[arg(id = "connect-timeout", long, value_name = "DURATION", env = "WEFT_CONNECT_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    /// Making a TCP connection; the system repeats a lost SYN after 1 and 3 seconds
+    #[arg(id = "connect-timeout", long, value_name = "DURATION", env = "WEFT_CONNECT_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     #[serde(serialize_with = "duration_text")]
     pub connect: Duration,
     /// A TLS handshake, from accept or connect to done

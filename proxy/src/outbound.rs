@@ -44,11 +44,10 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// Explicit mode: an HTTP proxy, whose requests name their destination.
 pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
     let version = match first_bytes(&shared, &socket).await {
-        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => version,
+        Ok(Some(Detected::Http2)) => Detected::Http2,
+        // What is no HTTP is told so by the codec.
+        Ok(Some(_)) => Detected::Http1,
         Ok(None) => return,
-        Ok(Some(_)) => {
-            return refuse(&shared, Reason::ProtocolMismatch, "the proxy port speaks HTTP");
-        }
         Err(reason) => return refuse(&shared, reason, "no request came"),
     };
     match http(&shared, socket, &version, Outbound::by_request()).await {

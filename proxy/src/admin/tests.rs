@@ -111,7 +111,7 @@ async fn config_shows_settings_the_mesh_and_destinations() {
     assert_eq!(status, 200);
     let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(config["settings"]["workload"], "shop/web");
-    assert_eq!(config["settings"]["timeouts"]["connect"], "1s");
+    assert_eq!(config["settings"]["timeouts"]["connect"], "5s");
     assert_eq!(config["mesh"]["address_ranges"][0], "10.0.0.0/8");
     assert_eq!(config["identity"], serde_json::Value::Null);
     assert_eq!(config["destinations"][0]["destination"], "cart:80");
