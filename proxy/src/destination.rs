@@ -25,22 +25,11 @@ use crate::{
     reason::Reason,
     tasks::Tasks,
     telemetry::{Direction, Metrics, TrafficMetrics},
+    undeclared::Learned,
 };
 
 /// A destination that nobody used for this long is forgotten, with its connections and its subscription.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-
-/// What an opaque connection without a declared protocol turned out to be; remembered per destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Learned {
-    /// No connection has shown it yet.
-    #[default]
-    Nothing,
-    /// Clients speak first: a silent one has likely opened its connection ahead of its first request.
-    ClientFirst,
-    /// The server speaks first: dial without waiting for the client.
-    ServerFirst,
-}
 
 /// What a name stands for.
 #[derive(Debug, Clone)]

@@ -4,15 +4,14 @@
 //! are needed. Sans-io: who speaks first and how long to wait is the caller's business. It never panics on
 //! any input, never consumes a byte, and never changes an answer once given as the stream grows.
 //!
-//! The choice is conservative, because a wrong one breaks an application: a protocol is named only when its
-//! bytes leave no other plausible reading, and `Opaque` as early as the bytes disprove all others. What
-//! looks like TLS or HTTP and is malformed is opaque too; whoever requires a protocol refuses it.
+//! `Opaque` is said as early as the bytes disprove all others, because a wrong choice breaks an application. What looks
+//! like TLS and is malformed is opaque too; what some server could take for HTTP is HTTP, for the codec to refuse.
 
 mod client_hello;
 mod request_line;
 
 pub use client_hello::{ClientHello, MAX_HELLO_BYTES, MAX_RECORDS_BYTES};
-pub use request_line::{MAX_METHOD_BYTES, MAX_TARGET_BYTES};
+pub use request_line::MAX_LINE_BYTES;
 
 /// The most bytes that [`detect`] ever asks for before it decides.
 pub const MAX_DETECT_BYTES: usize = MAX_RECORDS_BYTES;
@@ -44,6 +43,16 @@ pub fn detect(bytes: &[u8]) -> Detected {
         Some(_) if bytes.starts_with(HTTP2_PREFACE) => Detected::Http2,
         Some(_) if HTTP2_PREFACE.starts_with(bytes) => Detected::NeedMore,
         Some(_) => request_line::detect(bytes),
+    }
+}
+
+/// What begins with `bytes`, which are not enough to tell, when no more may be waited for: what could still become
+/// a request is one, and a TLS hello that does not come is opaque.
+#[must_use]
+pub fn unfinished(bytes: &[u8]) -> Detected {
+    match bytes.first() {
+        Some(&client_hello::HANDSHAKE_RECORD) => Detected::Opaque,
+        _ => Detected::Http1,
     }
 }
 

@@ -19,13 +19,14 @@ use crate::{
     exchange::{Exchange, Inbound, Origin},
     http::{Served, Takeover, h1, h2},
     io::Socket,
-    outbound::SILENCE,
     peek::Peek,
+    pool,
     reason::Reason,
     shared::Shared,
     tcp,
     telemetry::{Direction, TlsState},
     tls::{Alpn, Peer},
+    undeclared::{self, Found},
 };
 
 /// All that is known of a connection before it is served.
@@ -67,22 +68,26 @@ async fn admit(
     socket: Socket,
     original: Option<SocketAddr>,
 ) -> Result<Option<Facts>, ProxyError> {
+    let patience = shared.config.timeouts.header;
     let mut peek = Peek::new(&socket);
     // A client of a permissive port may wait for the server to speak first.
     let waits_for_server = original.is_some_and(|original| is_permissive(shared, original));
-    let limit = if waits_for_server { SILENCE } else { shared.config.timeouts.header };
-    let first = clock::timeout(limit, peek.decide()).await;
+    let limit = if waits_for_server { undeclared::SILENCE } else { patience };
+    let first = match clock::timeout(limit, peek.any()).await {
+        Ok(Ok(_)) => peek.decide(patience).await,
+        Ok(Err(error)) => Err(error),
+        Err(_) if waits_for_server => Ok(Some(Detected::NeedMore)),
+        Err(_) => return Err(ProxyError::new(Reason::HeaderTimeout, "nothing was received")),
+    };
     drop(peek);
     match first {
-        Ok(Ok(Some(Detected::Tls(hello))))
+        Ok(Some(Detected::Tls(hello)))
             if hello.server_name.as_deref().is_some_and(MeshServerName::is_mesh) =>
         {
             mesh(shared, socket, original).await.map(Some)
         }
-        Ok(Ok(Some(_))) => plain(shared, socket, original).map(Some),
-        Err(_) if waits_for_server => plain(shared, socket, original).map(Some),
-        Ok(Ok(None) | Err(_)) => Ok(None),
-        Err(_) => Err(ProxyError::new(Reason::HeaderTimeout, "nothing was received")),
+        Ok(Some(_)) => plain(shared, socket, original).map(Some),
+        Ok(None) | Err(_) => Ok(None),
     }
 }
 
@@ -163,7 +168,7 @@ fn is_own(shared: &Rc<Shared>, address: SocketAddr) -> bool {
 }
 
 /// The port's policy decides how bytes are treated. What the caller's ALPN says is followed only where the
-/// policy leaves it open.
+/// policy leaves it open, and never to pass bytes unread that may be HTTP.
 fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyError> {
     let said = match alpn {
         Some(Alpn::WeftHttp2 | Alpn::Http2) => Treatment::Http2,
@@ -172,11 +177,6 @@ fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyE
         None => Treatment::Detect,
     };
     match (declared, said) {
-        (Protocol::Unspecified, said) => Ok(said),
-        (Protocol::Http1 | Protocol::Http2 | Protocol::Grpc, Treatment::Opaque) => {
-            Ok(Treatment::Detect)
-        }
-        (Protocol::Http1 | Protocol::Http2 | Protocol::Grpc, said) => Ok(said),
         (Protocol::Tcp | Protocol::Tls, Treatment::Opaque | Treatment::Detect) => {
             Ok(Treatment::Opaque)
         }
@@ -186,36 +186,53 @@ fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyE
                 "the port is opaque; the caller speaks HTTP to it",
             ))
         }
+        (_, Treatment::Opaque) => Ok(Treatment::Detect),
+        (_, said) => Ok(said),
     }
 }
 
 async fn treat(shared: &Rc<Shared>, facts: Facts) {
     let peer_address = facts.socket.peer();
     let decided = match treatment(facts.policy.protocol, facts.alpn) {
-        Ok(Treatment::Detect) => detected(shared, &facts).await,
-        decided => decided,
+        Ok(Treatment::Http1) => Ok(Found::Http(Detected::Http1)),
+        Ok(Treatment::Http2) => Ok(Found::Http(Detected::Http2)),
+        Ok(Treatment::Opaque) => Ok(Found::Opaque(None)),
+        Ok(Treatment::Detect) => detect(shared, &facts).await,
+        Err(error) => Err(error),
     };
     match decided {
-        Ok(Treatment::Http1) => http(shared, facts, false).await,
-        Ok(Treatment::Http2) => http(shared, facts, true).await,
-        Ok(Treatment::Opaque | Treatment::Detect) => opaque(shared, facts).await,
-        Err(error) => refuse(shared, peer_address, error.reason, &error.detail),
+        Ok(Found::Http(version)) => http(shared, facts, version == Detected::Http2).await,
+        Ok(Found::Opaque(server)) => opaque(shared, facts, server).await,
+        Ok(Found::Nothing) => {}
+        Err(error) => {
+            refuse(shared, peer_address, error.reason, &error.detail);
+            facts.socket.abort();
+        }
     }
 }
 
 /// Lets the bytes decide, as far as the policy allows.
-async fn detected(shared: &Rc<Shared>, facts: &Facts) -> Result<Treatment, ProxyError> {
-    let must_be_http = facts.policy.protocol != Protocol::Unspecified;
-    let limit = if must_be_http { shared.config.timeouts.header } else { SILENCE };
+async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
+    let (timeouts, application) = (&shared.config.timeouts, &facts.application);
+    if facts.policy.protocol == Protocol::Unspecified {
+        let dial = dial(application);
+        return undeclared::find_out(&facts.socket, &application.learned, timeouts, dial).await;
+    }
     let mut peek = Peek::new(&facts.socket);
-    match clock::timeout(limit, peek.decide()).await {
-        Ok(Ok(Some(Detected::Http1))) => Ok(Treatment::Http1),
-        Ok(Ok(Some(Detected::Http2))) => Ok(Treatment::Http2),
-        _ if must_be_http => {
+    match clock::timeout(timeouts.header, peek.decide(timeouts.header)).await {
+        Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) => Ok(Found::Http(version)),
+        _ => {
             let detail = "the port's policy requires HTTP; these bytes are not";
             Err(ProxyError::new(Reason::ProtocolMismatch, detail))
         }
-        _ => Ok(Treatment::Opaque),
+    }
+}
+
+/// Dials the local application for opaque bytes.
+async fn dial(application: &Service) -> Result<pool::Dialled, ProxyError> {
+    match application.pick(&application.snapshot(), &[]) {
+        Some(member) => member.pool.open_tcp().await,
+        None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
     }
 }
 
@@ -251,13 +268,12 @@ async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain
     }
 }
 
-async fn opaque(shared: &Rc<Shared>, facts: Facts) {
+async fn opaque(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled>) {
     let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
     let mut record = facts.application.metrics.connection(tls);
-    let snapshot = facts.application.snapshot();
-    let dialled = match facts.application.pick(&snapshot, &[]) {
-        Some(member) => member.pool.open_tcp().await,
-        None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
+    let dialled = match dialled {
+        Some(dialled) => Ok(dialled),
+        None => dial(&facts.application).await,
     };
     let server = match dialled {
         Ok(dialled) => dialled.socket,
@@ -274,7 +290,14 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts) {
         error.reason
     };
     let idle = shared.config.timeouts.tcp_idle;
-    tcp::splice_until(&facts.socket, &server, idle, forbidden).await.note(&mut record);
+    let may_be_http = facts.policy.protocol == Protocol::Unspecified;
+    let bounds = tcp::Bounds { idle, forbidden, may_be_http };
+    let ended = tcp::splice_within(&facts.socket, &server, bounds).await;
+    if ended.reason == Some(Reason::ProtocolMismatch) {
+        let detail = "the bytes name weft-client-id on a port that declares no protocol: declare http or tcp";
+        refuse(shared, facts.socket.peer(), Reason::ProtocolMismatch, detail);
+    }
+    ended.note(&mut record);
 }
 
 /// Ready, with why, when an open connection is no longer allowed. A change of policy ends it at once. A caller
@@ -317,7 +340,7 @@ mod tests {
         let rows = [
             (Unspecified, Some(Alpn::Http1), Some(Treatment::Http1)),
             (Unspecified, Some(Alpn::WeftHttp2), Some(Treatment::Http2)),
-            (Unspecified, Some(Alpn::Tcp), Some(Treatment::Opaque)),
+            (Unspecified, Some(Alpn::Tcp), Some(Treatment::Detect)),
             (Unspecified, None, Some(Treatment::Detect)),
             (Http1, Some(Alpn::Tcp), Some(Treatment::Detect)),
             (Http2, Some(Alpn::Tcp), Some(Treatment::Detect)),

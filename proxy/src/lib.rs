@@ -29,6 +29,7 @@ pub mod tls;
 
 pub mod inbound;
 pub mod outbound;
+pub mod undeclared;
 
 pub mod http;
 

@@ -12,7 +12,7 @@ use weft_proto::discovery::Protocol;
 use crate::{
     balance::{InFlight, Member},
     clock,
-    destination::{Found, Learned, Service},
+    destination::{Found, Service},
     detect::Detected,
     discovery::Transport,
     drain::Drain,
@@ -28,15 +28,8 @@ use crate::{
     shared::Shared,
     tcp,
     telemetry::{Direction, TlsState},
+    undeclared,
 };
-
-/// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
-/// the connection is stays open until the first byte from either side.
-pub const SILENCE: Duration = Duration::from_millis(5);
-
-/// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
-/// server nothing, and one that does wait for the server is not lost.
-const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
 
 /// A client whose connection cannot be served has this long to show that it speaks HTTP, and so can be told why.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -71,16 +64,6 @@ pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
     }
 }
 
-/// What a connection to a service turned out to be.
-enum Plan {
-    /// HTTP requests, in this version.
-    Http(Detected),
-    /// Opaque bytes; the server is dialled already where it was needed to find out.
-    Opaque(Option<Dialled>),
-    /// The client ended without a byte.
-    Nothing,
-}
-
 /// A server dialled for opaque bytes.
 struct Dialled {
     connection: pool::Dialled,
@@ -88,14 +71,23 @@ struct Dialled {
     _in_flight: InFlight,
 }
 
+impl AsRef<Socket> for Dialled {
+    fn as_ref(&self) -> &Socket {
+        &self.connection.socket
+    }
+}
+
 async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
     let planned = match service.snapshot().destination.protocol {
-        Protocol::Unspecified => undeclared(shared, &socket, &service).await,
-        Protocol::Tcp | Protocol::Tls => Ok(Plan::Opaque(None)),
+        Protocol::Unspecified => {
+            let (learned, timeouts) = (&service.learned, &shared.config.timeouts);
+            undeclared::find_out(&socket, learned, timeouts, dial(shared, &service)).await
+        }
+        Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
     };
     match planned {
-        Ok(Plan::Http(version)) => {
+        Ok(undeclared::Found::Http(version)) => {
             let origin = Outbound::to(service);
             if let Served::TakenOver(client, Takeover::Splice(server)) =
                 http(shared, socket, &version, origin).await
@@ -103,8 +95,8 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
                 tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
             }
         }
-        Ok(Plan::Opaque(dialled)) => opaque(shared, &socket, &service, dialled).await,
-        Ok(Plan::Nothing) => {}
+        Ok(undeclared::Found::Opaque(dialled)) => opaque(shared, &socket, &service, dialled).await,
+        Ok(undeclared::Found::Nothing) => {}
         Err(error) => decline(shared, socket, error).await,
     }
 }
@@ -113,7 +105,7 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
 /// another connection, anybody else gets a reset.
 async fn decline(shared: &Rc<Shared>, socket: Socket, error: ProxyError) {
     let mut client = Peek::new(&socket);
-    let spoken = clock::timeout(LAST_WORD, client.decide()).await;
+    let spoken = clock::timeout(LAST_WORD, client.decide(LAST_WORD)).await;
     drop(client);
     let Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) = spoken else {
         refuse(shared, error.reason, &error.detail);
@@ -126,63 +118,20 @@ async fn decline(shared: &Rc<Shared>, socket: Socket, error: ProxyError) {
 }
 
 /// The service declares HTTP: its bytes are waited for, and nothing else is let through.
-async fn declared_http(shared: &Rc<Shared>, socket: &Socket) -> Result<Plan, ProxyError> {
+async fn declared_http(
+    shared: &Rc<Shared>,
+    socket: &Socket,
+) -> Result<undeclared::Found<Dialled>, ProxyError> {
     match first_bytes(shared, socket).await {
-        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Ok(Plan::Http(version)),
-        Ok(None) => Ok(Plan::Nothing),
+        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => {
+            Ok(undeclared::Found::Http(version))
+        }
+        Ok(None) => Ok(undeclared::Found::Nothing),
         Ok(Some(_)) => Err(ProxyError::new(
             Reason::ProtocolMismatch,
             "the service declares HTTP; these bytes are not",
         )),
         Err(reason) => Err(ProxyError::new(reason, "no request came")),
-    }
-}
-
-/// The protocol is to be found out. Whoever speaks first decides; a silent client costs no timeout, because
-/// the server is dialled meanwhile.
-async fn undeclared(
-    shared: &Rc<Shared>,
-    socket: &Socket,
-    service: &Rc<Service>,
-) -> Result<Plan, ProxyError> {
-    let mut client = Peek::new(socket);
-    let silence = match service.learned.get() {
-        Learned::Nothing => SILENCE,
-        Learned::ClientFirst => KNOWN_CLIENT_SILENCE,
-        Learned::ServerFirst => Duration::ZERO,
-    };
-    if !silence.is_zero()
-        && let Ok(decided) = clock::timeout(silence, client.decide()).await
-    {
-        service.learned.set(Learned::ClientFirst);
-        return Ok(plan(decided, None));
-    }
-    let dialled = dial(shared, service).await?;
-    let server_socket = dialled.connection.socket.clone();
-    let mut server = Peek::new(&server_socket);
-    let limit = shared.config.timeouts.tcp_idle;
-    tokio::select! {
-        biased;
-        decided = client.decide() => Ok(plan(decided, Some(dialled))),
-        spoke = server.any() => {
-            if let Ok(true) = spoke {
-                service.learned.set(Learned::ServerFirst);
-            }
-            Ok(Plan::Opaque(Some(dialled)))
-        }
-        () = clock::sleep(limit), if !limit.is_zero() => {
-            Err(ProxyError::new(Reason::IdleTimeout, "neither side said anything"))
-        }
-    }
-}
-
-fn plan(decided: std::io::Result<Option<Detected>>, dialled: Option<Dialled>) -> Plan {
-    match decided {
-        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Plan::Http(version),
-        Ok(Some(Detected::Tls(_) | Detected::Opaque | Detected::NeedMore)) => Plan::Opaque(dialled),
-        // A client that only half-closed may still want what the server says.
-        Ok(None) if dialled.is_some() => Plan::Opaque(dialled),
-        Ok(None) | Err(_) => Plan::Nothing,
     }
 }
 
@@ -236,7 +185,8 @@ async fn opaque(
         Reason::PeerUnverified
     };
     let idle = shared.config.timeouts.tcp_idle;
-    let ended = tcp::splice_until(client, &server.socket, idle, distrusted).await;
+    let bounds = tcp::Bounds { idle, forbidden: distrusted, may_be_http: false };
+    let ended = tcp::splice_within(client, &server.socket, bounds).await;
     ended.note(&mut record);
 }
 
@@ -284,7 +234,7 @@ async fn to_outside(shared: &Rc<Shared>, client: Socket, name: &str) {
 async fn first_bytes(shared: &Rc<Shared>, socket: &Socket) -> Result<Option<Detected>, Reason> {
     let mut peek = Peek::new(socket);
     let limit = shared.config.timeouts.client_idle;
-    match clock::timeout(limit, peek.decide()).await {
+    match clock::timeout(limit, peek.decide(shared.config.timeouts.header)).await {
         Ok(Ok(decided)) => Ok(decided),
         Ok(Err(_)) => Ok(None),
         Err(_) => Err(Reason::HeaderTimeout),

@@ -2,11 +2,12 @@
 //!
 //! Cancel-safe: what was read so far stays in the [`Peek`], and goes back to the socket when it is done.
 
-use std::{future::poll_fn, io};
+use std::{future::poll_fn, io, time::Duration};
 
 use bytes::BytesMut;
 
 use crate::{
+    clock,
     detect::{self, Detected},
     io::Socket,
 };
@@ -25,19 +26,26 @@ impl<'a> Peek<'a> {
         Self { socket, seen: BytesMut::new() }
     }
 
-    /// Reads until it is clear what the connection is. A peer that ends before that is opaque; one that ends
-    /// without a byte is `None`.
+    /// Reads until it is clear what the connection is. A peer that has begun has `patience` to make it clear
+    /// ([`detect::unfinished`]); one that ends before that is opaque; one that ends without a byte is `None`.
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn decide(&mut self) -> io::Result<Option<Detected>> {
+    pub async fn decide(&mut self, patience: Duration) -> io::Result<Option<Detected>> {
+        if !self.any().await? {
+            return Ok(None);
+        }
+        let deadline = clock::now() + patience;
         loop {
             match detect::detect(&self.seen) {
                 Detected::NeedMore => {}
                 decided => return Ok(Some(decided)),
             }
-            if self.fill().await? == 0 {
-                return Ok((!self.seen.is_empty()).then_some(Detected::Opaque));
+            let Ok(filled) = clock::timeout_at(deadline, self.fill()).await else {
+                return Ok(Some(detect::unfinished(&self.seen)));
+            };
+            if filled? == 0 {
+                return Ok(Some(Detected::Opaque));
             }
         }
     }

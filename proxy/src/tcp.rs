@@ -4,6 +4,8 @@
 //! back its sender: nothing is read for a side whose buffer is above its high-water mark. A broken side
 //! breaks the other with a reset, so that a truncated stream never looks complete.
 
+mod forged;
+
 use std::{
     future::poll_fn,
     io,
@@ -13,6 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use forged::Scanner;
 
 use crate::{
     clock::{self, Instant},
@@ -42,29 +45,43 @@ impl Spliced {
     }
 }
 
+/// What may end two spliced connections before they end by themselves.
+#[derive(Debug)]
+pub struct Bounds<F> {
+    /// So long without a byte in either direction; zero for no bound.
+    pub idle: Duration,
+    /// Ready, with why, when the connection may not go on.
+    pub forbidden: F,
+    /// The client's bytes must not name the field by which an application knows its caller: nobody has declared
+    /// that they are no HTTP.
+    pub may_be_http: bool,
+}
+
 /// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound). Dropped
 /// before, it breaks both sides with a reset.
 pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced {
-    splice_until(client, server, idle, std::future::pending()).await
+    let bounds = Bounds { idle, forbidden: std::future::pending(), may_be_http: false };
+    splice_within(client, server, bounds).await
 }
 
-/// Like [`splice`], but also ends, by a reset, when `forbidden` says why the connection may not go on.
-pub async fn splice_until(
+/// Like [`splice`], within more bounds, each of which ends it by a reset.
+pub async fn splice_within(
     client: &Socket,
     server: &Socket,
-    idle: Duration,
-    forbidden: impl Future<Output = Reason>,
+    bounds: Bounds<impl Future<Output = Reason>>,
 ) -> Spliced {
+    let Bounds { idle, forbidden, may_be_http } = bounds;
     let mut cut = Cut { sockets: [client, server], clean: false };
     let mut forbidden = pin!(forbidden);
     let mut up = OneWay::new(client, server);
+    up.scanner = may_be_http.then(Scanner::default);
     let mut down = OneWay::new(server, client);
     let mut moved_at = clock::now();
     let mut timer = pin!(clock::sleep_until(moved_at + idle));
     let outcome = poll_fn(|cx| {
         let before = up.moved + down.moved;
         if let Poll::Ready(ended) = poll_both(&mut up, &mut down, cx) {
-            return Poll::Ready(ended.map_err(|_| Reason::ConnectionLost));
+            return Poll::Ready(ended.map_err(|stopped| stopped.reason()));
         }
         if let Poll::Ready(reason) = forbidden.as_mut().poll(cx) {
             return Poll::Ready(Err(reason));
@@ -103,7 +120,7 @@ fn poll_both(
     up: &mut OneWay<'_>,
     down: &mut OneWay<'_>,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+) -> Poll<Result<(), Stopped>> {
     let up = up.poll(cx)?;
     let down = down.poll(cx)?;
     if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
@@ -131,6 +148,28 @@ struct OneWay<'a> {
     buffer: BytesMut,
     moved: u64,
     state: State,
+    scanner: Option<Scanner>,
+}
+
+/// Why a direction cannot go on.
+enum Stopped {
+    Broken,
+    Forged,
+}
+
+impl From<io::Error> for Stopped {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+impl Stopped {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Broken => Reason::ConnectionLost,
+            Self::Forged => Reason::ProtocolMismatch,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,11 +181,11 @@ enum State {
 
 impl<'a> OneWay<'a> {
     fn new(from: &'a Socket, to: &'a Socket) -> Self {
-        Self { from, to, buffer: BytesMut::new(), moved: 0, state: State::Copying }
+        Self { from, to, buffer: BytesMut::new(), moved: 0, state: State::Copying, scanner: None }
     }
 
     /// Moves what can be moved now.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         while self.state == State::Copying {
             ready!(self.to.poll_writable(cx))?;
             let read = ready!(self.from.poll_fill(cx, &mut self.buffer))?;
@@ -154,6 +193,9 @@ impl<'a> OneWay<'a> {
                 self.state = State::Ending;
             } else {
                 self.moved += read as u64;
+                if self.scanner.as_mut().is_some_and(|scanner| scanner.finds_name(&self.buffer)) {
+                    return Poll::Ready(Err(Stopped::Forged));
+                }
                 self.to.write_bytes(self.buffer.split().freeze())?;
             }
         }

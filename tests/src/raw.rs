@@ -72,6 +72,12 @@ impl Raw {
         self.receive_until("\r\n\r\n").await
     }
 
+    /// Receives a response's head, or what came before the connection's end.
+    pub async fn receive_head_or_end(&mut self) -> String {
+        while !self.received.windows(4).any(|window| window == b"\r\n\r\n") && self.fill().await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned()
+    }
+
     /// Receives this many bytes.
     ///
     /// # Panics

@@ -1,10 +1,17 @@
 //! HTTP through two sidecars: every way in, and what must arrive.
 
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
 use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_tests::{
     apps::{App, Http},
     client::{Client, get, request},
     mesh::{Mesh, Sidecar, SidecarSpec},
+    raw::Raw,
 };
 
 const OBJECTS: &str = "
@@ -85,6 +92,74 @@ async fn a_forged_identity_is_replaced() {
     assert_eq!(answer.field("got-weft-client-id"), "spiffe://weft.local/ns/shop/sa/web");
     assert_eq!(answer.field("got-weft_client_id"), "");
     assert_eq!(answer.field("got-weft-not-delivered"), "");
+}
+
+/// An application that reads whatever comes, and notes it; the port declares no protocol.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_cannot_be_forged_by_bytes_that_hardly_look_like_http() {
+    const REST: &str = "Host: catalog\r\nweft-client-id: ADMIN\r\n\r\n";
+    let seen = Arc::new(Mutex::new(String::new()));
+    let notes = seen.clone();
+    let app = App::tcp(move |mut stream| {
+        let notes = notes.clone();
+        async move {
+            let mut received = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut received).await {
+                let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+                notes.push_str(&String::from_utf8_lossy(&received[..count]));
+                if notes.ends_with("\r\n\r\n") {
+                    break;
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        }
+    })
+    .await;
+    let mesh = Mesh::start(OBJECTS).await;
+    let _catalog = mesh.sidecar(SidecarSpec::of("shop/catalog").serves("", app.address)).await;
+    let spec = SidecarSpec::of("shop/web").upstream("catalog:80").with("--header-timeout=500ms");
+    let web = mesh.sidecar(spec).await;
+    for (line, reaches) in [
+        ("GET / HTTP/1.1\r\n", true),
+        ("\r\nGET / HTTP/1.1\r\n", true),
+        ("\r\n\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n", false),
+        (" GET / HTTP/1.1\r\n", false),
+        ("GET  /  HTTP/1.1\r\n", false),
+        ("GET\t/\tHTTP/1.1\r\n", false),
+        ("GET\x0b/ HTTP/1.1\r\n", false),
+        ("GET / HTTP/1.1 \r\n", false),
+        ("get x http/1.1\r\n", false),
+        ("GET / HTTP/2.0\r\n", false),
+        ("GET /\r\n", false),
+        ("G(T / HTTP/1.1\r\n", false),
+        ("GET /\x01 HTTP/1.1\r\n", false),
+        ("GET / RTSP/1.0\r\n", false),
+        ("GET / HTTP/1.1\n", false),
+    ] {
+        // Whole, begun and left for longer than a server that speaks first is waited for, and once for longer than
+        // a head may take.
+        let patience = if line.starts_with('G') && reaches { 1_200 } else { 50 };
+        for (begun, pause) in [(0, 0), (0, 50), (1, patience)] {
+            let mut client = Raw::connect(web.upstream("catalog:80")).await;
+            client.send(&line[..begun]).await;
+            client.is_silent_for(Duration::from_millis(pause)).await;
+            client.send(format!("{}{REST}", &line[begun..])).await;
+            let answer = client.receive_head_or_end().await;
+            let got = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+            assert!(!got.contains("ADMIN"), "{line:?} {begun} {pause}: {got:?}");
+            assert_eq!(
+                got.is_empty(),
+                !reaches || pause > 500,
+                "{line:?} {begun} {pause}: {got:?} {answer:?}"
+            );
+            if reaches && !got.is_empty() {
+                assert!(
+                    got.contains("weft-client-id: spiffe://weft.local/ns/shop/sa/web"),
+                    "{got:?}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

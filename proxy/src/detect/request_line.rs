@@ -1,114 +1,65 @@
-//! Whether bytes begin with an HTTP/1 request line (RFC 9112 3): `METHOD SP TARGET SP HTTP/1.x CRLF`.
+//! Whether bytes begin with an HTTP/1 request line (RFC 9112 3), or with what a lenient server takes for one.
 //!
-//! Comes in: a growing prefix. Goes out: `Http1` once the whole line stands, `Opaque` at the first byte that
-//! cannot be part of one. Many protocols send lines of words (Redis `SET key value`, memcached, SMTP, IMAP,
-//! SSH, NATS); none has a target that begins like HTTP's and then the version. A line of HTTP/0.9 and other
-//! protocols with HTTP's look (RTSP, SIP) are opaque.
+//! Comes in: a growing prefix. Goes out: `Http1` once a line stands whose last word is HTTP's version, `Opaque` as
+//! soon as the bytes disprove that.
 //!
-//! The line's end may be a bare LF: no other protocol has that line, and whether to bear with it is the
-//! codec's to decide.
+//! An opaque connection reaches the application as it is, and with it whatever fields the client made up. So all
+//! that some server reads as a request must go to the codec, which refuses what is malformed: empty lines first
+//! (servers skip them, RFC 9112 2.2), any number and kind of blanks between the words, any target, any version, a
+//! bare LF. Many protocols begin with a line of words (Redis `SET key value`, memcached, SMTP, IMAP, NATS); none ends
+//! it with `HTTP/` and a number. A line of HTTP/0.9 carries no fields; it, RTSP and SIP are opaque.
 
 use super::Detected;
 
-/// The most bytes of a method. The longest registered one has 17.
-pub const MAX_METHOD_BYTES: usize = 32;
-
-/// A target that is still good after so many bytes is HTTP's: no other protocol writes a word, a space and
-/// then 8 KiB of a path. Whether it is too long is the codec's to decide.
-pub const MAX_TARGET_BYTES: usize = 8 * 1024;
-
-/// A host name of 255 bytes with its port, and room to spare.
-const MAX_AUTHORITY_BYTES: usize = 300;
-
-/// The version, up to the minor digit that stands before the line's end.
-const VERSION: &[u8] = b"HTTP/1.";
+/// What could still become a request line after so many bytes is one: no other protocol writes that much text
+/// without the end of a line. Whether it is too long is the codec's to decide.
+pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// Decides for a stream whose first bytes are neither TLS nor HTTP/2.
 pub(super) fn detect(bytes: &[u8]) -> Detected {
-    let method_length =
-        bytes.iter().take(MAX_METHOD_BYTES + 1).take_while(|&&byte| is_token(byte)).count();
-    if method_length == 0 || method_length > MAX_METHOD_BYTES {
-        return Detected::Opaque;
+    let bytes = &bytes[..bytes.len().min(MAX_LINE_BYTES)];
+    let unfinished =
+        || if bytes.len() < MAX_LINE_BYTES { Detected::NeedMore } else { Detected::Http1 };
+    let blanks = bytes.iter().take_while(|&&byte| is_blank(byte) || is_line_end(byte)).count();
+    let line = &bytes[blanks..];
+    if line.is_empty() {
+        return unfinished();
     }
-    let (method, rest) = bytes.split_at(method_length);
-    match rest.split_first() {
-        None => Detected::NeedMore,
-        Some((b' ', after)) => detect_target(method, after),
+    let method = line.iter().take_while(|&&byte| is_token(byte)).count();
+    match line.get(method) {
+        _ if method == 0 => Detected::Opaque,
+        None => unfinished(),
+        Some(&byte) if is_blank(byte) => match detect_rest(&line[method..]) {
+            Detected::NeedMore => unfinished(),
+            decided => decided,
+        },
         Some(_) => Detected::Opaque,
     }
 }
 
-fn detect_target(method: &[u8], rest: &[u8]) -> Detected {
-    let length = rest.iter().take_while(|&&byte| is_target(byte)).count();
-    let (target, rest) = rest.split_at(length);
-    let shape = if method == b"CONNECT" { authority_shape(target) } else { target_shape(target) };
-    match (shape, rest.split_first()) {
-        (Shape::Wrong, _) => Detected::Opaque,
-        (Shape::Good, _) if length > MAX_TARGET_BYTES => Detected::Http1,
-        (Shape::Unfinished, _) if length > MAX_TARGET_BYTES => Detected::Opaque,
-        (_, None) => Detected::NeedMore,
-        (Shape::Good, Some((b' ', after))) => detect_version(after),
-        _ => Detected::Opaque,
+/// Decides by what follows the method.
+fn detect_rest(rest: &[u8]) -> Detected {
+    let end = rest.iter().position(|&byte| byte == b'\n');
+    let line = &rest[..end.unwrap_or(rest.len())];
+    if line.iter().any(|&byte| byte.is_ascii_control() && !is_blank(byte) && byte != b'\r') {
+        return Detected::Opaque;
+    }
+    let mut words =
+        line.split(|&byte| is_blank(byte) || byte == b'\r').filter(|word| !word.is_empty());
+    match end {
+        Some(_) if words.next_back().is_some_and(is_version) => Detected::Http1,
+        Some(_) => Detected::Opaque,
+        None => Detected::NeedMore,
     }
 }
 
-fn detect_version(rest: &[u8]) -> Detected {
-    if VERSION.starts_with(rest) {
-        return Detected::NeedMore;
-    }
-    match rest.strip_prefix(VERSION) {
-        Some([minor]) | Some([minor, b'\r']) if minor.is_ascii_digit() => Detected::NeedMore,
-        Some([minor, b'\r', b'\n', ..] | [minor, b'\n', ..]) if minor.is_ascii_digit() => {
-            Detected::Http1
-        }
-        _ => Detected::Opaque,
-    }
-}
-
-/// What a target looks like so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// A target, if it ends here.
-    Good,
-    /// None yet, but more bytes may make it one.
-    Unfinished,
-    Wrong,
-}
-
-/// origin-form `/…`, asterisk-form `*`, or absolute-form `scheme://…` (RFC 9112 3.2).
-fn target_shape(target: &[u8]) -> Shape {
-    match target.split_first() {
-        None => Shape::Unfinished,
-        Some((b'/', _)) | Some((b'*', [])) => Shape::Good,
-        Some((first, _)) if first.is_ascii_alphabetic() => absolute_shape(target),
-        Some(_) => Shape::Wrong,
-    }
-}
-
-fn absolute_shape(target: &[u8]) -> Shape {
-    let scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
-    let length = target.iter().take_while(|&byte| scheme(byte)).count();
-    let rest = &target[length..];
-    if length > MAX_METHOD_BYTES {
-        Shape::Wrong
-    } else if rest.starts_with(b"://") && rest.len() > 3 {
-        Shape::Good
-    } else if b"://".starts_with(rest) {
-        Shape::Unfinished
-    } else {
-        Shape::Wrong
-    }
-}
-
-/// authority-form `HOST:PORT`, of CONNECT alone (RFC 9112 3.2.3).
-fn authority_shape(target: &[u8]) -> Shape {
-    let host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%[]:".contains(byte);
-    if target.len() > MAX_AUTHORITY_BYTES || !target.iter().all(host) {
-        return Shape::Wrong;
-    }
-    let port = target.rsplit(|&byte| byte == b':').next().unwrap_or_default();
-    let finished = port.len() + 1 < target.len() && !port.is_empty();
-    if finished && port.iter().all(u8::is_ascii_digit) { Shape::Good } else { Shape::Unfinished }
+/// `HTTP/1.1`, and every other version that there is or is not.
+fn is_version(word: &[u8]) -> bool {
+    word.split_at_checked(5).is_some_and(|(name, number)| {
+        name.eq_ignore_ascii_case(b"HTTP/")
+            && number.first().is_some_and(u8::is_ascii_digit)
+            && number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+    })
 }
 
 /// tchar (RFC 9110 5.6.2).
@@ -116,7 +67,11 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What may stand in a target: no blank and no control character. Bytes above ASCII occur in the wild.
-fn is_target(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f
+/// What some server splits words at: RFC 9112 3 warns of tabs, VT and FF, and Python's `split` knows more.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0)
+}
+
+const fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }

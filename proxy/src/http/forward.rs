@@ -61,9 +61,10 @@ fn says_origin(name: &HeaderName) -> bool {
         || name.get(..PREFIX.len()).is_some_and(|prefix| is_spelt(prefix, PREFIX))
 }
 
-/// Whether a field's name is this one to an application: CGI and its heirs cannot tell `_` from `-`.
+/// Whether a field's name is this one to an application: CGI and its heirs cannot tell `_` from `-`, and PHP none of
+/// them from `.` and the like.
 fn is_spelt(name: &str, expected: &str) -> bool {
-    let hyphens = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    let hyphens = name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' });
     hyphens.eq(expected.bytes())
 }
 
@@ -102,12 +103,16 @@ mod tests {
         ("x-forwarded-anything-later", true, true, false),
         ("x_forwarded_for", true, true, false),
         ("x-forwarded_for", true, true, false),
+        ("x.forwarded.for", true, true, false),
         ("x-real-ip", true, true, false),
+        ("x.real|ip", true, true, false),
         ("x_real_ip", true, true, false),
         ("x-forwarded-client-cert", false, false, false),
         ("x_forwarded-client_cert", false, false, false),
         ("weft-client-id", false, false, false),
         ("weft_client_id", false, false, false),
+        ("weft.client.id", false, false, false),
+        ("x.forwarded.client.cert", false, false, false),
         ("weft-client_id", false, false, false),
         ("via", true, true, true),
         ("x-forward", true, true, true),

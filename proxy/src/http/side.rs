@@ -29,12 +29,12 @@ pub const PHRASE: HeaderName = HeaderName::from_static("weft-phrase");
 /// Bytes of a `weft-case` or `weft-phrase`, at most; what does not fit is left out.
 const MAX_BYTES: usize = 4 * 1024;
 
-/// Whether this field is Weft's own. Underscores count as hyphens: many application servers cannot tell
-/// `weft_client_id` from `weft-client-id`.
+/// Whether this field is Weft's own. Whatever is no letter and no digit counts as a hyphen: application servers
+/// turn `weft-client-id`, `weft_client_id` and (PHP) `weft.client.id` into the same name.
 #[must_use]
 pub fn is_side_header(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    name.len() > 4 && name.starts_with(b"weft") && matches!(name[4], b'-' | b'_')
+    name.len() > 4 && name.starts_with(b"weft") && !name[4].is_ascii_alphanumeric()
 }
 
 /// Takes out every side header.
@@ -209,6 +209,8 @@ mod tests {
             ("weft-anything-later", true),
             ("weft_client_id", true),
             ("weft-client_id", true),
+            ("weft.client.id", true),
+            ("weft~client+id", true),
             ("weft", false),
             ("wefty-id", false),
             ("x-weft-id", false),

@@ -47,6 +47,12 @@ pub struct Dialled {
     pub peer: Option<Peer>,
 }
 
+impl AsRef<Socket> for Dialled {
+    fn as_ref(&self) -> &Socket {
+        &self.socket
+    }
+}
+
 impl Dialer {
     /// A dialer under these settings.
     #[must_use]

@@ -1,0 +1,99 @@
+//! What a connection is whose protocol nobody has declared: whoever speaks first decides.
+//!
+//! Comes in: the client's connection, and how to dial the server. Goes out: HTTP, in which version, or opaque bytes,
+//! with the server where it was dialled to find out. A client that speaks is looked at; one that is silent costs no
+//! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP. What a port turned
+//! out to be is remembered, and only shortens the wait: it never decides.
+//!
+//! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
+//! application knows its caller must never pass unread, whatever the caller calls its bytes.
+
+use std::{cell::Cell, time::Duration};
+
+use crate::{
+    clock, config::Timeouts, detect::Detected, error::ProxyError, io::Socket, peek::Peek,
+    reason::Reason,
+};
+
+/// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
+/// the connection is stays open until the first byte from either side.
+pub const SILENCE: Duration = Duration::from_millis(5);
+
+/// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
+/// server nothing, and one that does wait for the server is not lost.
+const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
+
+/// What connections to a port turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learned {
+    /// No connection has shown it yet.
+    #[default]
+    Nothing,
+    /// Clients speak first: a silent one has likely opened its connection ahead of its first request.
+    ClientFirst,
+    /// The server speaks first: dial without waiting for the client.
+    ServerFirst,
+}
+
+/// What a connection turned out to be.
+#[derive(Debug)]
+pub enum Found<D> {
+    /// HTTP requests, in this version.
+    Http(Detected),
+    /// Opaque bytes; the server is dialled already where it was needed to find out.
+    Opaque(Option<D>),
+    /// The client ended without a byte.
+    Nothing,
+}
+
+/// Finds out what the client's connection is.
+///
+/// # Errors
+/// The server could not be dialled, or neither side said anything for too long.
+pub async fn find_out<D: AsRef<Socket>>(
+    client: &Socket,
+    learned: &Cell<Learned>,
+    timeouts: &Timeouts,
+    dial: impl Future<Output = Result<D, ProxyError>>,
+) -> Result<Found<D>, ProxyError> {
+    let mut client = Peek::new(client);
+    let silence = match learned.get() {
+        Learned::Nothing => SILENCE,
+        Learned::ClientFirst => KNOWN_CLIENT_SILENCE,
+        Learned::ServerFirst => Duration::ZERO,
+    };
+    if !silence.is_zero() && clock::timeout(silence, client.any()).await.is_ok() {
+        learned.set(Learned::ClientFirst);
+        return Ok(found(client.decide(timeouts.header).await));
+    }
+    let server = dial.await?;
+    let mut from_server = Peek::new(server.as_ref());
+    let idle = timeouts.tcp_idle;
+    let spoken = tokio::select! {
+        biased;
+        decided = client.decide(timeouts.header) => Ok(found(decided)),
+        spoke = from_server.any() => {
+            if let Ok(true) = spoke {
+                learned.set(Learned::ServerFirst);
+            }
+            Ok(Found::Opaque(None))
+        }
+        () = clock::sleep(idle), if !idle.is_zero() => {
+            Err(ProxyError::new(Reason::IdleTimeout, "neither side said anything"))
+        }
+    };
+    drop(from_server);
+    match spoken? {
+        // A client that only half-closed may still want what the server says.
+        Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
+        http => Ok(http),
+    }
+}
+
+fn found<D>(decided: std::io::Result<Option<Detected>>) -> Found<D> {
+    match decided {
+        Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Found::Http(version),
+        Ok(Some(Detected::Tls(_) | Detected::Opaque | Detected::NeedMore)) => Found::Opaque(None),
+        Ok(None) | Err(_) => Found::Nothing,
+    }
+}
