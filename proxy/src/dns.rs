@@ -1,17 +1,30 @@
 //! DNS for destinations outside the mesh: names to addresses, with how long the answer holds.
 //!
-//! hickory caches by TTL and reads the system's configuration. On a machine without one, look-ups fail with a
-//! clear error; addresses need none.
+//! hickory caches by TTL and reads the system's configuration once; so it is made anew when that has changed, as on a
+//! laptop that joins another network. On a machine without one, look-ups fail with a clear error; addresses need none.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use hickory_resolver::TokioResolver;
 
 use crate::{clock::Instant, error::ProxyError, reason::Reason};
 
+/// What the system's configuration of names is read from.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
 /// Resolves names; cheap to clone.
 #[derive(Clone)]
-pub struct Resolver(Result<Arc<TokioResolver>, Arc<str>>);
+pub struct Resolver(Arc<Mutex<Configured>>);
+
+/// A resolver, and when the files were changed that it was made from.
+struct Configured {
+    resolver: Result<Arc<TokioResolver>, Arc<str>>,
+    changed: [Option<SystemTime>; 2],
+}
 
 /// The addresses of a name.
 #[derive(Debug, Clone)]
@@ -26,8 +39,16 @@ impl Resolver {
     /// A resolver under the system's configuration.
     #[must_use]
     pub fn from_system() -> Self {
-        let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        Self(built.map(Arc::new).map_err(|error| error.to_string().into()))
+        Self(Arc::new(Mutex::new(Configured::read())))
+    }
+
+    /// Under the configuration as it is now: costs two calls of stat(2) a look-up.
+    fn current(&self) -> Result<Arc<TokioResolver>, Arc<str>> {
+        let mut configured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if configured.changed != changes() {
+            *configured = Configured::read();
+        }
+        configured.resolver.clone()
     }
 
     /// Resolves a host name.
@@ -38,7 +59,7 @@ impl Resolver {
         let failed = |why: &dyn std::fmt::Display| {
             ProxyError::new(Reason::DestinationUnresolved, format!("cannot resolve {host}: {why}"))
         };
-        let resolver = self.0.as_ref().map_err(|error| failed(error))?;
+        let resolver = self.current().map_err(|error| failed(&error))?;
         let answer = resolver.lookup_ip(host).await.map_err(|error| failed(&error))?;
         let addresses: Vec<IpAddr> = answer.iter().collect();
         if addresses.is_empty() {
@@ -46,6 +67,19 @@ impl Resolver {
         }
         Ok(Addresses { addresses, valid_until: Instant::from_std(answer.valid_until()) })
     }
+}
+
+impl Configured {
+    fn read() -> Self {
+        // Before the files are read: a change meanwhile is seen at the next look-up.
+        let changed = changes();
+        let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        Self { resolver: built.map(Arc::new).map_err(|error| error.to_string().into()), changed }
+    }
+}
+
+fn changes() -> [Option<SystemTime>; 2] {
+    FILES.map(|file| std::fs::metadata(file).and_then(|file| file.modified()).ok())
 }
 
 impl std::fmt::Debug for Resolver {
