@@ -39,6 +39,8 @@ pub struct Record {
     counted: telemetry::InFlight,
     tls: TlsState,
     grpc: bool,
+    /// It is a gRPC call's over HTTP/2, in both directions: its client reads trailers.
+    reads_status: bool,
     status: u16,
     grpc_status: Option<u8>,
     reason: Option<Reason>,
@@ -82,6 +84,7 @@ impl Record {
         if let Some(line) = &mut record.line {
             line.read(head);
         }
+        record.reads_status = record.grpc && head.version == Version::HTTP_2;
         record.span = Span::begin(shared, origin, head).map(Box::new);
         record
     }
@@ -98,6 +101,7 @@ impl Record {
             metrics,
             tls: origin.client_tls(),
             grpc: asked.grpc,
+            reads_status: false,
             status: 0,
             grpc_status: None,
             reason: None,
@@ -157,10 +161,12 @@ impl Record {
         self.status = response.head.status.as_u16();
         if self.grpc {
             self.grpc_status = grpc::status(&response.head.headers);
+            self.reads_status &= response.head.is_grpc();
         }
         if !response.body.is_end() {
             let inner = std::mem::take(&mut response.body);
-            response.body = Body::Recorded(Box::new(RecordedBody { inner, record: self }));
+            response.body =
+                Body::Recorded(Box::new(RecordedBody { inner, record: self, over: false }));
         }
         response
     }
@@ -199,6 +205,19 @@ impl Record {
             BodyError::TimedOut => Reason::IdleTimeout,
             BodyError::Truncated | BodyError::Io(_) => Reason::ConnectionLost,
         });
+    }
+
+    /// What the client of a gRPC call gets for a connection that was lost behind its response's head: the status, as
+    /// it would have from its own connection, and not a reset, which it reads as a defect.
+    fn status_instead_of_reset(&mut self) -> Option<HeaderMap> {
+        let reason = self.reason.filter(|reason| {
+            self.reads_status && matches!(reason, Reason::ConnectionLost | Reason::IdleTimeout)
+        })?;
+        let status = crate::error::grpc_status(reason);
+        self.grpc_status = Some(status);
+        let mut trailers = HeaderMap::new();
+        grpc::put_status(&mut trailers, status, &format!("weft: {reason}: {}", reason.meaning()));
+        Some(trailers)
     }
 
     fn close(&mut self) {
@@ -308,15 +327,27 @@ impl Line {
 pub struct RecordedBody {
     inner: Body,
     record: Record,
+    /// The end was given already.
+    over: bool,
 }
 
 impl RecordedBody {
     /// See [`Body::poll_frame`].
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
         let polled = self.inner.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => self.record.frame(frame),
-            Poll::Ready(Some(Err(error))) => self.record.broken(error),
+            Poll::Ready(Some(Err(error))) => {
+                self.record.broken(error);
+                if let Some(trailers) = self.record.status_instead_of_reset() {
+                    self.over = true;
+                    self.record.close();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
+                }
+            }
             Poll::Ready(None) => self.record.close(),
             Poll::Pending => {}
         }
@@ -326,7 +357,7 @@ impl RecordedBody {
     /// See [`Body::is_end`].
     #[must_use]
     pub fn is_end(&self) -> bool {
-        self.inner.is_end()
+        self.over || self.inner.is_end()
     }
 
     /// See [`Body::exact_length`].

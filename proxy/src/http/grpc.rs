@@ -37,6 +37,12 @@ pub fn status(fields: &HeaderMap) -> Option<u8> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// Says how a call ended, in trailers or in a head that stands alone.
+pub fn put_status(fields: &mut HeaderMap, status: u8, message: &str) {
+    fields.insert(STATUS, HeaderValue::from(u16::from(status)));
+    fields.insert(MESSAGE, encode_message(message));
+}
+
 /// Writes a message for `grpc-message`: bytes outside of printable ASCII, and `%`, become `%XX`.
 #[must_use]
 pub fn encode_message(message: &str) -> HeaderValue {

@@ -52,9 +52,7 @@ impl RequestHead {
     /// Whether this is a gRPC request, by its content type.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
-        self.headers
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|value| super::grpc::is_content_type(value.as_bytes()))
+        is_grpc(&self.headers)
     }
 }
 
@@ -99,6 +97,17 @@ impl ResponseHead {
             upgrade: None,
         }
     }
+
+    /// Whether this is the response to a gRPC call.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        is_grpc(&self.headers)
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|value| super::grpc::is_content_type(value.as_bytes()))
 }
 
 impl Response {

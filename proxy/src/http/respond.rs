@@ -77,8 +77,7 @@ fn plain_response(error: &ProxyError, text: String, asked: Asked) -> Response {
 fn grpc_response(error: &ProxyError, text: &str) -> Response {
     let mut head = ResponseHead::new(StatusCode::OK);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    head.headers.insert(grpc::STATUS, HeaderValue::from(u16::from(grpc_status(error.reason))));
-    head.headers.insert(grpc::MESSAGE, grpc::encode_message(&format!("weft: {text}")));
+    grpc::put_status(&mut head.headers, grpc_status(error.reason), &format!("weft: {text}"));
     Response::new(head, Body::Empty)
 }
 

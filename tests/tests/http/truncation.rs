@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use tokio::sync::Notify;
-use weft_tests::wait;
+use weft_tests::{apps::App, wait};
 
 use super::shop::{Shop, body, head, http2_app, raw_app};
 
@@ -70,4 +70,40 @@ async fn what_an_http2_application_resets_is_reset_for_its_client() {
     arrived.notify_one();
     let ended = body(stream).await.expect_err("a truncated body");
     assert_eq!(ended.reason(), Some(h2::Reason::INTERNAL_ERROR), "{ended:?}");
+}
+
+/// The application's connection is lost in the middle of a stream of messages: its client would have read UNAVAILABLE
+/// into that, and does so behind the sidecars.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_stream_whose_connection_is_lost_ends_with_its_status() {
+    let arrived = Arc::new(Notify::new());
+    let seen = arrived.clone();
+    let app = App::tcp(move |stream| {
+        let seen = seen.clone();
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            let Some(Ok((_, mut respond))) = connection.accept().await else { return };
+            let head = Response::builder().header("content-type", "application/grpc+proto");
+            let head = head.body(()).expect("valid");
+            let mut body = respond.send_response(head, false).expect("open");
+            body.send_data(Bytes::from_static(b"\0\0\0\0\x01x"), false).expect("open");
+            tokio::select! {
+                _ = connection.accept() => {}
+                () = seen.notified() => {}
+            }
+        }
+    })
+    .await;
+    let shop = Shop::of(&[app.address]).await;
+    let client = shop.http2().await;
+    let fields = &[("content-type", "application/grpc"), ("te", "trailers")];
+    let response = client.send_all(head("POST", "http://catalog/a.B/C", fields)).await;
+    let mut stream = wait::soon("an answer", response).await.expect("a head").into_body();
+    wait::soon("a message", stream.data()).await.expect("some").expect("data");
+    arrived.notify_one();
+    let (rest, trailers) = body(stream).await.expect("an end with a status");
+    let trailers = trailers.expect("trailers");
+    assert_eq!((rest.len(), trailers["grpc-status"].as_bytes()), (0, &b"14"[..]), "{trailers:?}");
+    let message = trailers["grpc-message"].to_str().expect("text");
+    assert!(message.contains("connection-lost"), "{message}");
 }
