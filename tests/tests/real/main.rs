@@ -1,13 +1,15 @@
 //! Programs that nobody here wrote, through the mesh: what they need must work as they were shipped.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+mod databases;
+
+use std::net::SocketAddr;
 
 use tokio::process::Command;
 use weft_tests::{
     apps::{App, Http},
     client::get_once,
     mesh::{Mesh, Sidecar, SidecarSpec},
-    program::{Server, free_port, installed, python, run, script, succeed},
+    program::{Server, installed, python, run, script, succeed},
 };
 
 fn objects(protocol: &str) -> String {
@@ -75,7 +77,7 @@ async fn curl_by_the_proxy_and_by_the_port() {
     // A large upload waits for 100 Continue, and comes back whole.
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let content: Vec<u8> = (0..5_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
-    fs::write(file.path(), &content).expect("the disk has room");
+    std::fs::write(file.path(), &content).expect("the disk has room");
     let upload = format!("@{}", file.path().display());
     let url = format!("http://{}/", pair.bound());
     let mut curl = Command::new("curl");
@@ -149,43 +151,6 @@ async fn websocket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_cli() {
-    if !installed("redis", "redis-server") || !installed("redis", "redis-cli") {
-        return;
-    }
-    let port = free_port();
-    let mut command = Command::new("redis-server");
-    let _server = Server::at(port, command.args(["--save", "", "--port", &port.to_string()])).await;
-    for protocol in [", protocol: tcp", ""] {
-        let pair = Pair::start(protocol, local(port)).await;
-        let bound = pair.bound().port().to_string();
-        let cli = |arguments: &[&str]| {
-            let mut command = Command::new("redis-cli");
-            command.args(["-p", &bound]).args(arguments);
-            command
-        };
-        assert_eq!(succeed(&mut cli(&["SET", "key", "value"])).await.trim(), "OK");
-        assert_eq!(succeed(&mut cli(&["GET", "key"])).await.trim(), "value");
-        assert!(succeed(&mut cli(&["INFO", "server"])).await.contains("redis_version"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn psql() {
-    if !installed("psql", "psql") {
-        return;
-    }
-    let Some(postgres) = Postgres::start().await else { return };
-    for protocol in [", protocol: tcp", ""] {
-        let pair = Pair::start(protocol, local(postgres.port)).await;
-        let url = format!("postgresql://weft@127.0.0.1:{}/postgres", pair.bound().port());
-        let query = "select sum(n), repeat('x', 100000) from generate_series(1, 1000) n";
-        let out = succeed(Command::new("psql").args([&url, "-tAc", query])).await;
-        assert!(out.starts_with("500500|xxx") && out.len() > 100_000, "{}", out.len());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn spans_decoded_by_the_published_messages() {
     let Some(python) =
         python("otlp", "opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc")
@@ -214,50 +179,4 @@ async fn spans_decoded_by_the_published_messages() {
         assert!(span["start"].as_u64() <= span["end"].as_u64(), "{span:#?}");
         assert!(!span["service"].is_null(), "{span:#?}");
     }
-}
-
-/// A PostgreSQL server in a temporary folder; it refuses to run as root, so it runs as `postgres` there.
-struct Postgres {
-    port: u16,
-    _server: Server,
-    _folder: tempfile::TempDir,
-}
-
-impl Postgres {
-    async fn start() -> Option<Self> {
-        let versions = fs::read_dir("/usr/lib/postgresql").ok();
-        let programs =
-            versions.and_then(|mut all| all.next()?.ok()).map(|version| version.path().join("bin"));
-        let Some(programs) = programs else {
-            weft_tests::skip("psql", "no PostgreSQL server is installed");
-            return None;
-        };
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
-        let data = folder.path().join("data");
-        let port = free_port();
-        let mut initdb = as_user(&programs.join("initdb"));
-        succeed(initdb.args(["-U", "weft", "-A", "trust", "-D"]).arg(&data)).await;
-        let mut command = as_user(&programs.join("postgres"));
-        command.args([
-            "-p",
-            &port.to_string(),
-            "-c",
-            "fsync=off",
-            "-c",
-            "unix_socket_directories=",
-        ]);
-        let server = Server::at(port, command.arg("-D").arg(&data)).await;
-        Some(Self { port, _server: server, _folder: folder })
-    }
-}
-
-/// A command that does not run as root.
-fn as_user(program: &Path) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-    command
 }
