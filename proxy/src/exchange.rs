@@ -17,6 +17,7 @@ pub mod record;
 use std::rc::Rc;
 
 use http::{Method, Version};
+use weft_proto::discovery::Protocol;
 
 pub use origin::{Inbound, Origin, Outbound};
 pub use record::{Record, RecordedBody};
@@ -244,16 +245,27 @@ impl Call<'_> {
         }
     }
 
-    /// The client's version decides: streams and trailers of HTTP/2 are kept, an Upgrade needs a connection of
-    /// its own, and so does an attempt after one that a kept connection failed.
+    /// Streams and trailers of HTTP/2 are kept; an Upgrade needs a connection of its own, and so does an attempt
+    /// after one that a kept connection failed.
     fn need(&self) -> Need {
-        if self.head.version == Version::HTTP_2 {
+        if self.travels_as_http2() {
             Need::Http2
         } else if self.head.upgrade.is_some() || self.kept_connection_failed {
             Need::OwnHttp1
         } else {
             let idempotent = retry::is_idempotent(&self.head.method);
             Need::Http1 { may_be_sent_again: idempotent && self.replay.is_possible() }
+        }
+    }
+
+    /// The client's version decides, but towards an application that declares one: it gets that, whatever its
+    /// clients speak. gRPC is HTTP/2 always.
+    fn travels_as_http2(&self) -> bool {
+        let spoken = self.head.version == Version::HTTP_2;
+        match (&self.exchange.origin, self.snapshot.destination.protocol) {
+            (Origin::Inbound(_), Protocol::Http1) => spoken && self.head.is_grpc(),
+            (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc) => self.head.upgrade.is_none(),
+            (Origin::Inbound(_) | Origin::Outbound(_), _) => spoken,
         }
     }
 

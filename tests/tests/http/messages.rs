@@ -1,7 +1,11 @@
 //! Messages of HTTP/1 end to end, as bytes: on a connection of their own between the sidecars, and multiplexed.
 
 use tokio::sync::mpsc;
-use weft_tests::raw::Raw;
+use weft_tests::{
+    apps::{App, Http},
+    client::{Client, request},
+    raw::Raw,
+};
 
 use super::shop::{Shop, raw_app};
 
@@ -204,6 +208,25 @@ async fn messages_of_http1_arrive_as_they_were_sent() {
                 let opened = r#"weft_pool_connections_opened_total{protocol="http2"#;
                 let metrics = shop.web.metrics().await;
                 assert!(metrics.contains(opened), "the hop was not multiplexed: {metrics}");
+            }
+        }
+    }
+}
+
+/// A client speaks what it speaks; an application that declares its version gets that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_gets_the_version_that_its_port_declares() {
+    for (declared, version) in [(", protocol: http", Http::One), (", protocol: http2", Http::Two)] {
+        let app = App::echo(version, "catalog").await;
+        let shop = Shop::with(&[app.address], declared, &[]).await;
+        for client in [Http::One, Http::Two] {
+            for address in [shop.web.outbound(), shop.web.upstream("catalog:80")] {
+                let mut client = Client::connect(address, client).await;
+                let post = request("POST", "http://catalog/a?b", "a body");
+                let answer = client.send(post).await.expect("an answer");
+                assert_eq!(answer.status, 200, "{declared} {answer:?}");
+                assert_eq!((answer.field("x-target"), &answer.body[..]), ("/a?b", &b"a body"[..]));
+                assert_eq!(answer.field("x-host"), "catalog");
             }
         }
     }
