@@ -36,7 +36,8 @@ fn parse(field: &[u8]) -> Option<Parent> {
     let version = hex(0..2)?;
     let dashes = field.get(2)? == &b'-' && field.get(35)? == &b'-' && field.get(52)? == &b'-';
     // Version 00 ends here; of a higher one more may follow, after a dash (section 3.2.4).
-    let end = field.len() == LENGTH || version != 0 && field[LENGTH..].starts_with(b"-");
+    let (_, more) = field.split_at_checked(LENGTH)?;
+    let end = more.is_empty() || version != 0 && more.starts_with(b"-");
     if version == 0xff || !dashes || !end {
         return None;
     }
@@ -141,6 +142,9 @@ mod tests {
             ("00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
             ("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None),
             ("00", None),
+            ("cc", None),
+            ("cc_", None),
+            ("cc_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0", None),
             ("", None),
         ] {
             let parent = parent(&headers(TRACEPARENT, &[text]));
