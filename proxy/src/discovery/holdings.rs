@@ -91,7 +91,12 @@ impl Holdings {
     /// No worker uses it any more.
     pub(super) fn forget(&mut self, name: &Arc<str>, effects: &mut Effects) {
         let Some(target) = self.targets.remove(name) else { return };
-        effects.unsubscribe.push(target_key(name));
+        let key = target_key(name);
+        match effects.subscribe.iter().position(|asked| *asked == key) {
+            // The question has not left: unsubscriptions go first, and it would stay for ever.
+            Some(index) => drop(effects.subscribe.swap_remove(index)),
+            None => effects.unsubscribe.push(key),
+        }
         if let Answer::Service(service) = target.answer {
             self.release(&service, name, effects);
         }

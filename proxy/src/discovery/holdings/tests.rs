@@ -48,6 +48,23 @@ fn resolved() -> Holdings {
 }
 
 #[test]
+fn what_is_forgotten_before_it_was_asked_for_is_not_subscribed_to() {
+    let mut holdings = Holdings::default();
+    let mut effects = Effects::default();
+    holdings.ask(&"cart:80".into(), &mut effects);
+    holdings.ask(&"web:80".into(), &mut effects);
+    holdings.forget(&"cart:80".into(), &mut effects);
+    assert_eq!(effects.subscribe, [target_key("web:80")]);
+    assert!(effects.unsubscribe.is_empty(), "{effects:?}");
+    // Forgotten and asked for again: the answer under way is the old question's.
+    let mut effects = Effects::default();
+    holdings.forget(&"web:80".into(), &mut effects);
+    holdings.ask(&"web:80".into(), &mut effects);
+    assert_eq!(effects.unsubscribe, [target_key("web:80")]);
+    assert_eq!(effects.subscribe, [target_key("web:80")]);
+}
+
+#[test]
 fn updates_that_cross_with_an_unsubscription_are_left_aside() {
     let mut holdings = resolved();
     holdings.forget(&"cart:80".into(), &mut Effects::default());
