@@ -156,6 +156,10 @@ impl Holdings {
         update: &wire::Update,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
+        if !key.name.is_empty() {
+            let why = "a resource of this kind has no name";
+            return Err(Refused::new("key.name", key.name.as_str(), why));
+        }
         match (key.kind(), &update.body) {
             (ResourceKind::Mesh, Some(Body::Mesh(mesh))) => {
                 effects.mesh = Some(Arc::new(compile::mesh(mesh)?));

@@ -128,6 +128,7 @@ fn what_does_not_fit_its_key_is_refused_and_changes_nothing() {
         (Update::default(), "key: missing"),
         (update(key(ResourceKind::Unspecified, ""), None), "not a kind that this proxy knows"),
         (update(key(ResourceKind::Mesh, ""), None), "RESOURCE_KIND_MESH"),
+        (update(key(ResourceKind::Inbound, "a"), Some(Body::Gone(Gone {}))), "key.name: \"a\""),
         (update(key(ResourceKind::Mesh, ""), Some(Body::Gone(Gone {}))), "RESOURCE_KIND_MESH"),
         (update(target_key("cart:80"), Some(Body::Mesh(wire::Mesh::default()))), "KIND_TARGET"),
         (update(target_key("cart:80"), Some(Body::Target(wire::Target::default()))), "KIND_TARGET"),
