@@ -254,15 +254,42 @@ impl Place<'_> {
     }
 }
 
-/// JSON is YAML but for one thing: YAML knows no `\uD83D\uDE00` pairs. Such JSON is rewritten without them.
+/// JSON is YAML but for one thing: YAML knows no `\uD83D\uDE00` pairs. In JSON they are written out, so that
+/// every line stays where it is.
 fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.trim_start().starts_with('{') && text.contains("\\u") {
-        let json = serde_json::from_str::<serde_json::Value>(text);
-        if let Ok(json) = json.and_then(|value| serde_json::to_string_pretty(&value)) {
-            return json.into();
+    let is_json = text.trim_start().starts_with('{')
+        && text.contains("\\u")
+        && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if !is_json {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if let Some(written) = surrogate_pair(&text[at..]) {
+            plain.push(written);
+            characters.nth(PAIR - 2);
+            continue;
+        }
+        plain.push(character);
+        if character == '\\' {
+            // What is escaped begins no escape of its own.
+            plain.extend(characters.next().map(|(_, escaped)| escaped));
         }
     }
-    text.into()
+    plain.into()
+}
+
+/// The characters of a pair, all of them ASCII.
+const PAIR: usize = "\\uD83D\\uDE00".len();
+
+/// The character that a text's first two escapes make together.
+fn surrogate_pair(text: &str) -> Option<char> {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let units = [unit(text)?, unit(text.get(PAIR / 2..)?)?];
+    let mut characters = char::decode_utf16(units);
+    let first = characters.next()?.ok()?;
+    characters.next().is_none().then_some(first)
 }
 
 #[cfg(test)]

@@ -90,6 +90,23 @@ fn json_with_escaped_surrogates_is_read() {
         "annotations": {"mood": "\ud83d\ude00"}}}"#;
     let object = parse_object(text).expect("valid JSON");
     assert_eq!(object.metadata().annotations["mood"], "\u{1f600}");
+    let text = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop",
+        "annotations": {"a": "\ud83d\ude00\u00e4\\ud83d\\ude00\u0041\u0042", "b": "\\\ud83d\ude00"}}}"#;
+    let object = parse_object(text).expect("valid JSON");
+    let json: serde_json::Value = serde_json::from_str(text).expect("valid JSON");
+    for name in ["a", "b"] {
+        let expected = json["metadata"]["annotations"][name].as_str();
+        assert_eq!(Some(object.metadata().annotations[name].as_str()), expected);
+    }
+}
+
+#[test]
+fn a_mistake_in_json_with_escapes_is_named_with_its_own_line() {
+    let text = r#"{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "a", "labels": {
+        "mood": "\ud83d\ude00"}, "nmae": ""}}"#;
+    let error = parse_one(text).expect_err("an unknown field");
+    let expected = "shop.yaml:2: Namespace a: metadata: unknown field `nmae`";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]
