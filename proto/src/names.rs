@@ -95,7 +95,8 @@ impl fmt::Display for Port {
 impl FromStr for Port {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        // Digits, the first of them no zero: a port has one form, and so has a name that holds one.
+        let digits = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
         let port = if digits { text.parse().ok().and_then(Self::new) } else { None };
         port.ok_or_else(|| NameError::new("port", text, "use a number from 1 to 65535"))
     }

@@ -36,7 +36,7 @@ fn malformed_spiffe_ids_are_refused_with_the_value() {
 #[test]
 fn ports_are_numbers_from_1_to_65535_and_nothing_else() {
     assert_eq!("8080".parse::<Port>().expect("valid").number(), 8080);
-    for text in ["0", "65536", "+80", "", "80 ", "http"] {
+    for text in ["0", "65536", "+80", "", "80 ", "http", "080"] {
         assert!(text.parse::<Port>().is_err(), "{text}");
     }
     assert!(Port::try_from(70_000_u32).is_err());
@@ -47,7 +47,15 @@ fn service_ports_and_workloads_round_trip() {
     for text in ["shop/cart:80", "a/b:65535"] {
         assert_eq!(text.parse::<ServicePort>().expect("valid").to_string(), text);
     }
-    for text in ["cart:80", "shop/cart", "shop/cart:0", "shop/Cart:80", "shop/a.b:80", "/cart:80"] {
+    for text in [
+        "cart:80",
+        "shop/cart",
+        "shop/cart:0",
+        "shop/cart:080",
+        "shop/Cart:80",
+        "shop/a.b:80",
+        "/cart:80",
+    ] {
         assert!(text.parse::<ServicePort>().is_err(), "{text}");
     }
     assert_eq!("shop/cart.v1".parse::<WorkloadName>().expect("valid").to_string(), "shop/cart.v1");
@@ -65,6 +73,7 @@ fn mesh_server_names_carry_the_port_and_may_name_a_service() {
         "weft.internal",
         ".weft.internal",
         "0.weft.internal",
+        "080.weft.internal",
         "x.weft.internal",
         "80.a.weft.internal",
         "80.a.b.c.weft.internal",
