@@ -185,18 +185,18 @@ fn fields(out: &mut Vec<u8>, headers: &HeaderMap, case: &HeaderCase, length: Bod
     wrote_length
 }
 
-/// Several Cookie lines, as HTTP/2 has them, become one (RFC 9113 section 8.2.3).
+/// Several Cookie lines, as HTTP/2 has them, become one (RFC 9113 section 8.2.3), without empty ones.
 fn cookie(out: &mut Vec<u8>, written: &[u8], headers: &HeaderMap, value: &HeaderValue) {
     let mut values = headers.get_all(header::COOKIE).iter();
     if values.next().is_some_and(|first| !std::ptr::eq(first, value)) {
         return;
     }
     out.extend_from_slice(written);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    for further in values {
-        out.extend_from_slice(b"; ");
-        out.extend_from_slice(further.as_bytes());
+    out.push(b':');
+    let crumbs = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    for (index, crumb) in crumbs.filter(|crumb| !crumb.is_empty()).enumerate() {
+        out.extend_from_slice(if index == 0 { b" " } else { b"; " });
+        out.extend_from_slice(crumb);
     }
     out.extend_from_slice(b"\r\n");
 }

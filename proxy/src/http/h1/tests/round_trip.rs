@@ -112,6 +112,20 @@ fn requests_get_what_their_connection_needs() {
             "GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1; b=2\r\nx: y\r\n\r\n",
         ),
         (
+            request_head(
+                Method::GET,
+                "/",
+                &[("host", "a"), ("cookie", ""), ("cookie", "a=1"), ("cookie", "")],
+            ),
+            Empty,
+            "GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1\r\n\r\n",
+        ),
+        (
+            request_head(Method::GET, "/", &[("host", "a"), ("cookie", "")]),
+            Empty,
+            "GET / HTTP/1.1\r\nhost: a\r\ncookie:\r\n\r\n",
+        ),
+        (
             upgrade(get("/"), false),
             Empty,
             "GET / HTTP/1.1\r\nhost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
