@@ -138,7 +138,7 @@ pub fn put_case(fields: &mut HeaderMap, case: &HeaderCase) {
 }
 
 /// Takes the case of the fields' names as the other sidecar sent it. Malformed, it counts for nothing; it can
-/// only re-case names that are present, each once.
+/// only re-case names that are present, each once. A name in lower case says nothing.
 pub fn take_case(fields: &mut HeaderMap) -> HeaderCase {
     let Some(value) = fields.remove(CASE) else { return HeaderCase::default() };
     if value.len() > MAX_BYTES {
@@ -152,7 +152,8 @@ pub fn take_case(fields: &mut HeaderMap) -> HeaderCase {
         }
         let name = text.slice_ref(name);
         let known = |other: &Bytes| other.eq_ignore_ascii_case(&name);
-        if is_present(fields, &name) && !names.iter().any(known) {
+        let lower = !name.iter().any(u8::is_ascii_uppercase);
+        if !lower && is_present(fields, &name) && !names.iter().any(known) {
             names.push(name);
         }
     }
@@ -246,6 +247,8 @@ mod tests {
         for (value, names) in [
             ("Host", 1),
             ("Host,HOST,hOST", 1),
+            ("host,Host", 1),
+            ("host", 0),
             ("Absent", 0),
             ("Host,", 0),
             ("Host: x,Host", 0),
