@@ -177,15 +177,19 @@ impl Decoder {
         if self.extensions > MAX_EXTENSIONS {
             return Err(BodyError::Malformed("too many chunk extensions"));
         }
-        match extension.trim_ascii_start().starts_with(b";") && !has_control(extension) {
-            true => Ok(()),
-            false => Err(BodyError::Malformed("chunk size")),
+        if !extension.trim_ascii_start().starts_with(b";") {
+            return Err(BodyError::Malformed("chunk size"));
+        }
+        match has_control(extension) {
+            true => Err(BodyError::Malformed("a control character in a chunk extension")),
+            false => Ok(()),
         }
     }
 
     /// Takes the trailer section, which may be empty.
     fn take_trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<HeaderMap>, BodyError> {
         const MALFORMED: BodyError = BodyError::Malformed("trailers");
+        const BARE_LF: BodyError = BodyError::Malformed("a trailer line ends with LF alone");
         if buffer.starts_with(b"\r\n") {
             buffer.advance(2);
             return Ok(Some(HeaderMap::new()));
@@ -202,7 +206,7 @@ impl Decoder {
         if size > self.limits.bytes {
             return Err(TRAILERS_TOO_LARGE);
         }
-        check_line_ends(&buffer[..size], raw).map_err(|_| MALFORMED)?;
+        check_line_ends(&buffer[..size], raw).map_err(|_| BARE_LF)?;
         let trailers = read_trailers(&Source::new(&buffer[..size]), raw).map_err(|_| MALFORMED)?;
         buffer.advance(size);
         Ok(Some(trailers))
