@@ -10,7 +10,11 @@ use std::{
 
 use http::uri::Authority;
 
-use crate::{error::ProxyError, http::RequestHead, reason::Reason};
+use crate::{
+    error::ProxyError,
+    http::{RequestHead, h1},
+    reason::Reason,
+};
 
 /// The authority of a request: the target's where it has one, else `Host`.
 ///
@@ -39,7 +43,7 @@ pub fn of_request(head: &RequestHead) -> Result<Authority, ProxyError> {
 /// `HOST:PORT` in the form of discovery's keys: lower case, no trailing dot, the port always there.
 ///
 /// # Errors
-/// `bad-request` for userinfo, an empty host or port 0; `destination-forbidden` for addresses that no
+/// `bad-request` for user information, a malformed or empty host, or port 0; `destination-forbidden` for addresses that no
 /// application may name.
 pub fn canonical(authority: &Authority, default_port: u16) -> Result<String, ProxyError> {
     let text = authority.as_str();
@@ -49,7 +53,9 @@ pub fn canonical(authority: &Authority, default_port: u16) -> Result<String, Pro
         None => Some(default_port),
     };
     let name = host.strip_suffix('.').unwrap_or(host);
-    let (Some(port), false, false) = (port, name.is_empty(), text.contains('@')) else {
+    // A name with an empty label would be another one to a resolver: `localhost.` behind `localhost..`.
+    let is_valid = h1::authority::is_valid(text.as_bytes()) && !name.split('.').any(str::is_empty);
+    let (Some(port), true) = (port, is_valid) else {
         return Err(ProxyError::new(Reason::BadRequest, format!("{text:?} is not HOST:PORT")));
     };
     let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -144,7 +150,18 @@ mod tests {
         ] {
             assert_eq!(canonical_of(text), Err(Reason::DestinationForbidden), "{text}");
         }
-        for text in ["user@catalog", "catalog:0", ".", ":80"] {
+        for text in [
+            "user@catalog",
+            "catalog:0",
+            ".",
+            ":80",
+            "a[::1]",
+            "[::1]a:80",
+            "a,b",
+            "[v1.x]",
+            "localhost..",
+            "a..b:80",
+        ] {
             assert_eq!(canonical_of(text), Err(Reason::BadRequest), "{text}");
         }
     }

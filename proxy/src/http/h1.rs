@@ -5,7 +5,7 @@
 //! socket. [`server`] and [`client`] put them on a connection. RFC 9110 and 9112 are cited where a rule is
 //! theirs.
 
-mod authority;
+pub(crate) mod authority;
 mod body;
 pub mod client;
 pub mod decode;

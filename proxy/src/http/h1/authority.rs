@@ -4,7 +4,7 @@
 //! somebody else).
 
 /// Whether these bytes are `uri-host [ ":" port ]` (RFC 9110 section 4.2.1).
-pub(super) fn is_valid(authority: &[u8]) -> bool {
+pub(crate) fn is_valid(authority: &[u8]) -> bool {
     let (host_is_valid, rest) = match authority.split_first() {
         Some((b'[', literal)) => match literal.iter().position(|byte| *byte == b']') {
             Some(end) => (is_ip_literal(&literal[..end]), &literal[end + 1..]),
