@@ -71,6 +71,18 @@ pub enum Refusal {
         /// The port's name.
         name: String,
     },
+    /// Two ports under one number: which of them is meant by it?
+    #[error(
+        "Workload {workload}: port {name:?} is {number}, but so is another port that the sidecar registers"
+    )]
+    SameNumber {
+        /// Its name.
+        workload: WorkloadName,
+        /// The second port's name.
+        name: String,
+        /// The number of both.
+        number: Port,
+    },
     /// Nobody could dial that.
     #[error(
         "Workload {workload}: port {name:?} is registered at {address}: use an address that others can dial"
@@ -97,10 +109,14 @@ impl Index {
             let instance = registration.key.instance.to_string();
             return Err(Refusal::BadInstance { workload: name.clone(), instance });
         }
-        let mut seen = BTreeSet::new();
+        let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
         for port in &registration.ports {
-            if !seen.insert(port.name.as_str()) {
+            if !names.insert(port.name.as_str()) {
                 return Err(Refusal::Twice { workload: name.clone(), name: port.name.clone() });
+            }
+            if !numbers.insert(port.app_port) {
+                let (workload, name) = (name.clone(), port.name.clone());
+                return Err(Refusal::SameNumber { workload, name, number: port.app_port });
             }
             check_port(name, workload, port)?;
         }

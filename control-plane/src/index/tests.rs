@@ -367,6 +367,10 @@ fn a_registration_is_refused_in_the_words_of_the_object() {
             "Workload shop/cart: port \"http\" is registered twice",
         ),
         (
+            ports(&[("admin", 9000, at), ("http", 9000, at)]),
+            "Workload shop/cart: port \"http\" is 9000, but so is another port",
+        ),
+        (
             ports(&[("http", 1, "0.0.0.0:4143")]),
             "Workload shop/cart: port \"http\" is registered at 0.0.0.0:4143",
         ),
