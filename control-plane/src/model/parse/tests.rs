@@ -137,6 +137,8 @@ fn mistakes_are_named_with_file_line_object_field_value_and_what_is_right() {
          "shop.yaml:6: Workload default/cart: spec.readiness.http.path: \"x\" is no path: begin it with '/'"),
         (workload("  service: a\n  addresses:\n  - address: 10.0.0.1\n"),
          "shop.yaml:7: Workload default/cart: spec.addresses[0]: port \"\" has no number"),
+        (workload("  port: 1\n  addresses:\n  - address: 10.0.0.1\n  - address: '::'\n"),
+         "shop.yaml:8: Workload default/cart: spec.addresses[1].address: nobody can dial ::"),
         (workload("  env:\n  - {name: A, value: [80]}\n"),
          "shop.yaml:6: Workload cart: spec.env[0].value: invalid type: sequence, expected a string"),
         (service("  ports:\n  - port: 80\n  - port: 81\n"), "shop.yaml:6: Service shop/cart: spec.ports[0]: port 80 has no name"),

@@ -125,6 +125,11 @@ impl WorkloadSpec {
         let ports = self.ports();
         for (index, address) in self.addresses.iter().enumerate() {
             let path = format!("spec.addresses[{index}]");
+            if address.address.is_unspecified() || address.address.is_multicast() {
+                let message =
+                    format!("nobody can dial {}: use the instance's own address", address.address);
+                return Err(FieldError::new(format!("{path}.address"), message));
+            }
             let stranger = |own: &&StaticPort| !ports.iter().any(|port| port.name == own.name);
             if let Some(port) = address.ports.iter().find(stranger) {
                 let message = format!("{:?} names none of the workload's ports", port.name);
