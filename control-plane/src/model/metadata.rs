@@ -49,6 +49,8 @@ impl Metadata {
         if !is_subdomain(&self.name) {
             return Err(bad_name("metadata.name", &self.name));
         }
+        check_keys("metadata.labels", &self.labels)?;
+        check_keys("metadata.annotations", &self.annotations)?;
         match kind.scope {
             Scope::Mesh => self.namespace.clear(),
             Scope::Namespaced if self.namespace.is_empty() => {
@@ -66,6 +68,27 @@ impl Metadata {
 pub(super) fn bad_name(field: &str, value: &str) -> FieldError {
     let rule = "use 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit";
     FieldError::new(field, format!("{value:?} is not a valid name: {rule}"))
+}
+
+/// Checks that the keys of labels, annotations or a selector are Kubernetes' qualified names.
+pub(super) fn check_keys(field: &str, map: &BTreeMap<String, String>) -> Result<(), FieldError> {
+    let Some(key) = map.keys().find(|key| !is_qualified_name(key)) else { return Ok(()) };
+    let rule = "use NAME or PREFIX/NAME, the name of 1 to 63 letters, digits, '-', '_' and '.'";
+    Err(FieldError::new(field, format!("{key:?} is not a valid key: {rule}")))
+}
+
+/// A name that begins and ends with a letter or digit, perhaps behind a DNS subdomain and a slash.
+fn is_qualified_name(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let ends_well = |end: Option<&u8>| end.is_some_and(u8::is_ascii_alphanumeric);
+    prefix.is_none_or(is_subdomain)
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && ends_well(name.as_bytes().first())
+        && ends_well(name.as_bytes().last())
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -1,7 +1,7 @@
 //! Text to objects: YAML of several documents, or JSON. Every error names what a person needs to find and
 //! right the mistake; nothing here reads a file or keeps anything.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_norway::Deserializer;
@@ -254,11 +254,12 @@ impl Place<'_> {
     }
 }
 
-/// JSON is YAML but for one thing: YAML knows no `\uD83D\uDE00` pairs. In JSON they are written out, so that
-/// every line stays where it is.
+/// JSON is YAML, but that YAML knows no `\uD83D\uDE00` pairs, and does not take every character as it stands:
+/// some end a line, some are not allowed. In JSON the first are written out and the others escaped, in place, so
+/// that every line stays where it is.
 fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
     let is_json = text.trim_start().starts_with('{')
-        && text.contains("\\u")
+        && (text.contains("\\u") || text.contains(|character| character > '~'))
         && serde_json::from_str::<IgnoredAny>(text).is_ok();
     if !is_json {
         return text.into();
@@ -271,10 +272,17 @@ fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
             characters.nth(PAIR - 2);
             continue;
         }
-        plain.push(character);
-        if character == '\\' {
-            // What is escaped begins no escape of its own.
-            plain.extend(characters.next().map(|(_, escaped)| escaped));
+        match character {
+            '\u{7f}'..='\u{ffff}' => {
+                // Writing to a String cannot fail.
+                let _ = write!(plain, "\\u{:04x}", u32::from(character));
+            }
+            '\\' => {
+                // What is escaped begins no escape of its own.
+                plain.push(character);
+                plain.extend(characters.next().map(|(_, escaped)| escaped));
+            }
+            _ => plain.push(character),
         }
     }
     plain.into()

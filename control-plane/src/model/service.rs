@@ -7,7 +7,7 @@ use weft_proto::{Port, names::is_label};
 
 use super::{
     kinds::Kind,
-    metadata::{Metadata, bad_name},
+    metadata::{Metadata, bad_name, check_keys},
     object::{FieldError, Spec},
     protocol::AppProtocol,
     text,
@@ -176,6 +176,7 @@ impl Spec for ServiceSpec {
         if !is_label(&metadata.name) {
             return Err(bad_name("metadata.name", &metadata.name));
         }
+        check_keys("spec.selector", &self.selector)?;
         for (index, port) in self.ports.iter().enumerate() {
             let path = format!("spec.ports[{index}]");
             if port.name.is_empty() && self.ports.len() > 1 {

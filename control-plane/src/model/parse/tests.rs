@@ -101,6 +101,18 @@ fn json_with_escaped_surrogates_is_read() {
 }
 
 #[test]
+fn json_is_read_whatever_characters_stand_in_it() {
+    let mood =
+        "a \u{2028} b\u{85}c\u{2029}\u{7f}\u{80}\u{feff}\u{ffff}\u{1f600}\u{e4}\t\n\"\\ud83d";
+    let json = serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "shop", "annotations": {"mood": mood}}});
+    for text in [json.to_string(), format!("{json:#}")] {
+        let object = parse_object(&text).expect("valid JSON");
+        assert_eq!(object.metadata().annotations["mood"], mood, "{text}");
+    }
+}
+
+#[test]
 fn a_mistake_in_json_with_escapes_is_named_with_its_own_line() {
     let text = r#"{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "a", "labels": {
         "mood": "\ud83d\ude00"}, "nmae": ""}}"#;
@@ -122,6 +134,11 @@ fn mistakes_are_named_with_file_line_object_field_value_and_what_is_right() {
          "shop.yaml:3: Service A_b: metadata.name: \"A_b\" is not a valid name: use 1 to 63"),
         ("apiVersion: v1\nkind: Service\nmetadata: {nmae: a}".into(),
          "shop.yaml:3: Service (unnamed): metadata: unknown field `nmae`, expected one of `name`"),
+        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {weft.dev/a_B.c: x, a b: x}}".into(),
+         "shop.yaml:3: Namespace a: metadata.labels: \"a b\" is not a valid key: use NAME or PREFIX/NAME"),
+        ("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n  annotations: {A/b: x}".into(),
+         "shop.yaml:5: Namespace a: metadata.annotations: \"A/b\" is not a valid key"),
+        (service("  selector: {-a: x}\n"), "shop.yaml:5: Service shop/cart: spec.selector: \"-a\" is not a valid key"),
         (workload("  prot: 1\n"), "shop.yaml:5: Workload cart: spec: unknown field `prot`, expected one of `service`"),
         (workload("  port: 0\n"), "shop.yaml:5: Workload cart: spec.port: invalid value: integer `0`, expected a port number from 1 to 65535"),
         (workload("  protocol: htpp\n"), "shop.yaml:5: Workload cart: spec.protocol: unknown variant `htpp`, expected one of `http`"),
