@@ -177,12 +177,13 @@ impl Decoder {
         if self.extensions > MAX_EXTENSIONS {
             return Err(BodyError::Malformed("too many chunk extensions"));
         }
-        if !extension.trim_ascii_start().starts_with(b";") {
-            return Err(BodyError::Malformed("chunk size"));
-        }
-        match has_control(extension) {
-            true => Err(BodyError::Malformed("a control character in a chunk extension")),
-            false => Ok(()),
+        match extension.trim_ascii_start().first() {
+            None => Err(BodyError::Malformed("white space behind a chunk size")),
+            Some(b';') if has_control(extension) => {
+                Err(BodyError::Malformed("a control character in a chunk extension"))
+            }
+            Some(b';') => Ok(()),
+            Some(_) => Err(BodyError::Malformed("chunk size")),
         }
     }
 
@@ -199,7 +200,11 @@ impl Decoder {
         }
         let mut raw = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
         let fields = self.limits.fields.min(MAX_TRAILER_FIELDS);
-        let parsed = httparse::parse_headers(buffer, &mut raw[..fields]).map_err(|_| MALFORMED)?;
+        let parsed = httparse::parse_headers(buffer, &mut raw[..fields]);
+        let parsed = parsed.map_err(|error| match error {
+            httparse::Error::TooManyHeaders => TRAILERS_TOO_LARGE,
+            _ => MALFORMED,
+        })?;
         let httparse::Status::Complete((size, raw)) = parsed else {
             return self.wait_for_trailers(buffer);
         };
