@@ -30,6 +30,8 @@ pub(crate) mod durable;
 pub mod external;
 pub mod issued;
 pub mod peer;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod root;
 pub mod service;
 pub mod serving;

@@ -22,6 +22,8 @@ pub mod changes;
 mod endpoint;
 mod inbound;
 mod mesh;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod report;
 mod target;
 

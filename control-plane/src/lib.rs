@@ -30,3 +30,7 @@ pub mod runtime;
 pub mod secure;
 pub mod status;
 pub mod store;
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;

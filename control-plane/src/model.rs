@@ -14,6 +14,8 @@ pub mod mesh_config;
 pub mod metadata;
 pub mod object;
 pub mod parse;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod protocol;
 pub mod registration;
 pub mod service;

@@ -30,6 +30,8 @@
 
 pub mod content;
 mod pending;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod proxies;
 pub mod registry;
 mod resource;

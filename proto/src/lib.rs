@@ -8,6 +8,8 @@
 pub mod digest;
 pub mod join_token;
 pub mod names;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 
 pub use join_token::JoinToken;
 pub use names::{
@@ -31,6 +33,10 @@ pub mod identity {
 pub mod api {
     tonic::include_proto!("weft.api.v1");
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
 /// The encoded `FileDescriptorSet` of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

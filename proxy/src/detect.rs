@@ -8,6 +8,8 @@
 //! like TLS and is malformed is opaque too; what some server could take for HTTP is HTTP, for the codec to refuse.
 
 mod client_hello;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod request_line;
 
 pub use client_hello::{ClientHello, MAX_HELLO_BYTES, MAX_RECORDS_BYTES};

@@ -12,6 +12,8 @@ mod client;
 mod compile;
 mod holdings;
 pub mod probe;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod register;
 mod scope;
 mod service;

@@ -10,6 +10,8 @@ pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod message;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod replay;
 pub mod respond;
 pub mod send_error;

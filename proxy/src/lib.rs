@@ -51,3 +51,7 @@ pub mod discovery;
 pub mod telemetry;
 
 pub mod admin;
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;

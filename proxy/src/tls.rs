@@ -15,6 +15,8 @@ mod counts;
 pub mod fault;
 mod generation;
 pub(crate) mod leaf;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub(crate) mod provider;
 mod refused;
 #[cfg(test)]

@@ -458,7 +458,7 @@ pub(super) fn trust_message(bundle: &Bundle) -> TrustBundle {
 }
 
 /// Text of a proxy, cut to what an operator reads.
-fn clipped(text: &str) -> &str {
+pub(super) fn clipped(text: &str) -> &str {
     const LONGEST: usize = 1024;
     let end = (0..=text.len().min(LONGEST)).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]

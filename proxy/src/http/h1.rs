@@ -17,6 +17,8 @@ mod hop;
 mod inbox;
 pub mod parse;
 mod patience;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod server;
 mod shelf;
 mod timer;

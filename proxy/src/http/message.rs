@@ -29,7 +29,7 @@ pub struct Request {
 }
 
 /// Method, target and fields of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
@@ -71,7 +71,7 @@ pub struct Response {
 }
 
 /// Status and fields of a response.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     /// The status, informational ones too.
     pub status: StatusCode,

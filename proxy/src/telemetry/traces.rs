@@ -12,6 +12,8 @@
 
 mod context;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod span;
 
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub struct HeadLimits {
 }
 
 /// A request's head with what concerns this connection only.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ParsedRequest {
     /// The head for the exchange.
     pub head: RequestHead,
@@ -46,7 +46,7 @@ pub struct ParsedRequest {
 }
 
 /// A response's head with what concerns this connection only.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ParsedResponse {
     /// The head for the exchange.
     pub head: ResponseHead,

@@ -1,0 +1,28 @@
+//! What must hold of trace context for any fields: fuzzed, and run over the corpus by the tests.
+//!
+//! - A parent that was read is the same when it is written and read again.
+//! - A `tracestate` travels on as it is, or not at all.
+
+use super::context::{TRACESTATE, inject, parent};
+
+/// Checks it for the fields of an input of [`crate::http::properties`].
+pub fn check(bytes: &[u8]) {
+    let fields = crate::http::properties::fields(bytes);
+    let Some(read) = parent(&fields) else { return };
+    let mut written = fields.clone();
+    inject(&mut written, &read);
+    assert_eq!(parent(&written), Some(read));
+    let states = (fields.get_all(TRACESTATE), written.get_all(TRACESTATE));
+    assert!(states.0 == states.1 || states.1.iter().next().is_none());
+    let once = written.clone();
+    inject(&mut written, &read);
+    assert_eq!(written, once);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_corpus_of_fields_has_one_trace_context() {
+        crate::replay::corpus("fields", super::check);
+    }
+}
