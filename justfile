@@ -16,6 +16,10 @@ lint:
 test:
     cargo test --workspace
 
+# Fuzz each target, or those that are named.
+fuzz SECONDS="60" *TARGETS:
+    fuzz/run {{SECONDS}} {{TARGETS}}
+
 # The whole gate.
 ci:
     .ci/run
