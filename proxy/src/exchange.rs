@@ -206,6 +206,7 @@ impl Call<'_> {
         let began = clock::now();
         let sanitize = self.exchange.origin.sanitize_interim(&member.endpoint.transport);
         let interim = self.interim.sanitized(sanitize);
+        let socket = connection.socket();
         let (sent, kept_connection) = match connection {
             Connection::Http1 { client, kept } => {
                 let shelf = member.pool.shelf().clone();
@@ -218,7 +219,11 @@ impl Call<'_> {
         };
         let failed = |error: ProxyError| Failure { error, kept_connection };
         member.observe(began);
-        let mut response = sent.map_err(|error| failed(error.into()))?;
+        let mut response = sent.map_err(|error| {
+            // Not lost by the way: the other sidecar has refused this one, before it read anything.
+            let refused = socket.and_then(|socket| member.pool.explain(&socket));
+            failed(refused.unwrap_or_else(|| error.into()))
+        })?;
         if let Transport::Mesh(_) = member.endpoint.transport {
             if side::take_not_delivered(&mut response.head.headers) {
                 let reason = side::reason(&response.head.headers).unwrap_or(Reason::ConnectRefused);

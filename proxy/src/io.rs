@@ -32,7 +32,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -108,6 +108,13 @@ impl Socket {
     #[must_use]
     pub fn tls(&self) -> Option<TlsInfo> {
         self.connection.tls_info()
+    }
+
+    /// The alert by which the peer ended TLS before it had sent a byte of plaintext. Under TLS 1.3 that is also how
+    /// a server refuses its client's certificate, which it judges only when the client's handshake is done.
+    #[must_use]
+    pub fn refusal(&self) -> Option<AlertDescription> {
+        self.connection.refusal()
     }
 
     /// Reads in one large step, appending to `buffer`; `Ok(0)` at a clean end. A TLS connection that ended

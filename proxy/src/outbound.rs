@@ -188,6 +188,9 @@ async fn opaque(
     let bounds = tcp::Bounds { idle, forbidden: distrusted, may_be_http: false };
     let ended = tcp::splice_within(client, &server.socket, bounds).await;
     ended.note(&mut record);
+    if let Some(error) = dialled.member.pool.explain(&server.socket) {
+        record.failed(error.reason);
+    }
 }
 
 /// Dials an endpoint for opaque bytes, and another one when that fails.

@@ -25,6 +25,7 @@ use crate::{
         h1::{Http1Client, Shelf},
         h2::Http2Client,
     },
+    io::Socket,
     reason::Reason,
     tasks::Tasks,
     tls::{Alpn, Peer},
@@ -94,6 +95,18 @@ struct Connecting {
     done: Notify,
 }
 
+impl Connection {
+    /// The socket, where a request may be the first that is said on it.
+    #[must_use]
+    pub fn socket(&self) -> Option<Socket> {
+        match self {
+            Self::Http1 { client, .. } => Some(client.socket()),
+            // The endpoint's SETTINGS have come.
+            Self::Http2(_) => None,
+        }
+    }
+}
+
 impl EndpointPool {
     /// An empty pool.
     #[must_use]
@@ -156,6 +169,13 @@ impl EndpointPool {
     /// No connection could be made.
     pub async fn open_tcp(&self) -> Result<Dialled, ProxyError> {
         self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await
+    }
+
+    /// Why a connection from here broke, where the endpoint's sidecar refused our certificate: see
+    /// [`Dialer::explain`].
+    #[must_use]
+    pub fn explain(&self, socket: &Socket) -> Option<ProxyError> {
+        self.dialer.explain(&self.endpoint, socket)
     }
 
     /// Gives up connections that are idle or old. Returns whether any is left.
@@ -278,9 +298,11 @@ impl EndpointPool {
             self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
-        let handshake = Http2Client::handshake(socket, self.dialer.http2_settings(), side_headers);
+        let settings = self.dialer.http2_settings();
+        let handshake = Http2Client::handshake(socket.clone(), settings, side_headers);
         let (client, driver) = handshake.await.map_err(|error| {
-            ProxyError::new(error.reason, format!("{}: {}", self.endpoint.address, error.detail))
+            let detail = format!("{}: {}", self.endpoint.address, error.detail);
+            self.explain(&socket).unwrap_or_else(|| ProxyError::new(error.reason, detail))
         })?;
         let now = clock::now();
         let shared = Shared {

@@ -7,7 +7,7 @@
 //!
 //! Who learns what of a refusal: the side that refuses knows all and says it in its [`Refused`]; the other gets
 //! an alert. In TLS 1.3 the client's handshake is done before the server has looked at the client's
-//! certificate, so a client learns that it was refused only from an error of a later read: hand that error to
+//! certificate, so a client learns that it was refused only when it reads later: hand a connection that broke to
 //! [`MutualTls::explain`].
 
 pub mod bundle;
@@ -23,7 +23,7 @@ mod refused;
 pub(crate) mod testing;
 pub(crate) mod verifier;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use rustls::HandshakeKind;
@@ -265,13 +265,18 @@ impl MutualTls {
         }
     }
 
-    /// Turns an error of a connection that [`MutualTls::connect`] made into a refusal, when it tells that the
-    /// server refused our certificate: its alert comes only after the client's handshake is done.
+    /// Of a connection that [`MutualTls::connect`] made and that broke: the refusal, where the server refused our
+    /// certificate, as it can only after our handshake is done. It has read nothing then of what was sent: what
+    /// comes behind a client's certificate is not looked at before that holds (RFC 8446 4.4 and 4.6). To be asked
+    /// once: it counts.
     #[must_use]
-    pub fn explain(&self, error: &io::Error) -> Option<Refused> {
-        let alert = refused::certificate_alert(error)?;
+    pub fn explain(&self, socket: &Socket) -> Option<Refused> {
+        let alert = socket.refusal().filter(|alert| refused::is_about_certificates(*alert))?;
         let credentials = self.shared.identity.credentials()?;
-        Some(Refused::by_alert(alert, Role::Server, &credentials.svid))
+        let server = verifier::presented(&socket.tls()?.peer_certificates);
+        let refused = Refused::by_server(alert, &server, &credentials.svid);
+        self.shared.refused(Role::Server, refused.reason);
+        Some(refused)
     }
 
     async fn within_time(

@@ -3,13 +3,17 @@
 
 pub mod apps;
 pub mod client;
+pub mod frames;
 pub mod load;
+pub mod log;
 pub mod mesh;
 #[cfg(not(weft_sim))]
 pub mod namespace;
+pub mod peer;
 pub mod process;
 pub mod program;
 pub mod raw;
+pub mod recorder;
 pub mod wait;
 
 /// A test cannot run here: says so loudly, and fails where everything must run (the gate).

@@ -72,9 +72,8 @@ impl Mesh {
 
     /// Starts the control plane (again), where it was before.
     pub async fn start_control_plane(&mut self) {
-        let state = self.folder.path().join("state");
         let mut arguments = vec![
-            format!("--state={}", state.display()),
+            format!("--state={}", self.state().display()),
             format!("--objects={}", self.objects().display()),
             format!("--discovery-listen={}", self.discovery),
             "--settle=2s".to_owned(),
@@ -95,6 +94,12 @@ impl Mesh {
     #[must_use]
     pub const fn discovery(&self) -> SocketAddr {
         self.discovery
+    }
+
+    /// The folder of the control plane's state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     /// The folder of the objects' files.
@@ -299,6 +304,20 @@ impl Sidecar {
     pub async fn metrics(&self) -> String {
         let answer = get_once(self.admin(), "/metrics").await;
         String::from_utf8_lossy(&answer.body).into_owned()
+    }
+
+    /// Waits until the samples of a metric that have these labels add up to this much, at least.
+    pub async fn counts(&self, name: &str, labels: &[&str], at_least: f64) {
+        let what = format!("{name} {labels:?} to be {at_least}");
+        wait::until_true(&what, || async { self.count(name, labels).await >= at_least }).await;
+    }
+
+    /// The sum of the samples of a metric that have these labels.
+    pub async fn count(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.metrics().await;
+        let of_metric = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let matching = of_metric.filter(|line| labels.iter().all(|label| line.contains(label)));
+        matching.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 }
 

@@ -1,9 +1,9 @@
-//! A peer that speaks bytes: for what no well-behaved client would send.
+//! A peer that speaks bytes, in plain or inside TLS: for what no well-behaved peer would send.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Debug, io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -13,9 +13,14 @@ use crate::wait::PATIENCE;
 /// A connection of raw bytes.
 #[derive(Debug)]
 pub struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
 }
+
+/// What carries the bytes.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Debug> Stream for T {}
 
 impl Raw {
     /// Connects.
@@ -30,8 +35,8 @@ impl Raw {
 
     /// A connection that was made or accepted already.
     #[must_use]
-    pub const fn over(stream: TcpStream) -> Self {
-        Self { stream, received: Vec::new() }
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + Debug + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new() }
     }
 
     /// Sends bytes.
@@ -39,7 +44,16 @@ impl Raw {
     /// # Panics
     /// When the connection is broken.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).await.expect("the connection holds");
+        self.try_send(bytes).await.expect("the connection holds");
+    }
+
+    /// Sends bytes that the other side need not take.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await?;
+        self.stream.flush().await
     }
 
     /// Ends this side's direction.
@@ -55,15 +69,27 @@ impl Raw {
     /// # Panics
     /// When the connection ends before, or it takes too long.
     pub async fn receive_until(&mut self, end: &str) -> String {
+        let received = self.receive_until_or_end(end).await.unwrap_or_default();
+        assert!(received.ends_with(end), "the connection ended; received {received:?}");
+        received
+    }
+
+    /// Receives until `end` was received, or to the connection's end; `None` when nothing came before it.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn receive_until_or_end(&mut self, end: &str) -> Option<String> {
         let end = end.as_bytes();
         loop {
-            if let Some(at) = self.received.windows(end.len()).position(|window| window == end) {
-                let rest = self.received.split_off(at + end.len());
-                let received = std::mem::replace(&mut self.received, rest);
-                return String::from_utf8_lossy(&received).into_owned();
+            let found = self.received.windows(end.len()).position(|window| window == end);
+            let is_over = found.is_none() && !self.fill().await;
+            if found.is_none() && !is_over {
+                continue;
             }
-            let seen = String::from_utf8_lossy(&self.received).into_owned();
-            assert!(self.fill().await, "the connection ended; received {seen:?}");
+            let count = found.map_or(self.received.len(), |at| at + end.len());
+            let rest = self.received.split_off(count);
+            let received = std::mem::replace(&mut self.received, rest);
+            return (count > 0).then(|| String::from_utf8_lossy(&received).into_owned());
         }
     }
 
@@ -83,11 +109,28 @@ impl Raw {
     /// # Panics
     /// When the connection ends before, or it takes too long.
     pub async fn receive_exactly(&mut self, count: usize) -> Vec<u8> {
+        let received = self.receive_or_end(count).await;
+        received.unwrap_or_else(|| panic!("the connection ended; received {:?}", self.received))
+    }
+
+    /// Receives this many bytes; `None` when the connection ends before.
+    pub async fn receive_or_end(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.received.len() < count {
-            assert!(self.fill().await, "the connection ended after {} bytes", self.received.len());
+            if !self.fill().await {
+                return None;
+            }
         }
         let rest = self.received.split_off(count);
-        std::mem::replace(&mut self.received, rest)
+        Some(std::mem::replace(&mut self.received, rest))
+    }
+
+    /// Receives to the connection's end; the error with which it ended, if with one.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn end(&mut self) -> Option<io::Error> {
+        let read = timeout(PATIENCE, self.stream.read_to_end(&mut self.received)).await;
+        read.expect("the connection ends in time").err()
     }
 
     /// Receives to the connection's end; whether it was a clean one is not told apart.
@@ -108,7 +151,7 @@ impl Raw {
 
     /// Whether nothing comes for this long.
     pub async fn is_silent_for(&mut self, duration: Duration) -> bool {
-        timeout(duration, self.stream.readable()).await.is_err()
+        timeout(duration, self.fill()).await.is_err()
     }
 
     async fn fill(&mut self) -> bool {

@@ -13,10 +13,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use rustls::AlertDescription;
 use tokio::io::ReadBuf;
 
 use super::{
-    HIGH_WATER, TlsError, TlsInfo, buffer::WriteBuffer, driver, failure::Failure, tls::Tls, turn,
+    HIGH_WATER, TlsError, TlsInfo, buffer::WriteBuffer, driver, failure::Failure,
+    tls::Tls, turn,
 };
 use crate::net::{self, TcpStream};
 
@@ -231,6 +233,10 @@ impl Connection {
 
     pub(super) fn tls_info(&self) -> Option<TlsInfo> {
         self.state.borrow().tls.as_ref().map(|tls| tls.info())
+    }
+
+    pub(super) fn refusal(&self) -> Option<AlertDescription> {
+        self.state.borrow().tls.as_ref().and_then(|tls| tls.refusal())
     }
 
     // Life and facts.

@@ -10,7 +10,7 @@
 use std::{fmt, io, sync::Arc};
 
 use rustls::{
-    ClientConfig, HandshakeKind, NamedGroup, ServerConfig,
+    AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ServerConfig,
     client::UnbufferedClientConnection,
     server::{Acceptor, UnbufferedServerConnection},
 };
@@ -76,6 +76,10 @@ pub(super) struct Tls {
     /// Plaintext bytes of which no ciphertext has reached the kernel.
     uncounted: usize,
     started: bool,
+    /// Plaintext has come.
+    heard: bool,
+    /// See [`super::Socket::refusal`].
+    refusal: Option<AlertDescription>,
     peer_closed: bool,
     close_sent: bool,
 }
@@ -105,6 +109,8 @@ impl Tls {
             ciphertext: Vec::new(),
             uncounted: 0,
             started: false,
+            heard: false,
+            refusal: None,
             peer_closed: false,
             close_sent: false,
         }
@@ -179,10 +185,12 @@ impl Tls {
                 Ok(Step::Idle) => break,
                 Err(error) => {
                     self.session.collect_alert(&mut incoming[consumed..], &mut self.ciphertext);
+                    self.note_refusal(&error, plaintext);
                     return Err(error);
                 }
             }
         }
+        self.heard |= plaintext > 0;
         self.keep_partial(&incoming[consumed..])?;
         Ok(plaintext)
     }
@@ -197,6 +205,19 @@ impl Tls {
             self.partial.extend_from_slice(rest);
         }
         Ok(())
+    }
+
+    fn note_refusal(&mut self, error: &rustls::Error, plaintext: usize) {
+        if let rustls::Error::AlertReceived(alert) = error
+            && !self.heard
+            && plaintext == 0
+        {
+            self.refusal = Some(*alert);
+        }
+    }
+
+    pub(super) const fn refusal(&self) -> Option<AlertDescription> {
+        self.refusal
     }
 
     fn read_hello(&mut self, mut received: &[u8]) {

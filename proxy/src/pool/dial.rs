@@ -16,7 +16,7 @@ use crate::{
     net::TcpStream,
     reason::Reason,
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
-    tls::{Alpn, MutualTls, Peer},
+    tls::{Alpn, MutualTls, Peer, Refused},
 };
 
 /// What a worker needs to make connections.
@@ -105,6 +105,15 @@ impl Dialer {
         connected
     }
 
+    /// Why a connection to this endpoint broke, where its sidecar refused our certificate: nothing that was sent on
+    /// it was read. The endpoint is skipped for a while, like one that cannot be connected to. To be asked once.
+    pub fn explain(&self, endpoint: &Endpoint, socket: &Socket) -> Option<ProxyError> {
+        let error = refusal(endpoint, self.mutual_tls.explain(socket)?);
+        note(endpoint, &error);
+        endpoint.health.connect_failed(clock::process_ms(), self.backoff_ms);
+        Some(error)
+    }
+
     /// Whether a connection that was verified under these roots may take new requests: not when the roots have
     /// changed since.
     #[must_use]
@@ -164,9 +173,23 @@ impl Dialer {
                 peer: Some(connected.peer),
             }),
             Err(refused) => {
-                let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);
-                Err(ProxyError::new(refused.reason, detail))
+                let error = refusal(endpoint, refused);
+                note(endpoint, &error);
+                Err(error)
             }
         }
+    }
+}
+
+fn refusal(endpoint: &Endpoint, refused: Refused) -> ProxyError {
+    let detail = format!("{} at {}: {}", endpoint.id, endpoint.address, refused.detail);
+    ProxyError::new(refused.reason, detail)
+}
+
+/// Says that this sidecar and an endpoint's do not trust each other: what the requests that it concerns come to is
+/// theirs to tell. Not again while the endpoint is skipped for it.
+fn note(endpoint: &Endpoint, error: &ProxyError) {
+    if !endpoint.health.in_backoff(clock::process_ms()) {
+        tracing::warn!(reason = %error.reason, detail = %error.detail, "no mutual TLS with an endpoint");
     }
 }

@@ -1,7 +1,5 @@
 //! Refusals: one documented reason, and a text that tells an operator what was expected and what was there.
 
-use std::io;
-
 use rustls::{AlertDescription, CertificateError, Error};
 
 use super::{Role, verifier::PeerVerifier};
@@ -57,6 +55,15 @@ impl Refused {
         Self { reason: Reason::TlsFailed, detail }
     }
 
+    /// The server, which presented this identity and was verified, refused us after our handshake.
+    pub(super) fn by_server(alert: AlertDescription, server: &str, ours: &Svid) -> Self {
+        let ours = ours.describe();
+        let detail = format!(
+            "the server {server} refused our certificate (alert {alert:?}); we presented {ours}"
+        );
+        Self { reason: Reason::TlsFailed, detail }
+    }
+
     /// The peer refused us.
     pub(super) fn by_alert(alert: AlertDescription, role: Role, ours: &Svid) -> Self {
         let detail = if is_about_certificates(alert) {
@@ -69,16 +76,8 @@ impl Refused {
     }
 }
 
-/// The alert in an error of a connection that was thought to be made, if it tells of our certificate.
-pub(super) fn certificate_alert(error: &io::Error) -> Option<AlertDescription> {
-    match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::AlertReceived(alert) if is_about_certificates(*alert) => Some(*alert),
-        _ => None,
-    }
-}
-
 /// Alerts that say something of the receiver's certificate (RFC 8446 6.2).
-fn is_about_certificates(alert: AlertDescription) -> bool {
+pub(super) fn is_about_certificates(alert: AlertDescription) -> bool {
     matches!(
         alert,
         AlertDescription::BadCertificate

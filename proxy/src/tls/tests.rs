@@ -228,19 +228,6 @@ fn a_server_refuses_a_bad_client_which_learns_it_from_its_first_read() {
         }
         assert!(told.detail.contains("the server refused our certificate"), "{what}: {told}");
         assert!(told.detail.contains(&presented), "{what}: {told}");
-        // The same from the error that the socket gives to the reader.
-        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateUnknown);
-        let explained = client.explain(&io::Error::other(alert)).unwrap();
-        assert_eq!(explained.detail, told.detail);
-    }
-}
-
-#[test]
-fn other_read_errors_are_not_taken_for_refusals() {
-    let client = tls(Authority::new("root").sidecar("web"));
-    let close = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
-    for error in [io::Error::other(close), io::ErrorKind::ConnectionReset.into()] {
-        assert!(client.explain(&error).is_none(), "{error}");
     }
 }
 

@@ -122,6 +122,12 @@ impl Http1Client {
         self.0.opened
     }
 
+    /// The connection itself.
+    #[must_use]
+    pub fn socket(&self) -> Socket {
+        self.0.socket.clone()
+    }
+
     /// Whether the server has neither closed nor sent anything unasked: only then may a request be sent.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -68,10 +68,32 @@ async fn a_refused_server_is_told_and_a_refused_client_reads_it() {
     assert!(refusal.detail.contains("leads to an old root"), "{refusal}");
     let socket = connected.unwrap().socket;
     let mut buffer = BytesMut::new();
-    let error = poll_fn(|cx| socket.poll_fill(cx, &mut buffer)).await.unwrap_err();
-    let explained = client.explain(&error).expect("the alert is found in the error");
-    assert!(explained.detail.contains("the server refused our certificate"), "{explained}");
-    assert!(explained.detail.contains(&id("web")), "{explained}");
+    assert!(client.explain(&socket).is_none(), "nothing has come yet");
+    poll_fn(|cx| socket.poll_fill(cx, &mut buffer)).await.unwrap_err();
+    let explained = client.explain(&socket).expect("the alert is known");
+    assert_eq!(explained.reason, Reason::TlsFailed);
+    for part in [&id("web"), &id("cart"), "refused our certificate (alert CertificateUnknown)"] {
+        assert!(explained.detail.contains(part), "{explained} lacks {part:?}");
+    }
+    assert_eq!(client.counts().with(Role::Server).refused, 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_otherwise_is_not_taken_for_refused() {
+    let mesh = Authority::new("root");
+    let (client, server) = (tls(mesh.sidecar("web")), tls(mesh.sidecar("cart")));
+    for is_clean in [true, false] {
+        let (connected, accepted) = meet(&client, &server, &any(&["cart"])).await;
+        let (connected, mut accepted) = (connected.unwrap().socket, accepted.unwrap().socket);
+        match is_clean {
+            true => accepted.shutdown().await.unwrap(),
+            false => accepted.abort(),
+        }
+        let mut buffer = BytesMut::new();
+        let end = poll_fn(|cx| connected.poll_fill(cx, &mut buffer)).await;
+        assert_eq!(end.is_ok(), is_clean, "{end:?}");
+        assert!(client.explain(&connected).is_none(), "{end:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,4 @@
+//! What the mesh refuses, with hostile peers made by hand: who may speak, on which port, what, and in whose name.
+
+mod peers;
+mod stage;
