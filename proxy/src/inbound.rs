@@ -253,7 +253,7 @@ async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
 async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain) {
     let origin = Origin::Inbound(Inbound {
         application: facts.application,
-        side_headers: facts.peer.is_some(),
+        side_headers: facts.alpn == Some(Alpn::WeftHttp2),
         peer: facts.peer.map(|peer| peer.identity),
         remote: facts.socket.peer(),
     });

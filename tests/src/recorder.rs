@@ -1,11 +1,17 @@
 //! An application of bytes that keeps all it gets: what it was sent is known to the byte.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::{apps::App, raw::Raw};
 
 /// What it answers every request with.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// What the target of a request holds that is neither answered nor kept.
+pub const HOLD: &str = "/hold";
 
 /// The application.
 #[derive(Debug)]
@@ -13,6 +19,7 @@ pub struct Recorder {
     /// Where it listens.
     pub app: App,
     requests: Arc<Mutex<Vec<String>>>,
+    held: Arc<AtomicU64>,
 }
 
 impl Recorder {
@@ -24,12 +31,17 @@ impl Recorder {
     /// Answers every request of HTTP/1 with what `answer` makes of its head.
     pub async fn answering(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> Self {
         let requests = Arc::<Mutex<Vec<String>>>::default();
-        let kept = Arc::clone(&requests);
+        let held = Arc::<AtomicU64>::default();
+        let (kept, holding) = (Arc::clone(&requests), Arc::clone(&held));
         let app = App::tcp(move |stream| {
-            let (kept, answer) = (Arc::clone(&kept), answer.clone());
+            let (kept, held, answer) = (Arc::clone(&kept), Arc::clone(&holding), answer.clone());
             async move {
                 let mut peer = Raw::over(stream);
                 while let Some(head) = peer.receive_until_or_end("\r\n\r\n").await {
+                    if head.contains(HOLD) {
+                        held.fetch_add(1, Ordering::Relaxed);
+                        return peer.ended().await;
+                    }
                     // Kept before its body is whole: a request that breaks off has arrived too.
                     let at = keep(&kept, &head);
                     if !head.ends_with("\r\n\r\n") {
@@ -44,13 +56,19 @@ impl Recorder {
             }
         })
         .await;
-        Self { app, requests }
+        Self { app, requests, held }
     }
 
     /// Every request so far, in the order of their heads, with as much of it as came.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests so far that are held.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Forgets the requests so far.
@@ -69,8 +87,9 @@ fn keep(kept: &Mutex<Vec<String>>, head: &str) -> usize {
 async fn body(head: &str, peer: &mut Raw) -> Option<String> {
     let head = head.to_lowercase();
     if head.contains("transfer-encoding: chunked\r\n") {
-        let body = peer.receive_until_or_end("0\r\n\r\n").await?;
-        return body.ends_with("0\r\n\r\n").then_some(body);
+        // Chunks hold no empty line here, so that the first one is the end of the trailers.
+        let body = peer.receive_until_or_end("\r\n\r\n").await?;
+        return body.ends_with("\r\n\r\n").then_some(body);
     }
     let Some((_, rest)) = head.split_once("content-length: ") else { return Some(String::new()) };
     let length = rest.split_once("\r\n").and_then(|(length, _)| length.parse().ok())?;

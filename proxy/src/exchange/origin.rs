@@ -54,7 +54,7 @@ pub struct Inbound {
     pub peer: Option<SpiffeId>,
     /// Where the connection came from.
     pub remote: Option<SocketAddr>,
-    /// The caller's sidecar may send side headers (a verified mesh peer).
+    /// The caller is a verified mesh peer that sends and understands side headers (`weft-h2/1`).
     pub side_headers: bool,
 }
 

@@ -1,4 +1,6 @@
 //! What the mesh refuses, with hostile peers made by hand: who may speak, on which port, what, and in whose name.
 
+mod alpn;
 mod peers;
+mod side_headers;
 mod stage;

@@ -18,7 +18,7 @@ use weft_tests::{
     wait,
 };
 
-use super::stage::{OPAQUE, Stage};
+use super::stage::{OPAQUE, Setup, Stage};
 
 /// Requests at once.
 const CROWD: usize = 12;
@@ -181,7 +181,7 @@ async fn a_bad_server_gets_no_byte_and_the_caller_is_told_who_was_expected() {
     let none = Credential::self_signed(&svid(&id("none")));
     let impostor = Impostor::start(none, Clients::All).await;
     let advertise = format!("--inbound-advertise={}", impostor.app.address);
-    let stage = Stage::with(&[&advertise]).await;
+    let stage = Stage::with(Setup { catalog: &[&advertise], ..Setup::default() }).await;
     let mesh = Authority::of(&stage.mesh);
     let unexpected = mesh.issue(&svid(&id("payments")));
     let mut rows = bad(&mesh);
@@ -218,7 +218,7 @@ async fn a_server_that_refuses_this_side_by_any_alert_is_understood() {
     let none = Credential::self_signed(&svid(&id("none")));
     let impostor = Impostor::start(none, Clients::None).await;
     let advertise = format!("--inbound-advertise={}", impostor.app.address);
-    let stage = Stage::with(&[&advertise]).await;
+    let stage = Stage::with(Setup { catalog: &[&advertise], ..Setup::default() }).await;
     impostor.present(Authority::of(&stage.mesh).issue(&svid(&id("catalog"))));
     let refused = "refused our certificate (alert UnknownCA); we presented ";
     assert_refused(&posts(&stage).await, "tls-failed", &[refused, &id("catalog"), &id("web")]);

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use weft_tests::{
     log::Log,
     mesh::{Mesh, Sidecar, SidecarSpec},
+    peer::{Authority, Caller, Credential, id, svid},
+    raw::Raw,
     recorder::Recorder,
+    wait,
 };
 
 /// The HTTP service, as applications name it.
@@ -14,6 +17,9 @@ pub(crate) const HTTP: &str = "catalog:80";
 pub(crate) const OPAQUE: &str = "catalog:6379";
 /// The service that declares nothing.
 pub(crate) const UNDECLARED: &str = "catalog:7000";
+
+/// Requests in flight that have a connection of their own between the sidecars; the next one shares one.
+const CROWD: u64 = 6;
 
 const OBJECTS: &str = "
 apiVersion: weft.dev/v1alpha1
@@ -28,7 +34,7 @@ spec:
   service: catalog
   serviceAccount: catalog
   ports:
-  - {name: http, servicePort: 80, protocol: http}
+  - {name: http, servicePort: 80, protocol: http, mode: {mode}}
   - {name: opaque, servicePort: 6379, protocol: tcp}
   - {name: undeclared, servicePort: 7000}
 ";
@@ -45,16 +51,36 @@ pub(crate) struct Stage {
     pub(crate) undeclared: Recorder,
 }
 
+/// How a mesh differs from the usual.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// Behind catalog's HTTP port.
+    pub(crate) http: Option<Recorder>,
+    /// The HTTP port is permissive.
+    pub(crate) permissive: bool,
+    /// Further settings of catalog's sidecar.
+    pub(crate) catalog: &'a [&'a str],
+    /// Further settings of web's sidecar.
+    pub(crate) web: &'a [&'a str],
+}
+
+/// The objects, with the HTTP port permissive or strict.
+pub(crate) fn objects(permissive: bool) -> String {
+    OBJECTS.replace("{mode}", if permissive { "permissive" } else { "strict" })
+}
+
 impl Stage {
     pub(crate) async fn start() -> Self {
-        Self::with(&[]).await
+        Self::with(Setup::default()).await
     }
 
-    /// Catalog's sidecar has these settings beside its ports.
-    pub(crate) async fn with(settings: &[&str]) -> Self {
+    pub(crate) async fn with(setup: Setup<'_>) -> Self {
         let log = Log::listen();
-        let mesh = Mesh::start(OBJECTS).await;
-        let http = Recorder::start().await;
+        let mesh = Mesh::start(&objects(setup.permissive)).await;
+        let http = match setup.http {
+            Some(http) => http,
+            None => Recorder::start().await,
+        };
         let opaque = Recorder::start().await;
         let undeclared = Recorder::start().await;
         let mut spec = SidecarSpec::of("shop/catalog")
@@ -62,16 +88,19 @@ impl Stage {
             .serves("http", http.app.address)
             .serves("opaque", opaque.app.address)
             .serves("undeclared", undeclared.app.address);
-        for setting in settings {
+        for setting in setup.catalog {
             spec = spec.with(setting);
         }
         let catalog = mesh.sidecar(spec).await;
         // What one test provokes must not keep the next line of its table from being tried.
-        let spec = SidecarSpec::of("shop/web")
+        let mut spec = SidecarSpec::of("shop/web")
             .upstream(HTTP)
             .upstream(OPAQUE)
             .upstream(UNDECLARED)
             .with("--connect-backoff=0s");
+        for setting in setup.web {
+            spec = spec.with(setting);
+        }
         let web = mesh.sidecar(spec).await;
         Self { mesh, log, web, catalog, http, opaque, undeclared }
     }
@@ -85,8 +114,51 @@ impl Stage {
         self.mesh.sidecar(spec).await
     }
 
+    /// So many requests in flight that the next one shares an HTTP/2 connection between the sidecars; they end
+    /// with what is returned.
+    pub(crate) async fn crowd(&self) -> Vec<Raw> {
+        let before = self.http.held();
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            let mut client = Raw::connect(self.web.outbound()).await;
+            client.send("GET http://catalog/hold HTTP/1.1\r\nHost: catalog\r\n\r\n").await;
+            crowd.push(client);
+        }
+        wait::until_true("the crowd to be in flight", || async {
+            self.http.held() >= before + CROWD
+        })
+        .await;
+        crowd
+    }
+
     /// No application has accepted a connection.
     pub(crate) fn nothing_arrived(&self) -> bool {
         [&self.http, &self.opaque, &self.undeclared].iter().all(|it| it.app.connections() == 0)
+    }
+}
+
+/// A caller that belongs to the mesh: web, without a sidecar that would speak for it.
+pub(crate) struct Member(Credential);
+
+impl Member {
+    pub(crate) fn of(stage: &Stage) -> Self {
+        Self(Authority::of(&stage.mesh).issue(&svid(&id("web"))))
+    }
+
+    /// Calls catalog's sidecar.
+    pub(crate) async fn call(
+        &self,
+        stage: &Stage,
+        server_name: Option<&str>,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<Raw> {
+        let caller = Caller { credential: Some(&self.0), server_name, alpn };
+        caller.call(stage.catalog.inbound()).await
+    }
+
+    /// Calls catalog's HTTP port.
+    pub(crate) async fn http(&self, stage: &Stage, alpn: &[u8]) -> Raw {
+        let name = format!("{}.weft.internal", stage.http.app.address.port());
+        self.call(stage, Some(&name), &[alpn]).await.expect("a member is let in")
     }
 }
