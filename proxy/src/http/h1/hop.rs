@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 
 use super::error::HeadError;
+use crate::http::side;
 
 /// What the hop-by-hop fields of one head said.
 #[derive(Debug, Default)]
@@ -143,7 +144,7 @@ pub(super) fn is_forbidden_in_trailers(name: &HeaderName) -> bool {
             | "x-forwarded-for"
             | "x-forwarded-host"
             | "x-forwarded-proto"
-    ) || name.as_str().starts_with("weft-")
+    ) || side::is_side_header(name)
 }
 
 /// Host and Content-Length say where a request goes and where it ends: a Connection field cannot take them

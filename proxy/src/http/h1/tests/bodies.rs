@@ -38,7 +38,13 @@ fn well_formed_bodies_are_cut_out_in_any_pieces() {
             "x: 1",
             0,
         ),
-        (Chunked, "0\r\nAuthorization: x\r\nSet-Cookie: y\r\nweft-client-id: z\r\n\r\n", "", "", 0),
+        (
+            Chunked,
+            "0\r\nAuthorization: x\r\nSet-Cookie: y\r\nweft-client-id: z\r\nweft_client_id: z\r\n\r\n",
+            "",
+            "",
+            0,
+        ),
     ];
     for (length, bytes, content, trailers, left) in rows {
         for piece in PIECES {
