@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use http::uri::Authority;
+use http::{Method, uri::Authority};
 
 use crate::{
     error::ProxyError,
@@ -19,15 +19,16 @@ use crate::{
 /// The authority of a request: the target's where it has one, else `Host`.
 ///
 /// # Errors
-/// `bad-request` without one or with a malformed one; `authority-mismatch` when both are there and differ in
-/// HTTP/2 (in HTTP/1 an absolute target overrides `Host`, RFC 9112 3.2.2).
+/// `bad-request` without one or with a malformed one; `authority-mismatch` when both are there and differ: in
+/// HTTP/2 (RFC 9113 8.3.1), whatever version the other sidecar's client spoke. In HTTP/1 the codec has put an
+/// absolute target's authority in the place of `Host` (RFC 9112 3.2.2); beside a CONNECT `Host` says nothing.
 pub fn of_request(head: &RequestHead) -> Result<Authority, ProxyError> {
     let host = head.headers.get(http::header::HOST);
     if let Some(authority) = head.target.authority() {
         let differs = host.is_some_and(|host| {
             !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
         });
-        if differs && head.version == http::Version::HTTP_2 {
+        if differs && head.method != Method::CONNECT {
             let detail = format!("`:authority` is {authority}, `Host` is {host:?}");
             return Err(ProxyError::new(Reason::AuthorityMismatch, detail));
         }
