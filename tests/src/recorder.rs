@@ -86,12 +86,14 @@ fn keep(kept: &Mutex<Vec<String>>, head: &str) -> usize {
 /// A request's body as its head frames it; `None` when it breaks off.
 async fn body(head: &str, peer: &mut Raw) -> Option<String> {
     let head = head.to_lowercase();
-    if head.contains("transfer-encoding: chunked\r\n") {
+    if head.contains("\r\ntransfer-encoding: chunked\r\n") {
         // Chunks hold no empty line here, so that the first one is the end of the trailers.
         let body = peer.receive_until_or_end("\r\n\r\n").await?;
         return body.ends_with("\r\n\r\n").then_some(body);
     }
-    let Some((_, rest)) = head.split_once("content-length: ") else { return Some(String::new()) };
+    let Some((_, rest)) = head.split_once("\r\ncontent-length: ") else {
+        return Some(String::new());
+    };
     let length = rest.split_once("\r\n").and_then(|(length, _)| length.parse().ok())?;
     let body = peer.receive_or_end(length).await?;
     Some(String::from_utf8_lossy(&body).into_owned())

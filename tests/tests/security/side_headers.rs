@@ -47,7 +47,6 @@ fn assert_true(stage: &Stage, what: &str, identity: Option<&str>) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_application_says_in_the_meshs_name_does_not_leave_it() {
-    let stage = Stage::start().await;
     let trailer = format!(
         "POST / HTTP/1.1\r\nHost: catalog\r\nX-Kept: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{FORGED}\r\n"
     );
@@ -60,6 +59,7 @@ async fn what_an_application_says_in_the_meshs_name_does_not_leave_it() {
         trailer,
     ];
     for multiplexed in [false, true] {
+        let stage = Stage::start().await;
         let _crowd = if multiplexed { stage.crowd().await } else { Vec::new() };
         for request in &requests {
             let mut client = Raw::connect(stage.web.upstream(HTTP)).await;
@@ -160,10 +160,10 @@ async fn what_a_servers_application_says_in_the_meshs_name_does_not_reach_the_cl
     );
     let failed = plain.replace("200 Fine", "503 Fine");
     for answer in [plain, early, trailer, failed] {
-        let given = answer.clone();
-        let http = Recorder::answering(move |_| given.clone()).await;
-        let stage = Stage::with(Setup { http: Some(http), ..Setup::default() }).await;
         for multiplexed in [false, true] {
+            let given = answer.clone();
+            let http = Recorder::answering(move |_| given.clone()).await;
+            let stage = Stage::with(Setup { http: Some(http), ..Setup::default() }).await;
             let _crowd = if multiplexed { stage.crowd().await } else { Vec::new() };
             let mut client = Raw::connect(stage.web.upstream(HTTP)).await;
             client
@@ -175,7 +175,7 @@ async fn what_a_servers_application_says_in_the_meshs_name_does_not_reach_the_cl
             assert!(received.contains("\r\nX-Kept: 1\r\n"), "{answer:?}: {received:?}");
             // An application's word that nothing was delivered must not make it be sent again.
             assert_true(&stage, &answer, Some(&id("web")));
+            assert!(stage.web.count("weft_retries_total", &["service"]).await < 0.5);
         }
-        assert_eq!(stage.web.count("weft_retries_total", &["service"]).await as u64, 0);
     }
 }
