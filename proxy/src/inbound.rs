@@ -263,8 +263,13 @@ async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain
     } else {
         h1::serve(facts.socket, &exchange, &shared.http1, drain).await
     };
-    if let Served::TakenOver(client, Takeover::Splice(server)) = served {
-        tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+    match served {
+        Served::Closed(reason) => shared.listeners.closed(Direction::Inbound, reason),
+        Served::TakenOver(client, Takeover::Splice(server)) => {
+            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+        }
+        // Only a request of the local application opens a tunnel to a destination.
+        Served::TakenOver(_, Takeover::Tunnel { .. }) => {}
     }
 }
 

@@ -147,11 +147,15 @@ async fn serve(
     drain: &Drain,
 ) -> Served {
     let exchange = Exchange::new(shared.clone(), origin);
-    if *version == Detected::Http2 {
+    let served = if *version == Detected::Http2 {
         h2::serve(socket, &exchange, &shared.http2, drain).await
     } else {
         h1::serve(socket, &exchange, &shared.http1, drain).await
+    };
+    if let Served::Closed(reason) = served {
+        shared.listeners.closed(Direction::Outbound, reason);
     }
+    served
 }
 
 /// Forwards opaque bytes to an endpoint, and counts the connection.

@@ -18,7 +18,7 @@ const LATE: Duration = Duration::from_secs(5);
 static LINES: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
-        .with_env_filter("weft_proxy=info")
+        .with_env_filter("weft_proxy=info,weft::access=info")
         .with_writer(Lines)
         .finish();
     tracing::subscriber::set_global_default(subscriber).expect("nobody else logs in this process");

@@ -35,11 +35,14 @@ pub struct Asked {
     pub grpc: bool,
     /// The response must have no content: HEAD.
     pub head_only: bool,
+    /// The status, where it is not the reason's own.
+    pub status: Option<StatusCode>,
 }
 
 impl From<&RequestHead> for Asked {
     fn from(head: &RequestHead) -> Self {
-        Self { grpc: head.is_grpc(), head_only: head.method == Method::HEAD }
+        let head_only = head.method == Method::HEAD;
+        Self { grpc: head.is_grpc(), head_only, status: None }
     }
 }
 
@@ -65,7 +68,7 @@ pub fn respond(error: &ProxyError, asked: impl Into<Asked>, audience: Audience) 
 }
 
 fn plain_response(error: &ProxyError, text: String, asked: Asked) -> Response {
-    let mut head = ResponseHead::new(error.status());
+    let mut head = ResponseHead::new(asked.status.unwrap_or_else(|| error.status()));
     head.headers
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     let line = format!("weft: {text}\n");
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
     use crate::{http::Frame, reason::Reason};
 
-    const GRPC: Asked = Asked { grpc: true, head_only: false };
+    const GRPC: Asked = Asked { grpc: true, head_only: false, status: None };
 
     async fn content(response: &mut Response) -> String {
         match response.body.frame().await {
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn a_response_to_head_has_no_content() {
         let error = ProxyError::new(Reason::NoEndpoints, "");
-        let asked = Asked { grpc: false, head_only: true };
+        let asked = Asked { head_only: true, ..Asked::default() };
         assert!(respond(&error, asked, Audience::Local).body.is_end());
     }
 

@@ -89,7 +89,7 @@ impl ListenerMetrics {
         let new = Self::default();
         let help = "Accepted connections that are open";
         registry.register("open_connections", help, new.open.clone());
-        let help = "Accepted connections that were refused, or ended when they were no longer allowed, by reason";
+        let help = "Accepted connections that the proxy itself refused or ended, by reason";
         registry.register("refused_connections", help, new.refused.clone());
         new
     }
@@ -102,7 +102,14 @@ impl ListenerMetrics {
         OpenConnection(gauge)
     }
 
-    /// A connection was refused, by a limit or because it may not be served.
+    /// A connection of HTTP has ended: counted where the proxy itself has ended it.
+    pub fn closed(&self, direction: Direction, reason: Option<Reason>) {
+        if let Some(reason) = reason.filter(|reason| *reason != Reason::ConnectionLost) {
+            self.refused(direction, reason);
+        }
+    }
+
+    /// A connection was refused or ended, by a limit or because it may not be served (any more).
     pub fn refused(&self, direction: Direction, reason: Reason) {
         let labels = [("direction", direction.as_str()), ("reason", reason.code())];
         self.refused.get_or_create(&labels).inc();

@@ -3,7 +3,7 @@
 
 use weft_tests::raw::Raw;
 
-use super::stage::{HTTP, Member, Stage};
+use super::stage::{HTTP, Member, Setup, Stage};
 
 /// What is to be smuggled in.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: catalog\r\n\r\n";
@@ -206,6 +206,27 @@ async fn an_application_smuggles_nothing_through_two_sidecars() {
             let client = Raw::connect(stage.web.upstream(HTTP)).await;
             check(&stage, client, &message, outcome).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_counted_and_stands_in_the_access_log() {
+    let on = ["--access-log"];
+    let stage = Stage::with(Setup { web: &on, catalog: &on, ..Setup::default() }).await;
+    let ambiguous = "POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 1, 1\r\n\r\na";
+    let outbound = Raw::connect(stage.web.upstream(HTTP)).await;
+    let inbound = Member::of(&stage).http(&stage, b"http/1.1").await;
+    let sides = [(outbound, &stage.web, "outbound"), (inbound, &stage.catalog, "inbound")];
+    for (mut client, sidecar, way) in sides {
+        client.send(ambiguous).await;
+        let answer = client.receive_to_end().await;
+        assert!(answer.contains("weft-reason: bad-request\r\n"), "{answer:?}");
+        let labels = [&*format!("direction=\"{way}\""), "reason=\"bad-request\""];
+        sidecar.counts("weft_requests_failed_total", &labels, 1.0).await;
+        let status = [labels[0], "status=\"400\""];
+        sidecar.counts("weft_requests_total", &status, 1.0).await;
+        let detail = "detail=\"ambiguous framing: Content-Length is not a number\"";
+        stage.log.says(&["weft::access", labels[0], "status=400", labels[1], detail]).await;
     }
 }
 

@@ -323,12 +323,8 @@ impl<'a> Connection<'a> {
                 (Reason::HeaderTimeout, detail, None)
             }
         };
-        tracing::debug!(%reason, detail, "refused a request");
         let error = ProxyError::new(reason, detail);
-        let mut response = handler.refuse(error, Asked::default());
-        if let Some(status) = status {
-            response.head.status = status;
-        }
+        let response = handler.refuse(error, Asked { status, ..Asked::default() });
         match self.write_refusal(response).await {
             Ok(()) => After::Close(Some(reason)),
             Err(_) => After::Over(Some(reason)),

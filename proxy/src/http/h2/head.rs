@@ -57,6 +57,11 @@ fn check(head: &RequestHead, settings: &ServerSettings) -> Result<(), ProxyError
         let detail = format!("{} fields, {} are allowed", head.headers.len(), settings.max_headers);
         return Err(ProxyError::new(Reason::HeadersTooLarge, detail));
     }
+    let size = size(head);
+    if size > settings.max_header_bytes as usize {
+        let detail = format!("{size} bytes of fields, {} are allowed", settings.max_header_bytes);
+        return Err(ProxyError::new(Reason::HeadersTooLarge, detail));
+    }
     if head.method == Method::CONNECT {
         return Err(bad_request("CONNECT over HTTP/2 is not supported; use HTTP/1.1 for tunnels"));
     }
@@ -73,6 +78,16 @@ fn check(head: &RequestHead, settings: &ServerSettings) -> Result<(), ProxyError
         return Err(bad_request("more than one Host"));
     }
     Ok(())
+}
+
+/// A head's bytes as HTTP/2 counts them: names, values, and 32 for each field (RFC 9113 6.5.2).
+fn size(head: &RequestHead) -> usize {
+    const FIELD: usize = 32;
+    let path = head.target.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = head.target.authority().map_or(0, |authority| authority.as_str().len());
+    let pseudo = head.method.as_str().len() + path + authority + 4 * FIELD;
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    pseudo + fields.sum::<usize>()
 }
 
 fn bad_request(detail: &'static str) -> ProxyError {
