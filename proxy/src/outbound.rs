@@ -237,15 +237,15 @@ async fn to_outside(shared: &Rc<Shared>, client: Socket, name: &str) {
     }
 }
 
-/// What the client says first, within the time for a request's head; `None` when it says nothing at all.
+/// What the client says first: it may be silent as long as between two requests, and then has the time of a
+/// request's head. `None` when it says nothing at all.
 async fn first_bytes(shared: &Rc<Shared>, socket: &Socket) -> Result<Option<Detected>, Reason> {
     let mut peek = Peek::new(socket);
-    let limit = shared.config.timeouts.client_idle;
-    match clock::timeout(limit, peek.decide(shared.config.timeouts.header)).await {
-        Ok(Ok(decided)) => Ok(decided),
-        Ok(Err(_)) => Ok(None),
-        Err(_) => Err(Reason::HeaderTimeout),
+    let timeouts = &shared.config.timeouts;
+    if clock::timeout(timeouts.client_idle, peek.any()).await.is_err() {
+        return Err(Reason::IdleTimeout);
     }
+    Ok(peek.decide(timeouts.header).await.unwrap_or(None))
 }
 
 fn refuse(shared: &Rc<Shared>, reason: Reason, detail: &str) {

@@ -17,8 +17,7 @@ use rustls::AlertDescription;
 use tokio::io::ReadBuf;
 
 use super::{
-    HIGH_WATER, TlsError, TlsInfo, buffer::WriteBuffer, driver, failure::Failure,
-    tls::Tls, turn,
+    HIGH_WATER, TlsError, TlsInfo, buffer::WriteBuffer, driver, failure::Failure, tls::Tls, turn,
 };
 use crate::net::{self, TcpStream};
 

@@ -62,7 +62,7 @@ const ROWS: &[(&str, Option<&[u8]>, Says, Outcome)] = &[
     ("tcp", Some(HTTP2), Says::Http2, MISMATCH),
     ("tcp", Some(WEFT), Says::Http2, MISMATCH),
     ("undeclared", Some(TCP), Says::Opaque, AsTheyAre),
-    ("undeclared", Some(TCP), Says::Request, AsTheyAre),
+    ("undeclared", Some(TCP), Says::Request, Parsed),
     ("undeclared", Some(HTTP1), Says::Request, Parsed),
     ("undeclared", Some(HTTP2), Says::Http2, Parsed),
     ("undeclared", None, Says::Request, Parsed),

@@ -3,6 +3,7 @@
 mod alpn;
 mod answers;
 mod http2;
+mod patience;
 mod peers;
 mod side_headers;
 mod smuggling;
