@@ -3,8 +3,10 @@
 mod alpn;
 mod answers;
 mod http2;
+mod limits;
 mod patience;
 mod peers;
+mod plaintext;
 mod side_headers;
 mod smuggling;
 mod stage;
