@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
 
@@ -29,6 +29,27 @@ pub struct App {
     pub address: SocketAddr,
     connections: Arc<AtomicU64>,
     _task: JoinSet<()>,
+}
+
+/// A port that refuses connections, and that nobody else is given as long as this is held.
+#[derive(Debug)]
+pub struct Refusing {
+    /// Where nobody listens.
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Refusing {
+    /// Takes a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn bind() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        Self { address: socket.local_addr().expect("it is bound"), _socket: socket }
+    }
 }
 
 /// Which HTTP an application speaks.

@@ -2,7 +2,7 @@
 
 use http::{Response, StatusCode};
 use weft_tests::{
-    apps::{App, Http},
+    apps::{App, Http, Refusing},
     client::{Answer, Client, request},
     wait,
 };
@@ -60,10 +60,8 @@ async fn a_service_without_endpoints_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_gone_refuses() {
-    let app = App::echo(Http::One, "gone").await;
-    let address = app.address;
-    drop(app);
-    let shop = Shop::of(&[address]).await;
+    let gone = Refusing::bind();
+    let shop = Shop::of(&[gone.address]).await;
     let answer = get(&shop).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     assert_eq!(answer.field("weft-reason"), "connect-refused");

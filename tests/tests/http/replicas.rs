@@ -1,24 +1,18 @@
 //! Several replicas: the share of each, and which one serves when another cannot.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use http::{Response, StatusCode};
 use tokio::{sync::Notify, time::Instant};
 use weft_tests::{
-    apps::{App, Http, full},
+    apps::{App, Http, Refusing, full},
     client::{Client, request},
     raw::Raw,
     wait,
 };
 
 use super::shop::{Shop, raw_app};
-
-/// A port on which nobody listens.
-async fn refusing() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("bound")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_one_connection_are_shared_by_the_replicas() {
@@ -86,9 +80,9 @@ async fn a_slow_replica_gets_less() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_serves_what_one_could_not_be_handed() {
     for version in [Http::One, Http::Two] {
-        let gone = refusing().await;
+        let gone = Refusing::bind();
         let app = App::echo(version, "there").await;
-        let shop = Shop::of(&[gone, app.address]).await;
+        let shop = Shop::of(&[gone.address, app.address]).await;
         // Many at once: the one that is gone gets its share of them.
         let orders = (0..20).map(|at| {
             let address = shop.web.outbound();
