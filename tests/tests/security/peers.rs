@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use weft_tests::{
     apps::{App, Http},
     client::{Answer, Client, request},
+    mesh::Sidecar,
     peer::{Authority, Caller, Clients, Credential, acceptor, id, svid},
     raw::Raw,
     recorder::Recorder,
@@ -251,6 +252,44 @@ async fn of_two_sidecars_both_say_that_the_server_was_refused() {
         let count = 2.0 * (done as f64 + 1.0);
         stage.catalog.counts("weft_refused_connections_total", &refused, count).await;
     }
+
+    // Again who it was, but under a root that web no longer trusts.
+    let good = mesh.issue(&svid(&id("catalog")));
+    stage.catalog.running().identity.install(good.svid(), vec![mesh.root()]).expect("good");
+    let next = vec![Authority::stranger("the next root").root()];
+    stage.web.running().identity.set_bundle(next).expect("a root");
+    let parts = [&*id("catalog"), "leads to an old root, which was rotated out of the bundle"];
+    assert_refused(&posts(&stage).await, "peer-unverified", &parts);
+    stage.catalog.counts("weft_refused_connections_total", &refused, 8.0).await;
+    assert!(stage.nothing_arrived());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_shows_nobody_a_certificate_that_has_expired() {
+    let stage = Stage::start().await;
+    let mesh = Authority::of(&stage.mesh);
+    let install = |sidecar: &Sidecar, account: &str| {
+        let mut expired = svid(&id(account));
+        expired.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
+        let credential = mesh.issue(&expired);
+        sidecar.running().identity.install(credential.svid(), vec![mesh.root()]).expect("good");
+    };
+    install(&stage.catalog, "catalog");
+    assert_refused(&posts(&stage).await, "tls-failed", &[&id("catalog")]);
+    let own = "our own SVID does not hold now: ";
+    stage.log.says(&["reason=identity-missing", own, &id("catalog")]).await;
+    let labels = ["direction=\"inbound\"", "reason=\"identity-missing\""];
+    stage.catalog.counts("weft_refused_connections_total", &labels, 2.0).await;
+
+    install(&stage.web, "web");
+    for answer in posts(&stage).await {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert_eq!(answer.field("weft-reason"), "identity-missing", "{answer:?}");
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(body.contains(own) && body.contains(&id("web")), "{body:?}");
+    }
+    let labels = ["direction=\"outbound\"", "reason=\"identity-missing\""];
+    stage.web.counts("weft_requests_failed_total", &labels, 2.0).await;
     assert!(stage.nothing_arrived());
 }
 
