@@ -28,7 +28,7 @@ use crate::{
     undeclared::Learned,
 };
 
-/// A destination that nobody used for this long is forgotten, with its connections and its subscription.
+/// A destination that nobody holds, and nobody used for this long, is forgotten, with its connections and its subscription.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// What a name stands for.
@@ -219,7 +219,10 @@ impl Destinations {
     pub fn sweep(&self) {
         let now = clock::now();
         for table in [&self.table, &self.outside] {
-            table.borrow_mut().retain(|_, service| service.sweep(now));
+            // Connections remember their service, and come back to it without asking here.
+            table
+                .borrow_mut()
+                .retain(|_, service| service.sweep(now) || Rc::strong_count(service) > 1);
         }
     }
 

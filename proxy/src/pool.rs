@@ -116,7 +116,7 @@ impl EndpointPool {
         settings: PoolSettings,
         tasks: Tasks,
     ) -> Rc<Self> {
-        let shelf = Rc::new(Shelf::new(settings.max_idle));
+        let shelf = Rc::new(Shelf::new(settings.max_idle, settings.max_age));
         Rc::new(Self {
             endpoint,
             dialer,

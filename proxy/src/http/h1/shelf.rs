@@ -2,7 +2,8 @@
 //!
 //! A connection comes here by itself when its response was read to the end; the pool takes it out for the
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
-//! anything unasked is dropped. The number is bounded; the one used last goes first, so that the others age.
+//! anything unasked is dropped, and so is one that is too old. The number is bounded; the one used last goes
+//! first, so that the others become idle.
 //! A request that cannot be sent twice gets none that the server may be about to close ([`Patience`]).
 
 use std::{cell::RefCell, collections::VecDeque, time::Duration};
@@ -15,6 +16,7 @@ use crate::clock::{self, Instant};
 pub struct Shelf {
     idle: RefCell<VecDeque<Idle>>,
     max_idle: usize,
+    max_age: Duration,
     patience: RefCell<Patience>,
 }
 
@@ -25,10 +27,10 @@ struct Idle {
 }
 
 impl Shelf {
-    /// A shelf for this many.
+    /// A shelf for this many, which gives out none that are older.
     #[must_use]
-    pub fn new(max_idle: usize) -> Self {
-        Self { idle: RefCell::default(), max_idle, patience: RefCell::default() }
+    pub fn new(max_idle: usize, max_age: Duration) -> Self {
+        Self { idle: RefCell::default(), max_idle, max_age, patience: RefCell::default() }
     }
 
     /// The connection that was used last, if one is still open, for a request that may be sent again or not.
@@ -40,6 +42,8 @@ impl Shelf {
             let rested = now.saturating_duration_since(idle.since);
             if !idle.client.is_quiet() {
                 self.ends_after(rested);
+            } else if now.saturating_duration_since(idle.client.opened()) >= self.max_age {
+                drop(idle);
             } else if may_be_sent_again || self.patience.borrow().is_trusted(rested, now) {
                 return Some(idle.client.rested(rested));
             } else {

@@ -32,7 +32,7 @@ fn request_to(method: Method, path: &str) -> RequestHead {
 }
 
 fn shelf() -> Rc<Shelf> {
-    Rc::new(Shelf::new(2))
+    Rc::new(Shelf::new(2, Duration::from_secs(3600)))
 }
 
 async fn send(
@@ -87,6 +87,25 @@ fn a_connection_comes_back_when_both_messages_have_ended() {
             assert_eq!(shelf.len(), 1);
         });
     }
+}
+
+#[test]
+fn a_connection_that_is_too_old_takes_no_further_request() {
+    run(async {
+        let (client, mut server) = client().await;
+        let shelf = Rc::new(Shelf::new(2, Duration::ZERO));
+        let head = request_to(Method::GET, "/");
+        let (response, ()) = tokio::join!(send(client, &head, Body::Empty, &shelf), async {
+            expect(&mut server, GET).await;
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            server.write_all(answer).await.expect("written");
+        });
+        let mut body = response.expect("a response").body;
+        assert_eq!(collect(&mut body).await.expect("whole").0, b"ok");
+        drop(body);
+        assert!(shelf.take(true).is_none());
+        assert_eq!(server.read(&mut [0]).await.expect("closed"), 0);
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Both sides together: what a client sends through a server and a client codec, as the proxy does.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +16,7 @@ use crate::http::{
 /// A client, a proxy of one upstream connection, and the server behind it.
 async fn proxy() -> (Raw, TcpStream) {
     let (client, server) = client().await;
-    let shelf = Rc::new(Shelf::new(1));
+    let shelf = Rc::new(Shelf::new(1, Duration::from_secs(3600)));
     let first: RefCell<Option<Http1Client>> = RefCell::new(Some(client));
     let handler = move |request: Request| {
         let client = first.borrow_mut().take().or_else(|| shelf.take(true));
