@@ -17,7 +17,7 @@ use super::{Credentials, Identity, pinned::ControlPlaneVerifier};
 use crate::{
     clock,
     net::TcpStream,
-    tls::{Refused, fault::at, provider},
+    tls::{Refused, provider},
 };
 
 /// Making the connection: TCP and TLS together.
@@ -181,15 +181,10 @@ fn client_config(
 
 /// Credentials whose SVID holds now.
 fn holding(credentials: Option<&Credentials>) -> Result<&Credentials, ConnectError> {
-    let now = clock::since_epoch();
     match credentials {
         None => Err(ConnectError::NoIdentity("this proxy has no SVID yet".to_owned())),
-        Some(credentials) if !credentials.svid.holds_at(now) => {
-            let detail = format!(
-                "our own SVID does not hold now, at {}: {}",
-                at(now),
-                credentials.svid.describe()
-            );
+        Some(credentials) if !credentials.svid.holds_at(clock::since_epoch()) => {
+            let detail = format!("our own SVID does not hold now: {}", credentials.svid.describe());
             Err(ConnectError::NoIdentity(detail))
         }
         Some(credentials) => Ok(credentials),
