@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -29,8 +29,10 @@ use crate::{
         external::ExternalFiles, service::IdentityService, serving::Serving, tokens,
     },
     catalog::Catalog,
+    clock,
     config::{Config, InitialToken},
     metrics::Metrics,
+    net::TcpListener,
     push::{
         Pace, Push,
         proxies::Proxies,
@@ -163,7 +165,7 @@ impl App {
             &mut tasks.loops,
         );
 
-        let (listener, discovery) = bind(config.discovery_listen, "--discovery-listen").await?;
+        let (listener, discovery) = bind(config.discovery_listen).await?;
         let instance = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
         let streams = TaskTracker::new();
         let push = Arc::new(Push {
@@ -234,7 +236,8 @@ impl Running {
 }
 
 async fn open_authority(config: &Config) -> Result<(Arc<Authority>, Arc<Tokens>), CaError> {
-    let config = config.clone();
+    // The time is taken here: a simulation has none on the disk's threads.
+    let (config, now) = (config.clone(), clock::now());
     let open = move || {
         let external = config.ca_chain.clone().zip(config.ca_key.clone());
         let settings = AuthorityConfig {
@@ -244,10 +247,10 @@ async fn open_authority(config: &Config) -> Result<(Arc<Authority>, Arc<Tokens>)
             propagation: config.root_propagation,
             external: external.map(|(chain, key)| ExternalFiles { chain, key }),
         };
-        let authority = Authority::open(&config.state, settings, SystemTime::now())?;
+        let authority = Authority::open(&config.state, settings, now)?;
         let tokens = Tokens::open(&config.state, config.trust_domain.clone())?;
         for wanted in &config.initial_tokens {
-            write_initial_token(wanted, &authority, &tokens)?;
+            write_initial_token(wanted, &authority, &tokens, now)?;
         }
         Ok((Arc::new(authority), Arc::new(tokens)))
     };
@@ -262,8 +265,8 @@ fn write_initial_token(
     wanted: &InitialToken,
     authority: &Authority,
     tokens: &Tokens,
+    now: SystemTime,
 ) -> Result<(), CaError> {
-    let now = SystemTime::now();
     let present = std::fs::read_to_string(&wanted.file).ok().and_then(|text| text.parse().ok());
     let good = present.is_some_and(|token: JoinToken| {
         token.root_sha256 == authority.pin()
@@ -354,7 +357,9 @@ async fn serve_admin(
     tasks: &mut Tasks,
 ) -> Result<Option<SocketAddr>, StartError> {
     let Some(wanted) = config.admin_listen else { return Ok(None) };
-    let (listener, address) = bind(wanted, "--admin-listen").await?;
+    let listen = |source| StartError::Listen { address: wanted, flag: "--admin-listen", source };
+    let listener = tokio::net::TcpListener::bind(wanted).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
     tasks.servers.spawn(async move {
         if let Err(error) = admin::serve(listener, metrics, stop).await {
             tracing::error!(%error, "the admin port is no longer served");
@@ -363,11 +368,9 @@ async fn serve_admin(
     Ok(Some(address))
 }
 
-async fn bind(
-    wanted: SocketAddr,
-    flag: &'static str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = |source| StartError::Listen { address: wanted, flag, source };
+async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen =
+        |source| StartError::Listen { address: wanted, flag: "--discovery-listen", source };
     let listener = TcpListener::bind(wanted).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok((listener, address))

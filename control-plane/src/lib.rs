@@ -13,7 +13,7 @@
 //! - [`runtime`]: what operators ask of the running mesh;
 //! - [`admin`]: readiness and metrics over HTTP;
 //! - [`app`]: where all of it is wired, from [`config`]; [`boot`]: the process around it;
-//! - [`metrics`]: what all of it counts.
+//! - [`metrics`]: what all of it counts; [`net`] and [`clock`]: what a simulation takes the place of.
 
 pub mod admin;
 pub mod api;
@@ -21,10 +21,12 @@ pub mod app;
 pub mod boot;
 pub mod ca;
 pub mod catalog;
+pub mod clock;
 pub mod config;
 pub mod index;
 pub mod metrics;
 pub mod model;
+pub mod net;
 pub mod push;
 pub mod runtime;
 pub mod secure;

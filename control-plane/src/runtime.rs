@@ -13,6 +13,7 @@ use crate::{
     api::Runtime,
     ca::{Authority, CaError, IssuedRecord, NewToken, Tokens, tokens},
     catalog::Catalog,
+    clock,
     model::DEFAULT_NAMESPACE,
     push::{
         proxies::{Proxies, Record},
@@ -80,7 +81,7 @@ impl Runtime for Parts {
         let text = namespaced(&request.workload);
         let workload: WorkloadName =
             text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let issued = self.issued.of(&workload, SystemTime::now());
+        let issued = self.issued.of(&workload, clock::now());
         if issued.is_empty() && self.catalog.read().workload(&workload).is_none() {
             let message =
                 format!("there is no workload {workload}: `weft get workloads -A` lists them");
@@ -116,8 +117,8 @@ impl Runtime for Parts {
             uses: (request.uses > 0).then_some(request.uses),
         };
         let (authority, tokens) = (self.authority.clone(), self.tokens.clone());
-        let (token, status) =
-            blocking(move || tokens.create(wanted, authority.pin(), SystemTime::now())).await?;
+        let now = clock::now();
+        let (token, status) = blocking(move || tokens.create(wanted, authority.pin(), now)).await?;
         Ok(api::CreateTokenResponse {
             id: status.id,
             token: token.to_string(),
@@ -150,9 +151,8 @@ impl Runtime for Parts {
         &self,
         request: api::RotateRootRequest,
     ) -> Result<api::RotateRootResponse, Status> {
-        let authority = self.authority.clone();
+        let (authority, now) = (self.authority.clone(), clock::now());
         blocking(move || {
-            let now = SystemTime::now();
             if request.retire_old { authority.retire_old(now) } else { authority.rotate_root(now) }
         })
         .await?;

@@ -17,12 +17,13 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
+
+use crate::net::{TcpListener, TcpStream};
 
 /// Handshakes under way at once.
 const MAX_HANDSHAKES: usize = 512;

@@ -18,7 +18,7 @@ mod access;
 mod dump;
 mod readiness;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -28,7 +28,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{
@@ -36,6 +35,7 @@ use crate::{
     discovery::Directory,
     drain::DrainTrigger,
     identity::Identity,
+    net::TcpListener,
     telemetry::{AccessLog, Metrics, logging::LogHandle},
 };
 
@@ -67,7 +67,7 @@ pub struct Admin {
 /// # Errors
 /// The listener cannot accept any more.
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
-    let service = router(admin).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(admin).into_make_service_with_connect_info::<access::Peer>();
     axum::serve(listener, service).await
 }
 

@@ -1,9 +1,10 @@
 //! Time, as the proxy sees it: monotonic for timeouts and measurements, wall clock for certificates.
 //!
 //! Both stand behind this module so that tests can pause them and simulations can run them. Pure state
-//! machines (policies, balancers) take an [`Instant`] as an argument instead of asking here.
+//! machines (policies, balancers) take an [`Instant`] as an argument instead of asking here. In a simulation
+//! both are the simulated time: the monotonic one through tokio's clock, which is paused there.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 
@@ -14,15 +15,39 @@ pub fn now() -> Instant {
 }
 
 /// The wall clock, as the time since the Unix epoch; zero before it.
+#[cfg(not(weft_sim))]
 #[must_use]
 pub fn since_epoch() -> Duration {
+    use std::time::{SystemTime, UNIX_EPOCH};
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The simulated wall clock, as the time since the Unix epoch.
+///
+/// # Panics
+/// Outside of a simulated host, where no such time is.
+#[cfg(weft_sim)]
+#[must_use]
+pub fn since_epoch() -> Duration {
+    turmoil::since_epoch().expect("what asks for the time runs on a simulated host")
+}
+
 /// Milliseconds since the process first asked: an instant that fits an atomic.
+#[cfg(not(weft_sim))]
 #[must_use]
 pub fn process_ms() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let elapsed = now().saturating_duration_since(*START.get_or_init(now));
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the simulation began: its hosts are one process.
+///
+/// # Panics
+/// Outside of a simulated host.
+#[cfg(weft_sim)]
+#[must_use]
+pub fn process_ms() -> u64 {
+    let elapsed = turmoil::sim_elapsed().expect("what asks for the time runs on a simulated host");
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

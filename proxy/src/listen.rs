@@ -7,7 +7,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -72,7 +71,7 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) 
         tracing::info!(?peer, "not this machine's application: the outbound port is for it alone");
         return shared.listeners.refused(Direction::Outbound, Reason::DestinationForbidden);
     }
-    let original = if transparent { original_destination(&stream) } else { None };
+    let original = if transparent { net::original_destination(&stream) } else { None };
     let socket = Socket::new(stream);
     let (purpose, worker) = (purpose.clone(), shared.clone());
     let open = shared.listeners.accepted(purpose.direction());
@@ -122,24 +121,6 @@ impl Drop for Slot {
 /// from one. No packet of another machine reaches such an address.
 fn through_loopback(stream: &TcpStream) -> bool {
     stream.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback())
-}
-
-/// Where a redirected connection was going (`SO_ORIGINAL_DST`); `None` when it was not redirected.
-#[cfg(not(weft_sim))]
-fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
-    let socket = socket2::SockRef::from(stream);
-    let local = net::canonical(stream.local_addr().ok()?);
-    let original = match local {
-        SocketAddr::V4(_) => socket.original_dst_v4(),
-        SocketAddr::V6(_) => socket.original_dst_v6(),
-    };
-    // The kernel knows a destination for every connection that it tracks, redirected or not.
-    original.ok()?.as_socket().filter(|original| *original != local)
-}
-
-#[cfg(weft_sim)]
-fn original_destination(_stream: &TcpStream) -> Option<SocketAddr> {
-    None
 }
 
 /// Errors that concern the connection that was to be accepted, not the listener (accept(2)).

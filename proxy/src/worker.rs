@@ -7,24 +7,28 @@
 //! A worker must never end unnoticed: a panic inside a connection's task is logged where the task ends
 //! ([`crate::tasks`]); the end of a worker itself shows in [`Workers::ended`].
 
-use std::{
-    future::Future,
-    io,
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use futures_util::future::select_all;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
-    sync::{oneshot, watch},
+    sync::watch,
 };
 
 use crate::{
     clock,
     io::{LINGER, turn},
 };
+
+#[cfg(weft_sim)]
+mod task;
+#[cfg(not(weft_sim))]
+mod thread;
+
+#[cfg(weft_sim)]
+use task::Task as Place;
+#[cfg(not(weft_sim))]
+use thread::Thread as Place;
 
 /// Which worker this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +43,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Workers {
     stop: watch::Sender<bool>,
-    threads: Vec<Thread>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    handle: JoinHandle<()>,
-    /// Resolves when the thread has ended, by a panic too.
-    ended: oneshot::Receiver<()>,
+    places: Vec<Place>,
 }
 
 impl Workers {
@@ -63,27 +60,17 @@ impl Workers {
         let count = count.max(1);
         let work = Arc::new(work);
         let (stop, stopped) = watch::channel(false);
-        let mut workers = Self { stop, threads: Vec::with_capacity(count) };
+        let mut workers = Self { stop, places: Vec::with_capacity(count) };
         for index in 0..count {
             let mut stopped = stopped.clone();
             let work = Arc::clone(&work);
-            let (ending, ended) = oneshot::channel();
-            let handle =
-                thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || {
-                    // Dropped, and so seen, however this thread ends.
-                    let _ending: oneshot::Sender<()> = ending;
-                    let outcome = run(async move {
-                        tokio::select! {
-                            () = work(Worker { index, count }) => {}
-                            // An error means that the workers are gone: a stop as well.
-                            _ = stopped.wait_for(|stop| *stop) => {}
-                        }
-                    });
-                    if let Err(error) = outcome {
-                        tracing::error!(%error, "a worker's runtime cannot be made");
-                    }
-                })?;
-            workers.threads.push(Thread { handle, ended });
+            workers.places.push(Place::start(index, move || async move {
+                tokio::select! {
+                    () = work(Worker { index, count }) => {}
+                    // An error means that the workers are gone: a stop as well.
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            })?);
         }
         Ok(workers)
     }
@@ -91,8 +78,7 @@ impl Workers {
     /// Ready when a worker has ended, which none does before it is asked to: the process cannot go on.
     /// Cancel-safe.
     pub async fn ended(&mut self) {
-        // Nothing is ever sent: an error says that the thread has ended.
-        let _ = select_all(self.threads.iter_mut().map(|thread| &mut thread.ended)).await;
+        let _ = select_all(self.places.iter_mut().map(|place| Box::pin(place.ended()))).await;
     }
 
     /// Waits for at most `limit` until every worker has ended, then stops those that are left. Says whether all
@@ -107,9 +93,9 @@ impl Workers {
     }
 
     async fn all_ended(&mut self) {
-        for thread in &mut self.threads {
-            if !thread.handle.is_finished() {
-                let _ = (&mut thread.ended).await;
+        for place in &mut self.places {
+            if !place.is_ended() {
+                place.ended().await;
             }
         }
     }
@@ -118,10 +104,8 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        for thread in self.threads.drain(..) {
-            if thread.handle.join().is_err() {
-                tracing::error!("a worker has panicked");
-            }
+        for place in self.places.drain(..) {
+            place.join();
         }
     }
 }

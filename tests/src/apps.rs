@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,10 +14,11 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
-};
+use tokio::{net::TcpSocket, task::JoinSet};
+use weft_proxy::net::{TcpListener, TcpStream};
+
+/// A port of loopback that is free.
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The body of an application's answer.
 pub type Answer = BoxBody<Bytes, Infallible>;
@@ -63,7 +64,7 @@ pub enum Http {
 
 impl Http {
     /// What the client of this connection speaks; nothing when it says nothing.
-    async fn spoken(stream: &TcpStream) -> Option<Self> {
+    async fn spoken(stream: &mut TcpStream) -> Option<Self> {
         // HTTP/2 begins with "PRI * HTTP/2.0" (RFC 9113 section 3.4); no method of HTTP/1 begins with "PR" here.
         let mut first = [0; 2];
         loop {
@@ -82,7 +83,7 @@ impl App {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve).await
+        Self::tcp_at(LOCAL, serve).await
     }
 
     /// Serves each connection to this address with `serve`.
@@ -124,24 +125,33 @@ impl App {
         Self::tcp(move |stream| serve_http(stream, version, answer.clone())).await
     }
 
-    /// An [`echo`] that speaks both versions of HTTP.
-    pub async fn echo_both(name: &'static str) -> Self {
-        Self::tcp(move |stream| async move {
-            if let Some(version) = Http::spoken(&stream).await {
-                serve_http(stream, version, move |request| echo(name, request)).await;
+    /// Answers HTTP requests of both versions to this address with `answer`.
+    pub async fn http_at<F>(
+        address: SocketAddr,
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Answer>> + Send + 'static,
+    {
+        Self::tcp_at(address, move |mut stream| {
+            let answer = answer.clone();
+            async move {
+                if let Some(version) = Http::spoken(&mut stream).await {
+                    serve_http(stream, version, answer).await;
+                }
             }
         })
         .await
     }
 
+    /// An [`echo`] that speaks both versions of HTTP.
+    pub async fn echo_both(name: &'static str) -> Self {
+        Self::http_at(LOCAL, move |request| echo(name, request)).await
+    }
+
     /// Sends each request's body back while it comes in; speaks both versions of HTTP.
     pub async fn streaming_echo() -> Self {
-        Self::tcp(|stream| async move {
-            if let Some(version) = Http::spoken(&stream).await {
-                serve_http(stream, version, |request| async { stream_back(request) }).await;
-            }
-        })
-        .await
+        Self::http_at(LOCAL, |request| async { stream_back(request) }).await
     }
 
     /// An HTTP application that says what it got: see [`echo`].

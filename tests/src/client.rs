@@ -10,7 +10,8 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
+use weft_proxy::net;
 
 use crate::{apps::Http, wait};
 
@@ -51,7 +52,7 @@ impl Answer {
 impl<B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static> Client<B> {
     /// Connects to a port, for requests with bodies of any kind.
     pub async fn connect_with(address: SocketAddr, version: Http) -> Self {
-        let stream = TcpStream::connect(address).await.expect("somebody listens");
+        let stream = net::connect(address).await.expect("somebody listens");
         let io = TokioIo::new(stream);
         let mut driver = JoinSet::new();
         let sender = match version {

@@ -7,7 +7,6 @@ pub mod frames;
 pub mod load;
 pub mod log;
 pub mod mesh;
-#[cfg(not(weft_sim))]
 pub mod namespace;
 pub mod peer;
 pub mod process;

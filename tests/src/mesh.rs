@@ -322,7 +322,11 @@ impl Sidecar {
 }
 
 /// Settings from flags, as the command line reads them.
-fn parse<T: Args + FromArgMatches>(arguments: &[String]) -> T {
+///
+/// # Panics
+/// When they are wrong.
+#[must_use]
+pub fn parse<T: Args + FromArgMatches>(arguments: &[String]) -> T {
     let command = T::augment_args(clap::Command::new("test").no_binary_name(true));
     let command = command.args_override_self(true);
     let matches = command.try_get_matches_from(arguments).unwrap_or_else(|error| panic!("{error}"));

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -14,6 +14,7 @@ use tokio::{
 use crate::{
     ca::Authority,
     catalog::Catalog,
+    clock,
     model::{Object, ObjectKey},
     push::{proxies::Proxies, registry::Registry, trust_version, view::View as _},
     status,
@@ -144,10 +145,8 @@ pub(super) fn rotate_roots(
                 continue;
             }
             let distributed = proxies.all_trust(&trust_version(&authority.bundle()));
-            let authority = authority.clone();
-            let step = tokio::task::spawn_blocking(move || {
-                authority.advance(SystemTime::now(), distributed)
-            });
+            let (authority, now) = (authority.clone(), clock::now());
+            let step = tokio::task::spawn_blocking(move || authority.advance(now, distributed));
             match step.await {
                 Ok(Ok(true)) => tracing::info!("the roots have changed"),
                 Ok(Ok(false)) => {}

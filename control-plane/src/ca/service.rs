@@ -21,7 +21,7 @@ use super::{
     peer::{self, Peer},
     tokens::TokenRefusal,
 };
-use crate::{metrics::Metrics, secure::PeerChain};
+use crate::{clock, metrics::Metrics, secure::PeerChain};
 
 /// What the operator's objects say of a workload.
 pub trait WorkloadAccounts: Send + Sync {
@@ -71,7 +71,7 @@ impl IdentityService {
         request: IssueRequest,
         chain: PeerChain,
     ) -> Result<IssueResponse, Status> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let workload: WorkloadName = request.workload.parse().map_err(invalid)?;
         let csr = Csr::parse(&request.csr).map_err(invalid)?;
         match request.proof {

@@ -7,7 +7,7 @@
 use std::{
     net::IpAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -16,11 +16,13 @@ use rustls::{
     ServerConfig,
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
+    time_provider::TimeProvider,
 };
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{PrivatePkcs8KeyDer, UnixTime};
 use weft_proto::SpiffeId;
 
 use super::{Authority, CaError, peer::LiveVerifier, svid::HostNames};
+use crate::clock;
 
 /// The service account and the namespace of the control plane's identity.
 pub const SERVICE_ACCOUNT: &str = "control-plane";
@@ -60,7 +62,7 @@ impl Serving {
                 Err(_) => hosts.dns.push(name.clone()),
             }
         }
-        let (key, _) = certify(&authority, &identity, &hosts, SystemTime::now())?;
+        let (key, _) = certify(&authority, &identity, &hosts, clock::now())?;
         let current = Arc::new(Current(ArcSwap::from_pointee(key)));
         Ok(Self { authority, identity, hosts, current })
     }
@@ -72,7 +74,7 @@ impl Serving {
     pub fn tls_config(&self) -> Result<Arc<ServerConfig>, CaError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = LiveVerifier::new(self.authority.watch(), provider.clone());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(WallClock))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.current.clone());
@@ -95,7 +97,7 @@ impl Serving {
                     }
                 }
             }
-            let now = SystemTime::now();
+            let now = clock::now();
             wait = match certify(&self.authority, &self.identity, &self.hosts, now) {
                 Ok((key, not_after)) => {
                     self.current.0.store(Arc::new(key));
@@ -108,6 +110,16 @@ impl Serving {
                 }
             };
         }
+    }
+}
+
+/// rustls's clock is ours.
+#[derive(Debug)]
+struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        clock::now().duration_since(UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
     }
 }
 

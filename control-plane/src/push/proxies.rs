@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 use weft_proto::{SpiffeId, api::HeldResource};
 
 use super::{StreamId, resource::Key};
-use crate::model::InstanceKey;
+use crate::{clock, model::InstanceKey};
 
 /// How long a proxy that went is shown.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(5 * 60);
@@ -67,7 +67,7 @@ impl Record {
             spiffe_id,
             version,
             admin_address,
-            connected_since: SystemTime::now(),
+            connected_since: clock::now(),
             resources: Mutex::default(),
             replaced: Notify::new(),
         }

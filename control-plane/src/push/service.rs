@@ -4,7 +4,7 @@
 //! that says what does not fit. A proxy speaks for a workload only when the operator's object names the
 //! service account in the proxy's certificate.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use tokio::{sync::mpsc, time::Duration};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +26,7 @@ use crate::{
         Issued,
         peer::{self, Peer},
     },
+    clock,
     model::InstanceKey,
     secure::PeerChain,
 };
@@ -54,7 +55,7 @@ impl Discovery for DiscoveryService {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let chain = request.extensions().get::<PeerChain>().cloned().unwrap_or_default();
         let push = self.push.clone();
-        let peer = peer::verify(&chain, &push.authority.bundle(), SystemTime::now())
+        let peer = peer::verify(&chain, &push.authority.bundle(), clock::now())
             .map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
         let (outgoing, queue) = mpsc::channel(QUEUE);
         let incoming = request.into_inner();

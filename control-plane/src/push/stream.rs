@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
     sync::Arc,
-    time::SystemTime,
 };
 
 use tokio::{
@@ -37,6 +36,7 @@ use crate::{
         Bundle,
         peer::{self, Peer},
     },
+    clock,
     index::Dependency,
     model::Registration,
     secure::PeerChain,
@@ -145,7 +145,7 @@ impl Stream {
         mut incoming: Streaming<ProxyMessage>,
         out: &Outgoing,
     ) -> Ended {
-        let life = self.peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        let life = self.peer.not_after.duration_since(clock::now()).unwrap_or_default();
         let expired_at = Instant::now() + life;
         let mut settled_at = Some(self.push.registry.settled_at());
         loop {
@@ -364,7 +364,7 @@ impl Stream {
     /// The roots changed: the proxy hears at once, if its certificate still counts.
     fn on_trust(&mut self) -> Result<(), Status> {
         let bundle = self.trust.borrow_and_update().clone();
-        peer::verify(&self.chain, &bundle, SystemTime::now()).map_err(|refusal| {
+        peer::verify(&self.chain, &bundle, clock::now()).map_err(|refusal| {
             Status::unauthenticated(format!("{refusal}; reconnect with a renewed one"))
         })?;
         if self.subscriptions.contains_key(&Key::TRUST) {

@@ -1,5 +1,7 @@
 //! Over real sockets, by an HTTP client that nobody here wrote.
 
+use std::net::SocketAddr;
+
 use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes};

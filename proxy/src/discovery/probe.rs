@@ -16,7 +16,7 @@ use super::Directory;
 use crate::{
     clock,
     config::{AppPort, AppProbe},
-    net::TcpStream,
+    net::{self, TcpStream},
 };
 
 /// One probe, from the connection to the answer.
@@ -132,7 +132,7 @@ async fn check(probe: &AppProbe, ports: &[AppPort]) -> Result<(), String> {
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    match clock::timeout(TIMEOUT, TcpStream::connect(address)).await {
+    match clock::timeout(TIMEOUT, net::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(format!("connecting to {address}: {error}")),
         Err(_) => Err(format!("connecting to {address}: no answer within {TIMEOUT:?}")),

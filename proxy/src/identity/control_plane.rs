@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Credentials, Identity, pinned::ControlPlaneVerifier};
 use crate::{
     clock,
-    net::TcpStream,
+    net::{self, TcpStream},
     tls::{Refused, provider},
 };
 
@@ -149,7 +149,7 @@ impl ControlPlane {
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let address = || Arc::clone(&self.address);
         let name = ServerName::try_from(SERVER_NAME).expect("a constant that is a DNS name");
-        let dialled = TcpStream::connect(&*self.address).await;
+        let dialled = net::connect(&*self.address).await;
         let stream = dialled.map_err(|error| ConnectError::Dial { address: address(), error })?;
         // Small messages that are waited for. Failing to set it costs time, no more.
         let _ = stream.set_nodelay(true);

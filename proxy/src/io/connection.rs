@@ -367,10 +367,8 @@ impl State {
     }
 
     fn abort(&mut self) {
-        #[cfg(not(weft_sim))]
         if let Some(stream) = &self.stream {
-            // Where it fails the peer sees a FIN instead.
-            let _ = stream.set_zero_linger();
+            net::reset_at_end(stream);
         }
         self.fail(Failure::Aborted);
         self.stream = None;

@@ -13,7 +13,7 @@ use crate::{
     error::ProxyError,
     http::{h1, h2},
     io::Socket,
-    net::TcpStream,
+    net,
     reason::Reason,
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
     tls::{Alpn, MutualTls, Peer, Refused},
@@ -136,7 +136,7 @@ impl Dialer {
     /// The connection was refused, timed out or failed.
     pub async fn connect(&self, address: SocketAddr) -> Result<Socket, ProxyError> {
         let limit = self.connect_timeout;
-        match clock::timeout(limit, TcpStream::connect(address)).await {
+        match clock::timeout(limit, net::connect(address)).await {
             Ok(Ok(stream)) => Ok(Socket::new(stream)),
             Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(ProxyError::new(
                 Reason::ConnectRefused,
