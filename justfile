@@ -20,6 +20,10 @@ test:
 fuzz SECONDS="60" *TARGETS:
     fuzz/run {{SECONDS}} {{TARGETS}}
 
+# A mesh on a simulated network; WEFT_SIM_SEED repeats a scenario's chance.
+simulation *ARGS:
+    RUSTC_WORKSPACE_WRAPPER={{justfile_directory()}}/tests/simulation/rustc cargo test --workspace --test simulation {{ARGS}}
+
 # The whole gate.
 ci:
     .ci/run
