@@ -234,7 +234,8 @@ async fn roots_pushed_while_an_svid_is_asked_for_are_not_lost() {
     let newest = Authority::new("newest");
     let pushed: Vec<_> = std::iter::once(newest.root()).chain(fake.roots()).collect();
     *fake.pushed_meanwhile.lock().unwrap() = Some((running.identity.clone(), pushed.clone()));
-    pass(16 * HOUR + Duration::from_secs(1)).await;
+    // At two thirds of its life at the latest, and once more within half a minute.
+    pass(16 * HOUR + Duration::from_secs(31)).await;
     assert!(running.identity.credentials().unwrap().bundle.has_roots(&pushed));
     // The SVID is not under the newest root: it is asked for again soon, but less and less often.
     let calls = fake.calls().len();
