@@ -103,7 +103,8 @@ fn had_excluded(target: &Uri) -> bool {
     EXCLUDED.iter().any(|(_, encoded)| target.contains(encoded))
 }
 
-fn encoded(target: &str) -> String {
+/// A target, or a part of one, as this codec reads it.
+pub(in crate::http) fn encoded(target: &str) -> String {
     EXCLUDED
         .iter()
         .fold(target.to_owned(), |target, (plain, encoded)| target.replace(plain, encoded))
