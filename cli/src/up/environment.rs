@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{expand::expand, plan::ReplicaPlan, ports::SidecarPorts};
 
-/// Destinations that are never asked of the sidecar: the app's own machine.
-const NO_PROXY: &str = "localhost,127.0.0.1,::1,[::1]";
+/// Destinations that are never asked of the sidecar: the app's own machine. An IPv6 address stands without
+/// brackets: httpx makes a URL of each entry, and refuses to start with one that is none.
+const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
 /// An app's command and variables, with every `$(NAME)` replaced.
 #[derive(Debug, PartialEq, Eq)]
@@ -157,5 +158,13 @@ mod tests {
         }
         let words = ["/bin/weft", "--port=9090", "http://127.0.0.1:8080", "$(PORT)"];
         assert_eq!(environment.command, words);
+    }
+
+    #[test]
+    fn no_proxy_holds_nothing_but_names_and_bare_addresses() {
+        for entry in NO_PROXY.split(',') {
+            let is_address = entry.parse::<std::net::IpAddr>().is_ok();
+            assert!(is_address || weft_proto::names::is_label(entry), "{entry}");
+        }
     }
 }
