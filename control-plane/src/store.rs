@@ -13,7 +13,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::model::{Object, ObjectKey, Status};
 
-pub use dir::DirStore;
+pub use dir::{DirStore, is_object_file};
 pub use log::Watch;
 
 /// A store of objects. Its futures may be dropped; a write that was begun then still happens or not as a

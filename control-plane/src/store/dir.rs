@@ -34,6 +34,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use self::disk::Disk;
+pub use self::files::is_object_file;
 use super::{List, Store, StoreError, Version, Watch, Written, log::Log};
 use crate::model::{Object, ObjectKey, Status};
 

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize as _;
 use serde_json::Value;
+use weft_control_plane::store::is_object_file;
 
 use crate::failure::Failure;
 
@@ -28,9 +29,14 @@ pub(super) fn read(paths: &[PathBuf], namespace: Option<&str>) -> anyhow::Result
     Ok(objects)
 }
 
+/// Whether stdin is meant.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// The texts of a file, of a folder's files by name, or of stdin.
 pub(crate) fn texts(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    if path.as_os_str() == "-" {
+    if is_stdin(path) {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read objects from stdin")?;
         return Ok(vec![("stdin".into(), text)]);
@@ -56,9 +62,10 @@ fn text(path: &Path) -> anyhow::Result<(String, String)> {
 fn yaml_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    // As in the control plane's own folder; a dangling link is not there.
     let is_objects = |path: &PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("yaml" | "yml" | "json"))
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is_object_file) && path.is_file()
     };
     let mut files: Vec<PathBuf> =
         entries.flatten().map(|entry| entry.path()).filter(is_objects).collect();
@@ -112,6 +119,21 @@ mod tests {
     fn broken_syntax_names_the_file_and_the_line() {
         let error = parse("x.yaml", "kind: A\n  spec: [").expect_err("broken").to_string();
         assert!(error.starts_with("x.yaml: ") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn editors_files_and_dangling_links_in_a_folder_are_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["b.yaml", "a.yml", ".a.yaml", "#a.yaml#", "#a.yaml", "a.yaml~", "notes.txt"] {
+            fs::write(folder.path().join(name), "kind: A").expect("written");
+        }
+        for name in [".#a.yaml", "gone.yaml"] {
+            std::os::unix::fs::symlink("me@here.1234", folder.path().join(name)).expect("linked");
+        }
+        fs::create_dir(folder.path().join("folder.yaml")).expect("made");
+        let texts = texts(folder.path()).expect("read");
+        let names: Vec<_> = texts.iter().filter_map(|(name, _)| name.rsplit('/').next()).collect();
+        assert_eq!(names, ["a.yml", "b.yaml"]);
     }
 
     #[test]

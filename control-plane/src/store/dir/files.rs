@@ -79,8 +79,16 @@ pub(super) fn list(root: &Path) -> Result<BTreeMap<FileName, Option<Look>>, Stor
 
 fn object_file(path: &Path) -> Option<&str> {
     let name = path.file_name().and_then(OsStr::to_str)?;
-    let extension = path.extension().and_then(OsStr::to_str)?;
-    (!name.starts_with('.') && matches!(extension, "yaml" | "yml" | "json")).then_some(name)
+    is_object_file(name).then_some(name)
+}
+
+/// Whether a file of this name in a folder of objects is one: `*.yaml`, `*.yml`, `*.json`, and neither hidden
+/// nor an editor's copy or lock (`.#a.yaml`, `#a.yaml#`, `a.yaml~`).
+#[must_use]
+pub fn is_object_file(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    let set_aside = name.starts_with(['.', '#']) || name.ends_with('~');
+    !set_aside && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// How sure a replaced file must be.
