@@ -1,6 +1,6 @@
 //! `weft up FILE`: a person's own services in a mesh on this machine, until Ctrl-C or `weft down`.
 //!
-//! - [`source`]: the file, again whenever it changes; [`desired`]: the workloads that the control plane knows;
+//! - [`source`]: the file, again whenever it changes; [`check`]: what it says that cannot work; [`desired`]: the workloads that the control plane knows;
 //! - [`plan`]: workloads to replicas; [`supervise`]: replicas started, ended, replaced;
 //! - [`replica`]: a sidecar and an app beside each other; [`environment`], [`expand`], [`ports`]: what the app
 //!   is told; [`admin`]: what a sidecar says;
@@ -11,6 +11,7 @@
 pub(crate) mod admin;
 pub(crate) mod backoff;
 pub(crate) mod board;
+pub(crate) mod check;
 pub(crate) mod control_plane;
 pub(crate) mod desired;
 pub(crate) mod down;
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let mut signals = EndSignals::take()?;
     let options = Options {
         what: format!("weft up {}", args.file.display()),
-        source: Source::Path(args.file),
+        source: Source::given(args.file)?,
         show: Show::Everything,
         grace: args.grace,
     };
@@ -86,6 +87,9 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
 
 fn summary(progress: &Progress, took: Duration) -> String {
     let wanted = progress.wanted.unwrap_or_default();
+    if wanted == 0 {
+        return "no replica runs: no Workload has a spec.command and replicas above 0".into();
+    }
     if progress.missing.is_empty() {
         return format!(
             "all {wanted} replicas are ready after {:.1} s. In another terminal: weft proxies, \

@@ -59,6 +59,7 @@ impl Mesh {
         let run = Arc::new(new_run(&options)?);
         let objects = run.folder.path().join(OBJECTS);
         loaded.write_to(&objects)?;
+        loaded.warn(&run.logs);
 
         let (control_plane, mut view) = ControlPlane::new(Arc::clone(&run));
         let (stop_control_plane, stopped) = StopHandle::new();

@@ -224,6 +224,13 @@ impl Kept for App {
         let sidecar = watched::once(&mut self.ports, Option::is_some).await;
         let sidecar = sidecar.context("a sidecar has no ports")?;
         let _ = clock::timeout(READY_WITHIN, admin::until_ready(sidecar.admin)).await;
+        let folder = &self.plan.working_dir;
+        anyhow::ensure!(
+            folder.is_dir(),
+            "spec.workingDir of Workload {}: {} is no folder: make it, or name one that exists",
+            self.plan.name.full_workload(),
+            folder.display()
+        );
         let environment = environment(&self.plan, &app_ports, &sidecar, &self.run.weft);
         self.started_with = Some(sidecar);
         Ok(Program {

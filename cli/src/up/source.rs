@@ -12,10 +12,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use weft_control_plane::model::parse_documents;
+use weft_control_plane::model::{Parsed, parse_documents};
 use weft_proxy::clock;
 
-use super::{keep::Stop, logs::Logs};
+use super::{
+    check::{self, Placed},
+    keep::Stop,
+    logs::Logs,
+};
 use crate::{commands::objects::files, failure::Failure};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -33,6 +37,15 @@ pub(crate) enum Source {
 type Texts = BTreeMap<String, (String, String)>;
 
 impl Source {
+    /// The user's file or folder; or with `-` what stdin says, which is read once.
+    pub(crate) fn given(path: PathBuf) -> anyhow::Result<Self> {
+        if !files::is_stdin(&path) {
+            return Ok(Self::Path(path));
+        }
+        let text = files::texts(&path)?.into_iter().map(|(_, text)| text).collect();
+        Ok(Self::Text { name: "stdin".into(), text })
+    }
+
     /// The folder in which relative paths begin.
     pub(crate) fn folder(&self) -> PathBuf {
         let folder = match self {
@@ -56,25 +69,28 @@ impl Source {
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         let texts = self.texts()?;
         let mut problems = Vec::new();
-        let mut objects = 0;
+        let mut objects = Vec::new();
         for (shown, text) in texts.values() {
             for parsed in parse_documents(shown, text) {
                 match parsed {
-                    Ok(_) => objects += 1,
+                    Ok(Parsed { object, line }) => {
+                        objects.push(Placed { place: format!("{shown}:{line}"), object });
+                    }
                     Err(error) => problems.push(error.to_string()),
                 }
             }
         }
+        problems.extend(check::mistakes(&objects, &self.folder()));
         if !problems.is_empty() {
             let next = "correct the file; nothing of it is in force until then";
             return Err(Failure::new(problems.join("\n       "), next).into());
         }
-        if objects == 0 {
+        if objects.is_empty() {
             let what = "there is no object in what was given";
             let next = "write a Workload for each service: examples/shop.yaml shows how";
             return Err(Failure::new(what, next).into());
         }
-        Ok(Loaded { texts })
+        Ok(Loaded { texts, warnings: check::warnings(&objects) })
     }
 
     fn texts(&self) -> anyhow::Result<Texts> {
@@ -89,7 +105,8 @@ impl Source {
 /// The name in the objects folder: it must end as objects' files do.
 fn file_name(shown: &str) -> String {
     let name = Path::new(shown).file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.unwrap_or_else(|| "objects".into()).trim_start_matches('.').to_owned();
+    // Named by the user it is meant, though in the folder such names are passed over.
+    let name = name.unwrap_or_else(|| "objects".into()).trim_start_matches(['.', '#']).to_owned();
     let known = [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending));
     if known { name } else { format!("{name}.yaml") }
 }
@@ -98,9 +115,22 @@ fn file_name(shown: &str) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Loaded {
     texts: Texts,
+    /// What will not work as it is written.
+    warnings: Vec<String>,
 }
 
 impl Loaded {
+    /// What will not work as it is written.
+    #[cfg(test)]
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Tells of what will not work as it is written.
+    pub(crate) fn warn(&self, logs: &Logs) {
+        self.warnings.iter().for_each(|warning| logs.say(&format!("warning: {warning}")));
+    }
+
     /// Makes the folder hold these texts and no others. Each file appears as a whole.
     pub(crate) fn write_to(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
@@ -149,6 +179,7 @@ pub(crate) async fn follow(
             Ok(loaded) => {
                 present = loaded;
                 logs.say("the file changed: its objects are in force");
+                present.warn(&logs);
             }
             Err(error) if said == error.to_string() => {}
             Err(error) => {
@@ -183,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_between_objects_changes_nothing() {
+        let twice = format!("{GOOD}\n---\n{GOOD}");
+        let error = source(&twice).load().expect_err("twice").to_string();
+        assert!(error.starts_with("shop.yaml:3: Workload default/a: "), "{error}");
+        assert!(error.contains("shop.yaml:1"), "{error}");
+    }
+
+    #[test]
     fn the_folder_holds_exactly_what_was_loaded() {
         let folder = tempfile::tempdir().expect("folder");
         fs::write(folder.path().join("old.yaml"), "old").expect("written");
@@ -201,6 +240,8 @@ mod tests {
             ("a/shop.yaml", "shop.yaml"),
             ("stdin", "stdin.yaml"),
             ("/x/.hidden.yml", "hidden.yml"),
+            ("#a.yaml", "a.yaml"),
+            ("a.yaml~", "a.yaml~.yaml"),
         ] {
             assert_eq!(file_name(shown), name);
         }

@@ -128,7 +128,12 @@ fn unresolved(
         let field = format!("spec.upstreams[{position}]");
         let ports = index.ports_of(&service);
         return Some(if ports.is_empty() {
-            ("ServiceNotFound", format!("{field}.service: there is no service {service}"))
+            let message = format!(
+                "{field}.service: there is no service {service}: correct the name, or have a Workload in \
+                 {} say spec.service {:?}",
+                service.namespace, service.name
+            );
+            ("ServiceNotFound", message)
         } else {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
             let (port, ports) = (wanted.port, ports.join(", "));

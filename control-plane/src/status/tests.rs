@@ -53,7 +53,7 @@ fn each_object_is_told_what_is_not_in_force_and_why() {
         (
             &[WEB],
             &[
-                "ResolvedRefs ServiceNotFound: spec.upstreams[0].service: there is no service default/cart",
+                "ResolvedRefs ServiceNotFound: spec.upstreams[0].service: there is no service default/cart: correct the name, or have a Workload in default say spec.service \"cart\"",
                 no_instances,
             ],
         ),
