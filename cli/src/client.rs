@@ -56,7 +56,7 @@ pub(crate) fn lazy(socket: PathBuf) -> Client {
 pub(crate) fn refused(status: Status) -> anyhow::Error {
     let next = match status.code() {
         Code::Unavailable => "is the control plane still running? `weft version` asks it",
-        Code::NotFound => "`weft get services -A` and `weft get workloads -A` list what is there",
+        Code::NotFound => "`weft endpoints` and `weft get workloads -A` list what is there",
         Code::PermissionDenied | Code::Unauthenticated => {
             "run the command as the user who runs the control plane"
         }

@@ -34,7 +34,7 @@ pub(crate) enum Command {
 
     /// List the sidecars: connected, ready, and which configuration each holds
     Proxies(ProxiesArgs),
-    /// List the endpoints of a service
+    /// List the endpoints of a service, or of all
     Endpoints(EndpointsArgs),
     /// Show a workload's certificate, or rotate the mesh's root
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -210,8 +210,11 @@ pub(crate) struct ProxiesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EndpointsArgs {
-    /// NAME or NAMESPACE/NAME, optionally with :PORT
-    pub(crate) service: String,
+    /// NAME or NAMESPACE/NAME, optionally with :PORT; without, every service
+    pub(crate) service: Option<String>,
+    /// The namespace of a NAME, or the only one to list
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
     #[command(flatten)]
@@ -225,6 +228,9 @@ pub(crate) struct IdentityArgs {
     /// NAME or NAMESPACE/NAME
     #[arg(required = true)]
     pub(crate) workload: Option<String>,
+    /// The namespace of a NAME
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
     #[command(flatten)]
@@ -393,8 +399,11 @@ mod tests {
             "weft delete service cart payments -n shop",
             "weft delete -f shop.yaml",
             "weft proxies shop/cart -o json",
+            "weft endpoints",
             "weft endpoints shop/cart:80",
+            "weft endpoints cart:80 -n shop",
             "weft identity shop/cart",
+            "weft identity cart -n shop",
             "weft identity rotate-root --retire-old",
             "weft token create cart -n shop --ttl 1h --uses 3",
             "weft token list",

@@ -75,6 +75,14 @@ fn control_plane(mut config: weft_control_plane::config::Config) -> anyhow::Resu
     Ok(weft_control_plane::boot::run(config))
 }
 
+/// A name that says no namespace, in the one that the user gave.
+fn in_namespace(name: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) if !name.contains('/') => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    }
+}
+
 fn completion(args: &CompletionArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut script);

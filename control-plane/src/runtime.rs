@@ -7,13 +7,14 @@ use std::{
 
 use tokio::time::Instant;
 use tonic::{Status, async_trait};
-use weft_proto::{ServiceName, ServicePort, WorkloadName, api};
+use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, api};
 
 use crate::{
     api::Runtime,
     ca::{Authority, CaError, IssuedRecord, NewToken, Tokens, tokens},
     catalog::Catalog,
     clock,
+    index::Index,
     model::DEFAULT_NAMESPACE,
     push::{
         proxies::{Proxies, Record},
@@ -62,16 +63,29 @@ impl Runtime for Parts {
         &self,
         request: api::EndpointsRequest,
     ) -> Result<api::EndpointsResponse, Status> {
+        let index = self.catalog.read();
+        if request.service.is_empty() {
+            let ports: Vec<ServicePort> = index.service_ports();
+            return Ok(endpoints_of(&index, &ports));
+        }
         let (service, port) = wanted(&request.service)?;
-        let statuses = self.catalog.read().endpoint_statuses(&service).ok_or_else(|| {
-            Status::not_found(format!(
-                "there is no service {service}: `weft get services -A` lists them"
-            ))
-        })?;
-        let endpoints = statuses
-            .into_iter()
-            .filter(|status| port.as_ref().is_none_or(|p| *p == status.service_port));
-        Ok(api::EndpointsResponse { endpoints: endpoints.collect() })
+        let mut ports = index.ports_of(&service);
+        if !index.has_service(&service) {
+            let message = format!("there is no service {service}: `weft endpoints` lists them");
+            return Err(Status::not_found(message));
+        }
+        if let Some(port) = port {
+            if !ports.contains(&port) {
+                let known: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                let known = known.join(", ");
+                let message = format!("service {service} has no port {port}: it has {known}");
+                return Err(Status::not_found(message));
+            }
+            ports = vec![port];
+        }
+        let ports: Vec<ServicePort> =
+            ports.into_iter().map(|port| ServicePort { service: service.clone(), port }).collect();
+        Ok(endpoints_of(&index, &ports))
     }
 
     async fn identities(
@@ -185,14 +199,21 @@ impl Parts {
     }
 }
 
-/// The service that "NAME", "NAMESPACE/NAME" or either with ":PORT" means, and its port's text.
-fn wanted(text: &str) -> Result<(ServiceName, Option<String>), Status> {
+/// These ports, with their endpoints.
+fn endpoints_of(index: &Index, ports: &[ServicePort]) -> api::EndpointsResponse {
+    api::EndpointsResponse {
+        endpoints: ports.iter().flat_map(|port| index.endpoint_statuses(port)).collect(),
+        service_ports: ports.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The service that "NAME", "NAMESPACE/NAME" or either with ":PORT" means, and the port.
+fn wanted(text: &str) -> Result<(ServiceName, Option<Port>), Status> {
     let text = namespaced(text);
     let invalid = |error: weft_proto::NameError| Status::invalid_argument(error.to_string());
     if text.contains(':') {
         let port: ServicePort = text.parse().map_err(invalid)?;
-        let name = port.to_string();
-        return Ok((port.service, Some(name)));
+        return Ok((port.service, Some(port.port)));
     }
     Ok((text.parse().map_err(invalid)?, None))
 }

@@ -8,7 +8,10 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::{
     client,
     command::{IdentityArgs, RotateRootArgs},
-    commands::time::{self, Instant},
+    commands::{
+        in_namespace,
+        time::{self, Instant},
+    },
     failure::Failure,
     output,
 };
@@ -36,6 +39,7 @@ struct Decoded {
 
 pub(crate) async fn show(args: IdentityArgs) -> anyhow::Result<()> {
     let workload = args.workload.unwrap_or_default();
+    let workload = in_namespace(&workload, args.namespace.as_deref());
     let mut client = client::connect(&args.api).await?;
     let request = IdentitiesRequest { workload: workload.clone() };
     let answer = client.identities(request).await.map_err(client::refused)?.into_inner();

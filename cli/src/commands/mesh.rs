@@ -6,7 +6,7 @@ use weft_proto::api::{EndpointStatus, EndpointsRequest, HeldResource, ProxiesReq
 use crate::{
     client,
     command::{EndpointsArgs, Format, ProxiesArgs},
-    commands::time::Instant,
+    commands::{in_namespace, time::Instant},
     output,
 };
 
@@ -225,8 +225,15 @@ impl From<EndpointStatus> for EndpointView {
 
 pub(crate) async fn endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
     let mut client = client::connect(&args.api).await?;
-    let request = EndpointsRequest { service: args.service.clone() };
-    let answer = client.endpoints(request).await.map_err(client::refused)?.into_inner();
+    let namespace = args.namespace.as_deref();
+    let service = args.service.map(|name| in_namespace(&name, namespace)).unwrap_or_default();
+    let request = EndpointsRequest { service: service.clone() };
+    let mut answer = client.endpoints(request).await.map_err(client::refused)?.into_inner();
+    if let (true, Some(namespace)) = (service.is_empty(), namespace) {
+        let prefix = format!("{namespace}/");
+        answer.endpoints.retain(|endpoint| endpoint.service_port.starts_with(&prefix));
+        answer.service_ports.retain(|port| port.starts_with(&prefix));
+    }
     let endpoints: Vec<EndpointView> =
         answer.endpoints.into_iter().map(EndpointView::from).collect();
     if let Some(printed) = output::print_structured(args.format.output, &endpoints) {
@@ -238,11 +245,37 @@ pub(crate) async fn endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
         columns.extend(["identities", "zone"]);
     }
     let mut table = output::table(&columns);
-    for endpoint in &endpoints {
-        table.add_row(endpoint_row(endpoint, wide));
+    for port in &answer.service_ports {
+        let mut rows =
+            endpoints.iter().filter(|endpoint| endpoint.service_port == *port).peekable();
+        if rows.peek().is_none() {
+            table.add_row(empty_row(port, columns.len()));
+        }
+        rows.for_each(|endpoint| {
+            table.add_row(endpoint_row(endpoint, wide));
+        });
     }
-    let none = format!("{} has no endpoints; `weft describe service` says why", args.service);
-    output::print_table(&table, &none)
+    output::print_table(&table, &no_ports(&service, namespace))
+}
+
+/// A port that nothing serves yet.
+fn empty_row(port: &str, columns: usize) -> Vec<String> {
+    let mut row = vec!["-".to_owned(); columns];
+    port.clone_into(&mut row[0]);
+    "no instance".clone_into(&mut row[5]);
+    row
+}
+
+fn no_ports(service: &str, namespace: Option<&str>) -> String {
+    match (service, namespace) {
+        ("", None) => "no services; a Workload with spec.service makes one".into(),
+        ("", Some(namespace)) => {
+            format!("no services in namespace {namespace}; without -n, all are shown")
+        }
+        (service, _) => {
+            format!("{service} has no ports; `weft describe service {service}` says what it has")
+        }
+    }
 }
 
 fn endpoint_row(endpoint: &EndpointView, wide: bool) -> Vec<String> {

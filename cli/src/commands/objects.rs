@@ -6,10 +6,13 @@
 mod columns;
 mod describe;
 pub(crate) mod files;
+mod implied;
 
 pub(crate) use describe::describe;
+use implied::Implied;
 
 use serde_json::Value;
+use weft_control_plane::model::Kind;
 use weft_proto::api::{
     ApplyRequest, DeleteRequest, GetRequest, ObjectRef, ObjectResult, object_result::Outcome,
 };
@@ -81,6 +84,9 @@ pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
     for problem in &found.problems {
         eprintln!("warning: {}", runs::in_users_words(problem));
     }
+    if !found.by_name && !found.implied.is_empty() {
+        eprintln!("{}", implied::note(&found.implied));
+    }
     let single = found.by_name && found.objects.len() == 1;
     let printed = if single {
         output::print_structured(args.format.output, &found.objects[0])
@@ -93,13 +99,13 @@ pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
         return printed.and(found.complete());
     }
     let wide = args.format.output == Format::Wide;
-    print_tables(&args, &found.objects, wide)?;
+    print_tables(&args, &found, wide)?;
     found.complete()
 }
 
 /// A table for each kind, in the order in which the kinds came.
-fn print_tables(args: &GetArgs, objects: &[Value], wide: bool) -> anyhow::Result<()> {
-    if objects.is_empty() {
+fn print_tables(args: &GetArgs, found: &Found, wide: bool) -> anyhow::Result<()> {
+    if found.objects.is_empty() && found.implied.is_empty() {
         let place = if args.namespace.all_namespaces {
             "any namespace".to_owned()
         } else {
@@ -108,7 +114,7 @@ fn print_tables(args: &GetArgs, objects: &[Value], wide: bool) -> anyhow::Result
         eprintln!("no {} in {place}", args.kind);
         return Ok(());
     }
-    for of_one_kind in objects.chunk_by(|a, b| a["kind"] == b["kind"]) {
+    for of_one_kind in found.objects.chunk_by(|a, b| a["kind"] == b["kind"]) {
         let table = columns::table(of_one_kind, args.namespace.all_namespaces, wide);
         output::print_table(&table, "")?;
     }
@@ -121,13 +127,21 @@ struct Found {
     problems: Vec<String>,
     missing: Vec<String>,
     by_name: bool,
+    /// Of the services asked for, those that have no object of their own.
+    implied: Vec<Implied>,
 }
 
 impl Found {
     fn complete(&self) -> anyhow::Result<()> {
-        match self.missing.as_slice() {
-            [] => Ok(()),
-            missing => {
+        match (self.missing.as_slice(), self.implied.first()) {
+            ([], _) => Ok(()),
+            (_, Some(implied)) => {
+                let (service, by) = (&implied.service, implied.made_by());
+                let what =
+                    format!("there is no Service object {service}: {by} makes it by spec.service");
+                Err(Failure::new(what, format!("`weft endpoints {service}` shows it")).into())
+            }
+            (missing, None) => {
                 let what = format!("not found: {}", missing.join(", "));
                 Err(Failure::new(what, "-A lists every namespace, -n looks into another").into())
             }
@@ -145,9 +159,18 @@ async fn fetch(
     let namespace_name = if namespace.all_namespaces { "" } else { namespace.namespace.as_str() };
     let refs = named(kind, names, namespace_name)?;
     let by_name = refs.iter().all(|object| !object.name.is_empty());
-    let mut found =
-        Found { objects: Vec::new(), problems: Vec::new(), missing: Vec::new(), by_name };
+    let mut found = Found {
+        objects: Vec::new(),
+        problems: Vec::new(),
+        missing: Vec::new(),
+        by_name,
+        implied: Vec::new(),
+    };
     for wanted in refs {
+        if Kind::from_spelling(&wanted.kind) == Some(Kind::Service) {
+            let more = implied::implied(client, &wanted.namespace, &wanted.name).await;
+            found.implied.extend(more);
+        }
         let missing = format!("{} {}", wanted.kind, wanted.name);
         let name = wanted.name.clone();
         let answer = client.get(GetRequest { r#ref: Some(wanted) }).await;

@@ -18,7 +18,7 @@ pub(crate) fn print() -> anyhow::Result<()> {
         }
         text.push_str(
             "\nLook at it:\n  \
-             weft get services -A      what there is\n  \
+             weft endpoints            the services, and where each is reached\n  \
              weft proxies              the sidecars, and whether they are ready\n  \
              weft down                 stop it\n",
         );

@@ -93,12 +93,40 @@ fn objects_and_tokens_are_kept_by_a_control_plane() {
     let described = world.weft_ok(&["describe", "service", "cart", "-n", "shop"]);
     assert!(described.contains("Conditions:"), "{described}");
 
+    implied_services(&world);
     refusals(&world);
     tokens(&world);
 
     let deleted = world.weft_ok(&["delete", "-f", file]);
     assert!(deleted.contains("Workload shop/cart deleted"), "{deleted}");
     assert_eq!(world.weft(&["delete", "svc", "cart", "-n", "shop"]).status.code(), Some(1));
+}
+
+/// A service without an object of its own is not denied.
+fn implied_services(world: &World) {
+    let hello = CART.split("---").next().expect("a workload").replace("cart", "hello");
+    let file = world.file("hello.yaml", &hello);
+    world.weft_ok(&["apply", "-f", file.to_str().expect("text")]);
+    for arguments in [&["endpoints"][..], &["endpoints", "-n", "shop"]] {
+        let all = world.weft_ok(arguments);
+        assert!(all.contains("shop/cart:80") && all.contains("shop/hello:8080"), "{all}");
+        assert!(all.contains("no instance"), "{all}");
+    }
+    let one = world.weft_ok(&["endpoints", "hello", "-n", "shop"]);
+    assert!(one.contains("shop/hello:8080") && !one.contains("cart"), "{one}");
+    for arguments in [&["get", "svc", "-A"][..], &["describe", "services", "-n", "shop"]] {
+        let told = world.weft(arguments);
+        let note = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success() && note.contains("shop/hello (by Workload hello)"), "{note}");
+    }
+    let denied = world.weft(&["describe", "service", "hello", "-n", "shop"]);
+    let error = String::from_utf8_lossy(&denied.stderr);
+    assert!(error.contains("Workload hello makes it"), "{error}");
+    assert!(error.contains("weft endpoints shop/hello"), "{error}");
+    let wrong_port = world.weft(&["endpoints", "shop/hello:81"]);
+    let error = String::from_utf8_lossy(&wrong_port.stderr);
+    assert!(error.contains("shop/hello has no port 81: it has 8080"), "{error}");
+    world.weft_ok(&["delete", "-f", file.to_str().expect("text")]);
 }
 
 fn refusals(world: &World) {

@@ -85,25 +85,41 @@ impl Index {
         (instances.len(), instances.iter().filter(|instance| instance.ready).count())
     }
 
-    /// Every endpoint of a service, also those that nobody is told of, with the reason. `None` when there
-    /// is no such service.
+    /// Whether there is such a service, by an object or by a workload that names it.
     #[must_use]
-    pub fn endpoint_statuses(&self, name: &ServiceName) -> Option<Vec<api::EndpointStatus>> {
-        let built = self.built.get(name)?;
+    pub fn has_service(&self, name: &ServiceName) -> bool {
+        self.built.contains_key(name)
+    }
+
+    /// Every port of every service, in order.
+    #[must_use]
+    pub fn service_ports(&self) -> Vec<ServicePort> {
+        let ports = self.built.iter().flat_map(|(service, built)| {
+            built.ports.keys().map(|port| ServicePort { service: service.clone(), port: *port })
+        });
+        let mut ports: Vec<ServicePort> = ports.collect();
+        ports.sort();
+        ports
+    }
+
+    /// Every endpoint of a service's port, also those that nobody is told of, with the reason.
+    #[must_use]
+    pub fn endpoint_statuses(&self, service_port: &ServicePort) -> Vec<api::EndpointStatus> {
+        let built = self.built.get(&service_port.service);
+        let Some(port) = built.and_then(|built| built.ports.get(&service_port.port)) else {
+            return Vec::new();
+        };
         let mut statuses = Vec::new();
-        for (number, port) in &built.ports {
-            let service_port = ServicePort { service: name.clone(), port: *number };
-            for (member, port_name) in &port.serving {
-                for (instance, refusal) in self.all_instances(member) {
-                    let status = self.endpoint_status(&instance, refusal.as_ref(), port_name);
-                    statuses.extend(status.map(|status| api::EndpointStatus {
-                        service_port: service_port.to_string(),
-                        ..status
-                    }));
-                }
+        for (member, port_name) in &port.serving {
+            for (instance, refusal) in self.all_instances(member) {
+                let status = self.endpoint_status(&instance, refusal.as_ref(), port_name);
+                statuses.extend(status.map(|status| api::EndpointStatus {
+                    service_port: service_port.to_string(),
+                    ..status
+                }));
             }
         }
-        Some(statuses)
+        statuses
     }
 
     fn all_instances(&self, name: &WorkloadName) -> Vec<(Instance, Option<Refusal>)> {

@@ -121,7 +121,7 @@ fn an_unready_instance_is_no_endpoint_and_its_inbound_stays() {
     assert!(changes.endpoints.iter().all(|change| change.endpoint.is_none()));
     assert!(changes.inbounds.is_empty());
     assert!(endpoint_ids(&index, "shop/cart:80").is_empty());
-    let statuses = index.endpoint_statuses(&"shop/cart".parse().expect("valid")).expect("exists");
+    let statuses = index.endpoint_statuses(&"shop/cart:80".parse().expect("valid"));
     assert_eq!(statuses[0].detail, "GET /health gave 500");
     assert!(!statuses[0].ready);
     assert!(index.set_ready(&key, "2", true, "").is_empty(), "another incarnation has no say");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weft_proto::api::{EndpointsRequest, ProxiesRequest};
 
-use super::{columns, fetch};
+use super::{columns, fetch, implied};
 use crate::{
     client::{self, Client},
     command::DescribeArgs,
@@ -13,7 +13,9 @@ use crate::{
 pub(crate) async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
     let mut client = client::connect(&args.api).await?;
     let found = fetch(&mut client, &args.kind, &args.names, &args.namespace).await?;
-    if found.objects.is_empty() && found.missing.is_empty() {
+    if !found.by_name && !found.implied.is_empty() {
+        eprintln!("{}", implied::note(&found.implied));
+    } else if found.objects.is_empty() && found.missing.is_empty() {
         eprintln!("no {} there; -A looks into every namespace", args.kind);
     }
     let mut texts = Vec::new();
