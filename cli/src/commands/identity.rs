@@ -174,7 +174,12 @@ pub(crate) async fn rotate_root(args: RotateRootArgs) -> anyhow::Result<()> {
     }
     output::print_table(&table, "the control plane has no root")?;
     if roots.len() > 1 {
-        eprintln!("once every sidecar has renewed: weft identity rotate-root --retire-old");
+        let next = if args.retire_old {
+            "an old root goes once every sidecar under it has renewed or gone; nothing is left to do"
+        } else {
+            "once every sidecar has renewed: weft identity rotate-root --retire-old"
+        };
+        eprintln!("{next}");
     }
     Ok(())
 }
