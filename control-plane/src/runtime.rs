@@ -101,11 +101,12 @@ impl Runtime for Parts {
                 format!("there is no workload {workload}: `weft get workloads -A` lists them");
             return Err(Status::not_found(message));
         }
-        let identities = issued.into_iter().map(|issued| api::IssuedIdentity {
+        let identities = issued.into_iter().map(|(issued, instance)| api::IssuedIdentity {
             workload: workload.to_string(),
             spiffe_id: issued.spiffe_id.to_string(),
             chain: issued.chain.iter().map(|certificate| certificate.to_vec()).collect(),
             issued_at: seconds(issued.issued_at),
+            instance: instance.map(|name| name.to_string()).unwrap_or_default(),
         });
         Ok(api::IdentitiesResponse { identities: identities.collect() })
     }

@@ -34,12 +34,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The chain that a connection's client presented; empty when it presented none. It was verified at the
 /// handshake, and must be verified again when it is used.
 #[derive(Debug, Clone, Default)]
-pub struct PeerChain(Arc<[CertificateDer<'static>]>);
+pub struct PeerChain {
+    certificates: Arc<[CertificateDer<'static>]>,
+    from: Option<SocketAddr>,
+}
+
+impl PeerChain {
+    /// Where the client is, for people.
+    #[must_use]
+    pub const fn from(&self) -> Option<SocketAddr> {
+        self.from
+    }
+}
 
 impl Deref for PeerChain {
     type Target = [CertificateDer<'static>];
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.certificates
     }
 }
 
@@ -52,8 +63,9 @@ pub struct SecureStream {
 impl SecureStream {
     fn new(tls: TlsStream<TcpStream>) -> Self {
         let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
-        let chain = PeerChain(certificates.iter().map(|der| der.clone().into_owned()).collect());
-        Self { tls, chain }
+        let certificates = certificates.iter().map(|der| der.clone().into_owned()).collect();
+        let from = tls.get_ref().0.peer_addr().ok();
+        Self { chain: PeerChain { certificates, from }, tls }
     }
 }
 

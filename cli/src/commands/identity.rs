@@ -21,6 +21,8 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 struct Decoded {
     workload: String,
+    /// Empty until its sidecar has connected with it.
+    instance: String,
     subject_alternative_names: Vec<String>,
     issuer: String,
     serial: String,
@@ -72,6 +74,7 @@ fn decode(identity: &IssuedIdentity) -> anyhow::Result<Decoded> {
     );
     Ok(Decoded {
         workload: identity.workload.clone(),
+        instance: identity.instance.clone(),
         subject_alternative_names: names,
         issuer: certificate.issuer().to_string(),
         serial: certificate.raw_serial_as_string(),
@@ -130,8 +133,13 @@ fn text(decoded: &Decoded) -> String {
     let left = time::left(Instant::of_seconds(decoded.not_after_seconds));
     let issued = output::span(Instant::of_seconds(decoded.issued_at).age());
     let names = decoded.subject_alternative_names.join(", ");
+    let instance = match decoded.instance.as_str() {
+        "" => "none has connected with it yet".to_owned(),
+        instance => instance.to_owned(),
+    };
     let rows = [
         ("Workload", decoded.workload.clone()),
+        ("Instance", instance),
         ("Subject alternative name", names),
         ("Issuer", decoded.issuer.clone()),
         ("Serial", decoded.serial.clone()),

@@ -1,17 +1,19 @@
 //! What was issued: for `weft identity`, and to know when an old root has no certificate left under it.
 //!
-//! Comes in: each certificate issued, renewed or seen on a connection. Goes out: the last few per workload,
-//! and the certificates outstanding per root. Both are bounded and in memory: after a restart the record
+//! Comes in: each certificate issued, renewed or seen on a connection, and the leave of instances. Goes out:
+//! the last few per workload, with whose they are, and the certificates outstanding per root. Both are bounded and in memory: after a restart the record
 //! fills again as sidecars connect and renew.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use rustls_pki_types::CertificateDer;
 use weft_proto::{SpiffeId, WorkloadName};
+
+use crate::model::InstanceKey;
 
 /// Certificates kept per workload: each of its instances has one in force.
 const PER_WORKLOAD: usize = 16;
@@ -37,9 +39,16 @@ pub struct IssuedRecord {
     inner: Mutex<Recent>,
 }
 
+#[derive(Debug)]
+struct Known {
+    issued: Issued,
+    /// The instance that has connected with it.
+    instance: Option<Arc<str>>,
+}
+
 #[derive(Debug, Default)]
 struct Recent {
-    by_workload: HashMap<WorkloadName, VecDeque<Issued>>,
+    by_workload: HashMap<WorkloadName, VecDeque<Known>>,
     /// The order in which workloads came: the first one goes when there are too many.
     order: VecDeque<WorkloadName>,
 }
@@ -47,31 +56,56 @@ struct Recent {
 impl IssuedRecord {
     /// Remembers a certificate, once.
     pub fn record(&self, workload: &WorkloadName, issued: Issued) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.by_workload.contains_key(workload) {
-            if inner.order.len() >= WORKLOADS
-                && let Some(first) = inner.order.pop_front()
-            {
-                inner.by_workload.remove(&first);
-            }
-            inner.order.push_back(workload.clone());
+        self.lock().remember(workload, issued, None);
+    }
+
+    /// An instance has connected with a certificate.
+    pub fn connected(&self, key: &InstanceKey, issued: Issued) {
+        self.lock().remember(&key.workload, issued, Some(&key.instance));
+    }
+
+    /// An instance took its leave: its certificates are no longer in use.
+    pub fn left(&self, key: &InstanceKey) {
+        if let Some(recent) = self.lock().by_workload.get_mut(&key.workload) {
+            recent.retain(|known| known.instance.as_ref() != Some(&key.instance));
         }
-        let recent = inner.by_workload.entry(workload.clone()).or_default();
-        if recent.iter().any(|known| known.chain.first() == issued.chain.first()) {
+    }
+
+    /// A workload's certificates that are valid still, the newest first, with the instance of each that has
+    /// connected with it.
+    #[must_use]
+    pub fn of(&self, workload: &WorkloadName, now: SystemTime) -> Vec<(Issued, Option<Arc<str>>)> {
+        let inner = self.lock();
+        let recent = inner.by_workload.get(workload).into_iter().flatten().rev();
+        let valid = recent.filter(|known| known.issued.not_after > now);
+        valid.map(|known| (known.issued.clone(), known.instance.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn remember(&mut self, workload: &WorkloadName, issued: Issued, by: Option<&Arc<str>>) {
+        if !self.by_workload.contains_key(workload) {
+            if self.order.len() >= WORKLOADS
+                && let Some(first) = self.order.pop_front()
+            {
+                self.by_workload.remove(&first);
+            }
+            self.order.push_back(workload.clone());
+        }
+        let recent = self.by_workload.entry(workload.clone()).or_default();
+        let same = |known: &&mut Known| known.issued.chain.first() == issued.chain.first();
+        if let Some(known) = recent.iter_mut().find(same) {
+            known.instance = by.cloned().or(known.instance.take());
             return;
         }
         if recent.len() >= PER_WORKLOAD {
             recent.pop_front();
         }
-        recent.push_back(issued);
-    }
-
-    /// A workload's certificates that are valid still, the newest first.
-    #[must_use]
-    pub fn of(&self, workload: &WorkloadName, now: SystemTime) -> Vec<Issued> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = inner.by_workload.get(workload).into_iter().flatten();
-        recent.rev().filter(|issued| issued.not_after > now).cloned().collect()
+        recent.push_back(Known { issued, instance: by.cloned() });
     }
 }
 
@@ -140,8 +174,31 @@ mod tests {
         }
         let kept = record.of(&cart, now);
         assert_eq!(kept.len(), PER_WORKLOAD);
-        assert_eq!(kept[0].chain[0].as_ref(), [39]);
+        assert_eq!(kept[0].0.chain[0].as_ref(), [39]);
         assert!(record.of(&cart, now + Duration::from_secs(61)).is_empty());
+    }
+
+    #[test]
+    fn an_instance_is_known_once_it_connects_and_forgotten_when_it_leaves() {
+        let (record, now) = (IssuedRecord::default(), SystemTime::now());
+        let key = |instance: &str| InstanceKey {
+            workload: "shop/cart".parse().unwrap(),
+            instance: instance.into(),
+        };
+        let cart = key("0").workload;
+        for byte in 0..3 {
+            record.record(&cart, issued(byte, now));
+        }
+        record.connected(&key("0"), issued(0, now));
+        record.connected(&key("1"), issued(1, now));
+        let instances = || -> Vec<Option<String>> {
+            let of = record.of(&cart, now).into_iter();
+            of.map(|(_, instance)| instance.map(|name| name.to_string())).collect()
+        };
+        assert_eq!(instances(), [None, Some("1".into()), Some("0".into())]);
+        record.record(&cart, issued(1, now));
+        record.left(&key("0"));
+        assert_eq!(instances(), [None, Some("1".into())]);
     }
 
     #[test]

@@ -1,22 +1,34 @@
 //! Who is connected, and holds what: for operators, and to know whether everybody has a new root.
 //!
 //! Comes in: streams' beginnings, updates, answers and ends. Goes out: the table. An instance has one stream:
-//! a new one replaces the old one, which is told to end. A proxy that went stays in the table for a while.
+//! a new one replaces the old one, which is told to end. A proxy that took its leave goes from the table; one
+//! that went without a word stays in it for a while.
+//!
+//! A sidecar that was replaced by another and comes back shows that both live and claim one instance. They
+//! would push each other out for ever: it is said aloud, and whoever is pushed out is told by whom.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::{sync::Notify, time::Instant};
-use weft_proto::{SpiffeId, api::HeldResource};
+use weft_proto::{
+    SpiffeId,
+    api::HeldResource,
+    discovery::{Goodbye, Hello},
+};
 
 use super::{StreamId, resource::Key};
 use crate::{clock, model::InstanceKey};
 
 /// How long a proxy that went is shown.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(5 * 60);
+
+/// How often it is said that two sidecars claim one instance.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Every proxy that is connected, or was a short while ago.
 #[derive(Default)]
@@ -28,6 +40,10 @@ struct Entry {
     stream: StreamId,
     record: Arc<Record>,
     ended_at: Option<Instant>,
+    /// The sidecar that this one pushed out.
+    pushed_out: Option<Arc<str>>,
+    /// When it was last said that two claim the instance.
+    said_at: Option<Instant>,
 }
 
 /// One proxy's stream.
@@ -42,8 +58,13 @@ pub struct Record {
     pub admin_address: String,
     /// When the stream began.
     pub connected_since: SystemTime,
+    /// Which start of the sidecar.
+    incarnation: Arc<str>,
+    /// Where its connection comes from.
+    from: Option<SocketAddr>,
     resources: Mutex<BTreeMap<Key, Held>>,
     replaced: Notify,
+    goodbye: OnceLock<Goodbye>,
 }
 
 #[derive(Debug, Default)]
@@ -59,18 +80,49 @@ impl Record {
     pub(super) fn new(
         key: InstanceKey,
         spiffe_id: SpiffeId,
-        version: String,
-        admin_address: String,
+        from: Option<SocketAddr>,
+        hello: &Hello,
     ) -> Self {
         Self {
             key,
             spiffe_id,
-            version,
-            admin_address,
+            version: hello.version.clone(),
+            admin_address: hello.admin_address.clone(),
             connected_since: clock::now(),
+            incarnation: hello.incarnation.as_str().into(),
+            from,
             resources: Mutex::default(),
             replaced: Notify::new(),
+            goodbye: OnceLock::new(),
         }
+    }
+
+    /// Where the proxy is: "10.0.0.7:51234 (admin 127.0.0.1:4191)".
+    fn place(&self) -> String {
+        let from = self.from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
+        match self.admin_address.as_str() {
+            "" => from,
+            admin => format!("{from} (admin {admin})"),
+        }
+    }
+
+    /// Tells the stream to end, because this other one has begun.
+    fn replace_by(&self, other: &Self) {
+        let replaced = self.incarnation != other.incarnation;
+        let reason = if replaced {
+            format!(
+                "another sidecar, at {}, says that it is instance {:?} of {}: unless it is a restart, give \
+                 each its own --instance",
+                other.place(),
+                self.key.instance,
+                self.key.workload
+            )
+        } else {
+            "another stream of the same instance has begun".into()
+        };
+        // Only the first who takes the instance over is told of; the stream ends with it.
+        let _ = self.goodbye.set(Goodbye { reason, replaced });
+        self.replaced.notify_one();
     }
 
     /// What the proxy holds of each resource, and how far it lags.
@@ -92,9 +144,10 @@ impl Record {
             .collect()
     }
 
-    /// Resolves when another stream has taken the instance over.
-    pub(super) async fn replaced(&self) {
+    /// Resolves when another stream has taken the instance over. Cancel-safe.
+    pub(super) async fn replaced(&self) -> Goodbye {
         self.replaced.notified().await;
+        self.goodbye.get().cloned().unwrap_or_default()
     }
 
     pub(super) fn holds(&self, key: &Key, version: &str) {
@@ -142,22 +195,71 @@ impl Record {
 impl Proxies {
     /// A stream begins; an earlier one of the same instance is told to end.
     pub(super) fn attach(&self, stream: StreamId, record: Arc<Record>) {
-        let mut inner = self.lock();
-        forget_ended(&mut inner);
-        let entry = Entry { stream, record: record.clone(), ended_at: None };
-        if let Some(old) = inner.insert(record.key.clone(), entry)
-            && old.ended_at.is_none()
-        {
-            old.record.replaced.notify_one();
+        if let Some(other) = self.take_over(stream, &record, Instant::now()) {
+            tracing::warn!(
+                workload = %record.key.workload,
+                instance = &*record.key.instance,
+                one = record.place(),
+                other = other.place(),
+                "two sidecars say that they are the same instance and push each other out: give each its own \
+                 --instance (WEFT_INSTANCE)"
+            );
         }
     }
 
-    /// A stream has ended.
+    /// Returns the other sidecar when both live, and that is to be said.
+    fn take_over(
+        &self,
+        stream: StreamId,
+        record: &Arc<Record>,
+        now: Instant,
+    ) -> Option<Arc<Record>> {
+        let mut inner = self.lock();
+        forget_ended(&mut inner);
+        let record = record.clone();
+        let entry = Entry {
+            stream,
+            record: record.clone(),
+            ended_at: None,
+            pushed_out: None,
+            said_at: None,
+        };
+        let old = inner.insert(record.key.clone(), entry)?;
+        let entry = inner.get_mut(&record.key)?;
+        entry.said_at = old.said_at;
+        if old.ended_at.is_some() {
+            return None;
+        }
+        old.record.replace_by(&record);
+        if old.record.incarnation == record.incarnation {
+            entry.pushed_out = old.pushed_out;
+            return None;
+        }
+        entry.pushed_out = Some(old.record.incarnation.clone());
+        let is_back = old.pushed_out.as_ref() == Some(&record.incarnation);
+        let is_due = old.said_at.is_none_or(|said_at| now >= said_at + SAY_AGAIN_AFTER);
+        (is_back && is_due).then(|| {
+            entry.said_at = Some(now);
+            old.record
+        })
+    }
+
+    /// A stream has ended without a word.
     pub(super) fn detach(&self, stream: StreamId, key: &InstanceKey) {
         let mut inner = self.lock();
         if let Some(entry) = inner.get_mut(key).filter(|entry| entry.stream == stream) {
             entry.ended_at = Some(Instant::now());
         }
+    }
+
+    /// A stream has ended after its proxy took its leave. Whether it was the instance's latest.
+    pub(super) fn leave(&self, stream: StreamId, key: &InstanceKey) -> bool {
+        let mut inner = self.lock();
+        let is_latest = inner.get(key).is_some_and(|entry| entry.stream == stream);
+        if is_latest {
+            inner.remove(key);
+        }
+        is_latest
     }
 
     /// Every proxy with whether it is connected, in the order of their names.
@@ -194,3 +296,6 @@ fn forget_ended(entries: &mut HashMap<InstanceKey, Entry>) {
     let now = Instant::now();
     entries.retain(|_, entry| entry.ended_at.is_none_or(|at| now < at + SHOWN_AFTER_END));
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,8 +79,7 @@ async fn serve(
     };
     match ended {
         Ended::ByProxy => {}
-        Ended::Goodbye(reason) => {
-            let goodbye = weft_proto::discovery::Goodbye { reason: reason.to_owned() };
+        Ended::Goodbye(goodbye) => {
             let message = control_message::Kind::Goodbye(goodbye);
             // A proxy whose queue is full is told by the stream's end.
             let _ = outgoing.try_send(Ok(ControlMessage { kind: Some(message) }));
@@ -113,12 +112,8 @@ async fn begin(
     }
     let interception =
         Interception::try_from(hello.interception).unwrap_or(Interception::Unspecified);
-    let record = Arc::new(Record::new(
-        key.clone(),
-        peer.spiffe_id.clone(),
-        hello.version.clone(),
-        hello.admin_address.clone(),
-    ));
+    let record = Record::new(key.clone(), peer.spiffe_id.clone(), chain.from(), &hello);
+    let record = Arc::new(record);
     tracing::info!(proxy = %key, identity = %peer.spiffe_id, "a proxy connected");
     Stream::attach(push, Asker { key, interception }, peer, chain, record, hello)
 }
@@ -173,5 +168,5 @@ fn remember(push: &Push, key: &InstanceKey, peer: &Peer, chain: &PeerChain) {
         issued_at: peer.issued_at(),
         not_after: peer.not_after,
     };
-    push.issued.record(&key.workload, issued);
+    push.issued.connected(key, issued);
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 use weft_proto::discovery::{
-    self, ControlMessage, Hello, ProxyMessage, ResourceKey, TrustBundle, control_message,
+    self, ControlMessage, Goodbye, Hello, ProxyMessage, ResourceKey, TrustBundle, control_message,
     proxy_message, target, update::Body,
 };
 
@@ -50,9 +50,15 @@ pub(super) enum Ended {
     /// The proxy closed it, or is gone.
     ByProxy,
     /// The proxy is to reconnect.
-    Goodbye(&'static str),
+    Goodbye(Goodbye),
     /// The proxy may not go on.
     Refused(Status),
+}
+
+impl Ended {
+    fn goodbye(reason: &str) -> Self {
+        Self::Goodbye(Goodbye { reason: reason.to_owned(), replaced: false })
+    }
 }
 
 /// One proxy's stream.
@@ -88,12 +94,18 @@ struct Attached {
     push: Arc<Push>,
     stream: StreamId,
     record: Arc<Record>,
+    /// The proxy said that it leaves, and not otherwise since.
+    leaves: bool,
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
         self.push.registry.detach(self.stream, &self.record.key, Instant::now());
-        self.push.proxies.detach(self.stream, &self.record.key);
+        if !self.leaves {
+            self.push.proxies.detach(self.stream, &self.record.key);
+        } else if self.push.proxies.leave(self.stream, &self.record.key) {
+            self.push.issued.left(&self.record.key);
+        }
         self.push.metrics.proxies(-1);
         tracing::info!(proxy = %self.record.key, "a proxy's stream ended");
     }
@@ -113,7 +125,8 @@ impl Stream {
         push.registry.attach(&asker.key, stream);
         push.proxies.attach(stream, record.clone());
         push.metrics.proxies(1);
-        let attached = Attached { push: push.clone(), stream, record: record.clone() };
+        let attached =
+            Attached { push: push.clone(), stream, record: record.clone(), leaves: false };
         let mut this = Self {
             changes: push.view.changes(),
             trust: push.authority.watch(),
@@ -163,7 +176,7 @@ impl Stream {
                 changed = self.changes.recv() => match changed {
                     Ok(changed) => self.on_change(&changed),
                     Err(RecvError::Lagged(_)) => self.look_at_everything(),
-                    Err(RecvError::Closed) => return Ended::Goodbye("the control plane stops"),
+                    Err(RecvError::Closed) => return Ended::goodbye("the control plane stops"),
                 },
                 Ok(()) = self.trust.changed() => {
                     if let Err(status) = self.on_trust() {
@@ -184,13 +197,11 @@ impl Stream {
                     Err(_) => return Ended::ByProxy,
                 },
                 () = sleep_until(expired_at) => {
-                    return Ended::Goodbye("the certificate of this connection has expired; reconnect");
+                    return Ended::goodbye("the certificate of this connection has expired; reconnect");
                 }
-                () = self.record.replaced() => {
-                    return Ended::Goodbye("another stream of the same instance has begun");
-                }
+                goodbye = self.record.replaced() => return Ended::Goodbye(goodbye),
                 () = stopped(&mut self.stopping) => {
-                    return Ended::Goodbye("the control plane stops");
+                    return Ended::goodbye("the control plane stops");
                 }
             }
         }
@@ -229,6 +240,7 @@ impl Stream {
             Some(Kind::Deregister(message)) => {
                 tracing::info!(proxy = %self.asker.key, reason = message.reason, "deregistered");
                 self.registration = None;
+                self.attached.leaves = true;
                 self.push.registry.deregister(self.attached.stream, &self.asker.key);
             }
             Some(Kind::Hello(_)) => {
@@ -305,6 +317,7 @@ impl Stream {
             detail: String::new(),
             zone: self.zone.clone(),
         };
+        self.attached.leaves = false;
         let verdict = self.push.view.check(&registration);
         self.tell(&verdict);
         // What is not allowed now is kept as well: the index offers it as soon as an object allows it.

@@ -14,9 +14,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use tracing::{debug, info, warn};
 use weft_proto::discovery::{
-    Ack, ControlMessage, Deregister, Health, Hello, Nack, ProxyMessage, Registration, ResourceKey,
-    Subscribe, Unsubscribe, Update, control_message, discovery_client::DiscoveryClient,
-    proxy_message::Kind,
+    Ack, ControlMessage, Deregister, Goodbye, Health, Hello, Nack, ProxyMessage, Registration,
+    ResourceKey, Subscribe, Unsubscribe, Update, control_message,
+    discovery_client::DiscoveryClient, proxy_message::Kind,
 };
 
 use super::{
@@ -70,7 +70,7 @@ pub struct Client {
 
 /// Why a stream ended.
 enum End {
-    Goodbye(String),
+    Goodbye(Goodbye),
     Lost(String),
 }
 
@@ -113,8 +113,9 @@ impl Client {
             let was_connected = self.shared.status.borrow().connected;
             self.metrics.connected(false);
             let delay = match &end {
-                End::Goodbye(_) => self.backoff.after_goodbye(),
-                End::Lost(_) => self.backoff.after_loss(opened.elapsed()),
+                End::Goodbye(Goodbye { replaced: false, .. }) => self.backoff.after_goodbye(),
+                // Who replaced it may live and come back as well: not both at once for ever.
+                End::Goodbye(_) | End::Lost(_) => self.backoff.after_loss(opened.elapsed()),
             };
             self.note_end(end, was_connected, delay);
             self.serve_until(tokio::time::sleep(delay)).await;
@@ -124,7 +125,11 @@ impl Client {
     /// Logs the end of a stream: once an outage, unless the cause changes.
     fn note_end(&self, end: End, was_connected: bool, delay: Duration) {
         let error = match end {
-            End::Goodbye(reason) => {
+            End::Goodbye(Goodbye { reason, replaced: true }) => {
+                warn!(reason, retry_in = ?delay, "the control plane serves another sidecar instead");
+                format!("goodbye: {reason}")
+            }
+            End::Goodbye(Goodbye { reason, .. }) => {
                 info!(reason, "the control plane says goodbye: connecting again");
                 format!("goodbye: {reason}")
             }
@@ -207,7 +212,7 @@ impl Client {
                 }
                 Some(control_message::Kind::Registration(answer)) => self.registration(answer),
                 Some(control_message::Kind::Goodbye(goodbye)) => {
-                    return End::Goodbye(goodbye.reason);
+                    return End::Goodbye(goodbye);
                 }
                 // A newer control plane may say more than this proxy knows.
                 None => debug!("a message of an unknown kind is left aside"),
@@ -323,8 +328,9 @@ impl Client {
         }
     }
 
+    /// Takes its leave, also where nothing is registered: so the control plane knows that it did not vanish.
     fn deregister(&mut self) {
-        if *self.draining.borrow_and_update() && self.settings.registration.is_some() {
+        if *self.draining.borrow_and_update() {
             self.send(Kind::Deregister(Deregister { reason: "draining".to_owned() }));
         }
     }

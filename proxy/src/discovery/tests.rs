@@ -257,14 +257,42 @@ async fn a_new_stream_says_what_is_held_and_nothing_is_lost_meanwhile() {
     assert_eq!(ids(&*in_mesh(&mut live).await), ["a", "b"]);
 }
 
+fn goodbye(reason: &str, replaced: bool) -> control_message::Kind {
+    control_message::Kind::Goodbye(wire::Goodbye { reason: reason.to_owned(), replaced })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_brings_the_proxy_back_within_half_a_second() {
     let control_plane = FakeControlPlane::start();
     let (_proxy, stream) = Proxy::ready(&control_plane).await;
     let said = Instant::now();
-    stream.send(control_message::Kind::Goodbye(wire::Goodbye { reason: "rollout".to_owned() }));
+    stream.send(goodbye("rollout", false));
     control_plane.accept().await.hello().await;
     assert!(said.elapsed() <= Duration::from_millis(510), "{:?}", said.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_another_replaces_comes_back_ever_later() {
+    let control_plane = FakeControlPlane::start();
+    let (_proxy, mut stream) = Proxy::ready(&control_plane).await;
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let said = Instant::now();
+        stream.send(goodbye("another sidecar", true));
+        stream = control_plane.accept().await;
+        stream.hello().await;
+        waits.push(said.elapsed());
+    }
+    assert!(waits[0] <= Duration::from_millis(200), "{waits:?}");
+    assert!(waits[5] >= Duration::from_millis(1_600), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_serves_nothing_takes_its_leave_as_well() {
+    let control_plane = FakeControlPlane::start();
+    let (proxy, mut stream) = Proxy::ready(&control_plane).await;
+    proxy.directory.deregister();
+    assert!(matches!(stream.next().await, Kind::Deregister(_)));
 }
 
 #[tokio::test(start_paused = true)]
