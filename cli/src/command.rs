@@ -278,7 +278,7 @@ pub(crate) struct TokenCreateArgs {
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
     /// How long it is good for: 30m, 24h; without, the control plane's default
-    #[arg(long, value_parser = weft_proxy::config::parse_duration)]
+    #[arg(long, value_parser = crate::commands::token::life)]
     pub(crate) ttl: Option<Duration>,
     /// How many certificates it is good for; 0 for no bound
     #[arg(long, default_value_t = 0)]
@@ -433,6 +433,7 @@ mod tests {
             "weft delete",
             "weft identity",
             "weft token create",
+            "weft token create cart --ttl 0s",
             "weft completion cobol",
             "weft demo --rate 0",
         ] {

@@ -5,7 +5,7 @@ mod mesh;
 pub(crate) mod objects;
 mod orientation;
 mod time;
-mod token;
+pub(crate) mod token;
 mod version;
 
 use std::{future::Future, process::ExitCode};

@@ -1,6 +1,12 @@
 //! `weft token …`: join tokens, with which sidecars outside Kubernetes get their first certificate.
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -25,8 +31,21 @@ struct Created {
     expires_at: i64,
 }
 
+/// A token's life, as a user writes it: the control plane counts whole seconds, and 0 means its default there.
+pub(crate) fn life(text: &str) -> Result<Duration, String> {
+    let life = weft_proxy::config::parse_duration(text)?;
+    if life < Duration::from_secs(1) {
+        return Err(format!(
+            "{text:?} is too short for a token's life: use 1s or more, 30m or 24h"
+        ));
+    }
+    Ok(life)
+}
+
 pub(crate) async fn create(args: TokenCreateArgs) -> anyhow::Result<()> {
     let mut client = client::connect(&args.api).await?;
+    // Before there is a token that nobody would get.
+    let secret = args.to_file.as_deref().map(SecretFile::create).transpose()?;
     let request = CreateTokenRequest {
         namespace: args.namespace,
         service_account: args.service_account,
@@ -34,8 +53,13 @@ pub(crate) async fn create(args: TokenCreateArgs) -> anyhow::Result<()> {
         uses: args.uses,
     };
     let made = client.create_token(request).await.map_err(client::refused)?.into_inner();
-    if let Some(file) = &args.to_file {
-        write_secret(file, &made.token)?;
+    if let Some(Err(error)) = secret.map(|file| file.keep(&made.token)) {
+        let revoked = client.revoke_token(RevokeTokenRequest { id: made.id.clone() }).await;
+        let then = match revoked {
+            Ok(_) => format!("token {} is revoked", made.id),
+            Err(_) => format!("token {} is good all the same: revoke it", made.id),
+        };
+        return Err(error.context(then));
     }
     let created = Created {
         id: made.id,
@@ -58,11 +82,44 @@ pub(crate) async fn create(args: TokenCreateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a secret to a new file that its owner alone may read.
-fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(secret.as_bytes()))
-        .with_context(|| format!("cannot write the token to {}", path.display()))
+/// A new file that its owner alone may read; gone again unless it is kept.
+struct SecretFile {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl SecretFile {
+    fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            let what = format!("cannot write the token to {}: {error}", path.display());
+            let next = match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    "name a file that is not there yet, or remove this one"
+                }
+                _ => "name a new file in a folder that you may write",
+            };
+            Failure::new(what, next)
+        })?;
+        Ok(Self { path: path.to_owned(), file, kept: false })
+    }
+
+    fn keep(mut self, secret: &str) -> anyhow::Result<()> {
+        self.file
+            .write_all(secret.as_bytes())
+            .with_context(|| format!("cannot write the token to {}", self.path.display()))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// The uses left of a token without a bound.
@@ -124,4 +181,31 @@ pub(crate) async fn revoke(args: TokenRevokeArgs) -> anyhow::Result<()> {
         return Err(Failure::new(what, "`weft token list` shows their ids").into());
     }
     output::print(&format!("token {} revoked\n", args.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_life_is_at_least_a_second() {
+        for (text, right) in
+            [("1s", true), ("24h", true), ("0s", false), ("999ms", false), ("5", false)]
+        {
+            assert_eq!(life(text).is_ok(), right, "{text}");
+        }
+        assert!(life("0s").is_err_and(|error| error.contains("use 1s or more")));
+    }
+
+    #[test]
+    fn a_secrets_file_is_new_and_goes_unless_it_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        drop(SecretFile::create(&path).expect("created"));
+        assert!(!path.exists());
+        SecretFile::create(&path).expect("created").keep("secret").expect("written");
+        let error = SecretFile::create(&path).err().expect("it is there").to_string();
+        assert!(error.contains("token: "), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("untouched"), "secret");
+    }
 }

@@ -170,6 +170,13 @@ fn tokens(world: &World) {
         file.to_str().expect("text"),
     ]);
     assert_private(&file);
+    let count = || world.json(&["token", "list", "-o", "json"]).as_array().map(Vec::len);
+    let before = count();
+    for taken in [file.to_str().expect("text"), "/nonexistent/token"] {
+        let refused = world.weft(&["token", "create", "cart", "-n", "shop", "--to-file", taken]);
+        assert_eq!(refused.status.code(), Some(1));
+    }
+    assert_eq!(count(), before, "what nobody got is not good");
     let id = made["id"].as_str().expect("an id").to_owned();
     assert!(made["token"].is_null(), "the secret stands in the file alone: {made}");
     assert!(world.weft_ok(&["token", "list"]).contains(&id));
