@@ -424,12 +424,12 @@ fn own_status(root: &Root) -> RootStatus {
 }
 
 fn open_own(path: &Path, config: &AuthorityConfig, now: SystemTime) -> Result<Inner, CaError> {
-    let (state, known_from) = match durable::read::<StateFile>(path)? {
+    let (state, known_from, is_new) = match durable::read::<StateFile>(path)? {
         Some(state) => {
             let longest = config.svid_ttl.max(Duration::from_secs(state.longest_ttl_seconds));
-            (state, now + longest)
+            (state, now + longest, false)
         }
-        None => (first_state(config, now)?, UNIX_EPOCH),
+        None => (first_state(config, now)?, UNIX_EPOCH, true),
     };
     if state.trust_domain != config.trust_domain {
         let why = format!(
@@ -439,7 +439,10 @@ fn open_own(path: &Path, config: &AuthorityConfig, now: SystemTime) -> Result<In
         return Err(CaError::Content { path: path.to_owned(), why });
     }
     let longest_ttl = config.svid_ttl.max(Duration::from_secs(state.longest_ttl_seconds));
-    save(path, &config.trust_domain, longest_ttl, state.roots.clone())?;
+    // What is so already is not written: a full disk keeps nobody from starting.
+    if is_new || whole_seconds(longest_ttl) != state.longest_ttl_seconds {
+        save(path, &config.trust_domain, longest_ttl, state.roots.clone())?;
+    }
     let roots = open_roots(path, state.roots)?;
     Ok(Inner { source: Source::Own(roots), outstanding: Outstanding::new(known_from), longest_ttl })
 }
@@ -464,11 +467,16 @@ fn save(
     longest_ttl: Duration,
     roots: Vec<StoredRoot>,
 ) -> Result<(), CaError> {
-    let longest_ttl_seconds = longest_ttl.as_secs() + u64::from(longest_ttl.subsec_nanos() > 0);
+    let longest_ttl_seconds = whole_seconds(longest_ttl);
     durable::write(
         path,
         &StateFile { trust_domain: trust_domain.clone(), longest_ttl_seconds, roots },
     )
+}
+
+/// Rounded up.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

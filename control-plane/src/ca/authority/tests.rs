@@ -248,3 +248,21 @@ fn hand_in(folder: &Path) -> ExternalFiles {
     std::fs::write(&files.key, key.serialize_pem()).unwrap();
     files
 }
+
+#[test]
+fn a_start_that_changes_nothing_writes_nothing() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    // A file is replaced as a whole: another inode means that it was written.
+    let inode = || std::fs::metadata(folder.path().join("authority.json")).unwrap().ino();
+    let opened = |ttl: u64| {
+        let config = AuthorityConfig { svid_ttl: Duration::from_secs(ttl), ..config() };
+        Authority::open(folder.path(), config, now).unwrap();
+        inode()
+    };
+    let first = opened(60);
+    assert_eq!(opened(60), first);
+    assert_eq!(opened(30), first, "the longer life stays on record");
+    assert_ne!(opened(90), first, "a longer life must outlast a restart");
+}
