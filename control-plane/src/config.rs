@@ -2,7 +2,12 @@
 //!
 //! Defaults suit a laptop. `weft control-plane` flattens them into its own flags.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::Args;
 use weft_proto::{NameError, TrustDomain, names};
@@ -21,9 +26,11 @@ pub struct Config {
     #[arg(long, env = "WEFT_CP_DISCOVERY_LISTEN", default_value = "127.0.0.1:4480")]
     pub discovery_listen: SocketAddr,
     /// A name or address that sidecars reach it at, when it is not the one it listens on; repeatable
-    #[arg(long = "advertise", env = "WEFT_CP_ADVERTISE", value_delimiter = ',')]
+    #[arg(long = "advertise", env = "WEFT_CP_ADVERTISE", value_delimiter = ',', value_parser = advertised)]
     pub advertise: Vec<String>,
-    /// Unix socket of the API for the command line [default: `api.sock` in the state folder]
+    /// Unix socket of the API for the command line [default: `api.sock`; of `weft control-plane` in
+    /// $XDG_RUNTIME_DIR/weft or /tmp/weft-UID, where `weft` looks for it, of `weft-control-plane` in the state
+    /// folder]
     #[arg(long, env = "WEFT_CP_API_SOCKET")]
     pub api_socket: Option<PathBuf>,
     /// Where /ready, /live and /metrics are served, plain HTTP; off unless set
@@ -34,10 +41,10 @@ pub struct Config {
     #[arg(long, env = "WEFT_CP_TRUST_DOMAIN", default_value = "weft.local")]
     pub trust_domain: TrustDomain,
     /// How long a sidecar's certificate lives; renewed at two thirds
-    #[arg(long, env = "WEFT_CP_SVID_TTL", default_value = "24h", value_parser = duration)]
+    #[arg(long, env = "WEFT_CP_SVID_TTL", default_value = "24h", value_parser = life)]
     pub svid_ttl: Duration,
     /// How long a root of its own lives
-    #[arg(long, env = "WEFT_CP_ROOT_LIFETIME", default_value = "87600h", value_parser = duration)]
+    #[arg(long, env = "WEFT_CP_ROOT_LIFETIME", default_value = "87600h", value_parser = life)]
     pub root_lifetime: Duration,
     /// How long a new root is announced before it signs, at least
     #[arg(long, env = "WEFT_CP_ROOT_PROPAGATION", default_value = "10s", value_parser = duration)]
@@ -127,6 +134,28 @@ fn duration(text: &str) -> Result<Duration, String> {
     millis.filter(|millis| *millis <= century).map(Duration::from_millis).ok_or_else(error)
 }
 
+/// The life of a certificate: one that ends at once is none.
+fn life(text: &str) -> Result<Duration, String> {
+    let life = duration(text)?;
+    if life < Duration::from_secs(1) {
+        return Err(format!(
+            "{text:?} is too short for a certificate's life: use 1s or more, such as 24h"
+        ));
+    }
+    Ok(life)
+}
+
+/// A name or an address for the control plane's certificate.
+fn advertised(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<IpAddr>().is_ok();
+    if is_address || names::is_subdomain(&text.to_ascii_lowercase()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is no name or address: use a DNS name such as mesh.example.org, or an IP address, without a port"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -167,6 +196,25 @@ mod tests {
         assert_eq!(token.file, PathBuf::from("/run/cart.token"));
         for wrong in ["", "shop/cart", "cart=/x", "shop/Cart=/x", "shop/cart="] {
             assert!(wrong.parse::<InitialToken>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused_with_what_would() {
+        for (flag, value, right) in [
+            ("--svid-ttl", "1s", ""),
+            ("--svid-ttl", "0s", "1s or more"),
+            ("--svid-ttl", "999ms", "1s or more"),
+            ("--root-lifetime", "0h", "1s or more"),
+            ("--advertise", "mesh.example.org,10.0.0.1,fd00::1", ""),
+            ("--advertise", "a b", "a DNS name"),
+            ("--advertise", "mesh.example.org:4480", "without a port"),
+            ("--advertise", "", "a DNS name"),
+        ] {
+            let error = Line::try_parse_from(["weft", flag, value]).err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error.is_empty(), right.is_empty(), "{flag} {value}: {error}");
+            assert!(error.contains(right), "{flag} {value}: {error}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
 use weft_proto::{Port, WorkloadName};
 
@@ -24,7 +24,7 @@ pub struct Config {
     #[arg(long, env = "WEFT_INTERCEPTION", value_enum, default_value_t = Interception::Explicit)]
     pub interception: Interception,
     /// Data workers, each a thread with its own accept and its own pools
-    #[arg(long, env = "WEFT_WORKERS", default_value_t = 1)]
+    #[arg(long, env = "WEFT_WORKERS", default_value_t = 1, value_parser = at_least::<1>)]
     pub workers: usize,
 
     /// The control plane's discovery port, HOST:PORT
@@ -181,16 +181,16 @@ impl std::str::FromStr for AppProbe {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Limits {
     /// Accepted connections open at once, in the whole process
-    #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 10_000)]
+    #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = at_least::<1>)]
     pub max_connections: usize,
     /// Bytes of a message's head
-    #[arg(long, env = "WEFT_MAX_HEADER_BYTES", default_value_t = 64 * 1024)]
+    #[arg(long, env = "WEFT_MAX_HEADER_BYTES", default_value_t = 64 * 1024, value_parser = at_least::<LEAST_HEAD>)]
     pub max_header_bytes: usize,
     /// Header fields of a message
-    #[arg(long, env = "WEFT_MAX_HEADERS", default_value_t = 128)]
+    #[arg(long, env = "WEFT_MAX_HEADERS", default_value_t = 128, value_parser = at_least::<1>)]
     pub max_headers: usize,
     /// Concurrent HTTP/2 streams that one client connection may open
-    #[arg(long, env = "WEFT_MAX_STREAMS", default_value_t = 256)]
+    #[arg(long, env = "WEFT_MAX_STREAMS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
     /// Streams that one client connection may reset in a second before it is closed
     #[arg(long, env = "WEFT_MAX_RESETS_PER_SECOND", default_value_t = 200)]
@@ -282,13 +282,13 @@ pub struct TelemetrySettings {
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Write one line for every request and connection
-    #[arg(long, env = "WEFT_ACCESS_LOG")]
+    #[arg(long, env = "WEFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     pub access_log: bool,
     /// Where spans go by OTLP over gRPC, http://HOST:PORT; none without
-    #[arg(long, env = "WEFT_OTLP_ENDPOINT")]
+    #[arg(long, env = "WEFT_OTLP_ENDPOINT", value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
     /// Share of traces begun here that are sampled, 0 to 1; a parent's choice comes first
-    #[arg(long, env = "WEFT_TRACE_RATIO", default_value_t = 0.01)]
+    #[arg(long, env = "WEFT_TRACE_RATIO", default_value_t = 0.01, value_parser = share)]
     pub trace_ratio: f64,
 }
 
@@ -325,6 +325,28 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?}: {FORM}"))
 }
 
+/// A head that holds less than this is no request that anybody sends.
+const LEAST_HEAD: usize = 1024;
+
+fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number >= LEAST);
+    number.ok_or_else(|| format!("{text:?}: use a number from {LEAST} up"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?}: use a number from 0 (none) to 1 (all), such as 0.01"))
+}
+
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let is_right = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    if is_right {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?}: use http://HOST:PORT, such as http://127.0.0.1:4317"))
+}
+
 /// The form that [`parse_duration`] reads.
 fn duration_text<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     match duration.as_millis() {
@@ -348,6 +370,53 @@ mod tests {
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Config, clap::Error> {
+        use clap::{Command, FromArgMatches};
+        let command = Config::augment_args(Command::new("test"));
+        let first = ["test", "--workload=shop/cart"];
+        let matches = command.try_get_matches_from(first.iter().chain(arguments))?;
+        Config::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused_with_what_would() {
+        for (argument, right) in [
+            ("--workers=2", ""),
+            ("--workers=0", "from 1 up"),
+            ("--max-header-bytes=1024", ""),
+            ("--max-header-bytes=0", "from 1024 up"),
+            ("--max-headers=0", "from 1 up"),
+            ("--max-connections=0", "from 1 up"),
+            ("--max-streams=0", "1.."),
+            ("--trace-ratio=1", ""),
+            ("--trace-ratio=2", "from 0 (none) to 1 (all)"),
+            ("--trace-ratio=-1", "from 0 (none) to 1 (all)"),
+            ("--trace-ratio=NaN", "from 0 (none) to 1 (all)"),
+            ("--otlp-endpoint=http://[::1]:4317", ""),
+            ("--otlp-endpoint=ftp://x", "http://HOST:PORT"),
+            ("--otlp-endpoint=collector:4317", "http://HOST:PORT"),
+        ] {
+            let error = parsed(&[argument]).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert_eq!(error.is_empty(), right.is_empty(), "{argument}: {error}");
+            assert!(error.contains(right), "{argument}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_switch_in_the_environment_takes_every_usual_word() {
+        let command = Config::augment_args(clap::Command::new("test"));
+        let switch = command.get_arguments().find(|argument| argument.get_id() == "access_log");
+        let switch = switch.expect("there");
+        assert_eq!(switch.get_env(), Some("WEFT_ACCESS_LOG".as_ref()));
+        let words: Vec<_> =
+            switch.get_value_parser().possible_values().into_iter().flatten().collect();
+        for word in ["1", "yes", "true", "0", "no", "false"] {
+            assert!(words.iter().any(|known| known.matches(word, false)), "{word}");
+        }
+        assert!(parsed(&["--access-log"]).expect("valid").telemetry.access_log);
     }
 
     #[test]
