@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -24,12 +25,50 @@ pub(crate) const API_SOCKET: &str = "api.sock";
 const LOCK: &str = "run.json";
 const PREFIX: &str = "run-";
 
-/// The folder of everything that this user runs: `$XDG_RUNTIME_DIR/weft`, or `/tmp/weft-UID`.
+/// The longest path below the base folder, and what the system takes of a socket's path (`sun_path` less its
+/// end).
+const LONGEST_SOCKET: &str = "/run-4194304/api.sock";
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// The folder of everything that this user runs: `$XDG_RUNTIME_DIR/weft`, or `/tmp/weft-UID` where that cannot be.
+/// Whoever looks for a run comes to the same answer as who began it.
 pub(crate) fn base() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    match runtime {
-        Some(dir) if dir.is_absolute() && dir.is_dir() => dir.join("weft"),
-        _ => PathBuf::from(format!("/tmp/weft-{}", rustix::process::getuid().as_raw())),
+    base_in(runtime, rustix::process::getuid().as_raw())
+}
+
+fn base_in(runtime: Option<PathBuf>, user: u32) -> PathBuf {
+    let fallback = PathBuf::from(format!("/tmp/weft-{user}"));
+    let Some(dir) = runtime else { return fallback };
+    let base = dir.join("weft");
+    match unusable(&dir, &base) {
+        None => base,
+        Some(why) => {
+            debug(&format!(
+                "XDG_RUNTIME_DIR {} {why}: {} is used",
+                dir.display(),
+                fallback.display()
+            ));
+            fallback
+        }
+    }
+}
+
+fn unusable(dir: &Path, base: &Path) -> Option<&'static str> {
+    if !dir.is_absolute() || !dir.is_dir() {
+        return Some("is no folder");
+    }
+    if base.as_os_str().len() + LONGEST_SOCKET.len() > SOCKET_PATH_BYTES {
+        return Some("is too long for a socket's path");
+    }
+    let writable = || access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    (!base.is_dir() && !writable()).then_some("cannot be written")
+}
+
+/// What only somebody who looks for it wants to know: a command has no log of its own.
+fn debug(text: &str) {
+    if std::env::var("WEFT_LOG").is_ok_and(|log| log.contains("debug") || log.contains("trace")) {
+        eprintln!("debug: {text}");
     }
 }
 
@@ -218,6 +257,23 @@ fn list(sockets: &[(PathBuf, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtime_folder_that_cannot_be_used_is_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let long = folder.path().join("x".repeat(100));
+        fs::create_dir(&long).expect("made");
+        let fallback = PathBuf::from("/tmp/weft-7");
+        for (runtime, expected) in [
+            (None, fallback.clone()),
+            (Some(folder.path().into()), folder.path().join("weft")),
+            (Some(long), fallback.clone()),
+            (Some(folder.path().join("gone")), fallback.clone()),
+            (Some("relative".into()), fallback.clone()),
+        ] {
+            assert_eq!(base_in(runtime.clone(), 7), expected, "{runtime:?}");
+        }
+    }
 
     #[test]
     fn a_copy_is_named_by_its_original() {
