@@ -26,6 +26,8 @@ use crate::{
 };
 
 const COLUMNS: [&str; 7] = ["service", "success", "req/s", "p50 ms", "p95 ms", "p99 ms", "mtls"];
+/// The head and an empty line.
+const HEAD_LINES: u16 = 2;
 /// Where nobody draws over it, the table comes this seldom.
 const EVERY: u32 = 5;
 
@@ -106,7 +108,7 @@ pub(super) struct Live {
 impl Live {
     fn draw(&mut self, services: &BTreeMap<String, Numbers>) -> anyhow::Result<()> {
         let mut backend = CrosstermBackend::new(io::stdout());
-        let size = backend.size()?;
+        let size = usual(backend.size()?);
         let (mut terminal, _) = match self.on.take() {
             Some(on) if on.1 == size => on,
             // Begun anew when its size has changed. A fixed area is never asked for the cursor's place, which
@@ -123,12 +125,30 @@ impl Live {
     }
 }
 
+/// A terminal that does not know its size says 0: it is taken for the usual one.
+fn usual(size: Size) -> Size {
+    if size.width == 0 || size.height == 0 { Size::new(80, 24) } else { size }
+}
+
+/// How many of the hints there is room for below the head and the table; with none their title goes, too.
+fn hints_that_fit(height: u16, rows: u16, hints: usize) -> usize {
+    let left = height.saturating_sub(HEAD_LINES).saturating_sub(rows);
+    // An empty line and the title come before the first.
+    usize::from(left.saturating_sub(2)).min(hints)
+}
+
 fn draw(frame: &mut Frame<'_>, head: &str, hints: &[String], services: &BTreeMap<String, Numbers>) {
     let coloured = output::colours(true);
     let rows = u16::try_from(services.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let hints = &hints[..hints_that_fit(frame.area().height, rows, hints.len())];
     let hint_lines = u16::try_from(hints.len()).unwrap_or_default();
-    let heights = [2, rows, 1, 1 + hint_lines].map(Constraint::Length);
-    let [above, middle, _, below] = Layout::vertical(heights).areas(frame.area());
+    let heights = if hints.is_empty() {
+        [HEAD_LINES, rows, 0, 0]
+    } else {
+        [HEAD_LINES, rows, 1, 1 + hint_lines]
+    };
+    let [above, middle, _, below] =
+        Layout::vertical(heights.map(Constraint::Length)).areas(frame.area());
     frame.render_widget(Paragraph::new(Line::styled(head, bold(coloured))), above);
     frame.render_widget(live(services, coloured), middle);
     let mut lines = vec![Line::raw("In another terminal:")];
@@ -229,6 +249,28 @@ mod tests {
         for text in ["The shop", "SERVICE", "cart", "99.99%", "idle", "weft proxies"] {
             assert!(screen.contains(text), "{text} in {screen}");
         }
+    }
+
+    #[test]
+    fn hints_go_before_rows_do() {
+        let hints: Vec<String> = (0..6).map(|number| format!("hint {number}")).collect();
+        for (height, shown) in [(24, 6), (13, 6), (10, 3), (8, 1), (7, 0), (5, 0)] {
+            let mut terminal = Terminal::new(TestBackend::new(80, height)).expect("a terminal");
+            terminal.draw(|frame| draw(frame, "The shop", &hints, &services())).expect("drawn");
+            let buffer = terminal.backend().buffer();
+            let screen: String =
+                buffer.content().iter().map(ratatui::buffer::Cell::symbol).collect();
+            assert!(screen.contains("cart") && screen.contains("idle"), "{height}: {screen}");
+            assert_eq!(screen.matches("hint ").count(), shown, "{height}: {screen}");
+            assert_eq!(screen.contains("In another terminal"), shown > 0, "{height}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_without_a_size_is_taken_for_the_usual_one() {
+        assert_eq!(usual(Size::new(0, 0)), Size::new(80, 24));
+        assert_eq!(usual(Size::new(100, 0)), Size::new(80, 24));
+        assert_eq!(usual(Size::new(10, 5)), Size::new(10, 5));
     }
 
     #[test]
