@@ -75,6 +75,16 @@ fn control_plane(mut config: weft_control_plane::config::Config) -> anyhow::Resu
     Ok(weft_control_plane::boot::run(config))
 }
 
+/// The command tree without what users never type: a hidden command is completed all the same.
+fn visible_commands() -> clap::Command {
+    let all = Cli::command();
+    let visible = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("weft")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .subcommands(visible.collect::<Vec<_>>())
+}
+
 /// A name that says no namespace, in the one that the user gave.
 fn in_namespace(name: &str, namespace: Option<&str>) -> String {
     match namespace {
@@ -85,6 +95,6 @@ fn in_namespace(name: &str, namespace: Option<&str>) -> String {
 
 fn completion(args: &CompletionArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut script);
+    clap_complete::generate(args.shell, &mut visible_commands(), "weft", &mut script);
     output::print(&String::from_utf8_lossy(&script))
 }

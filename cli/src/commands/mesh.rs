@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProxyView {
+    #[serde(skip)]
+    state: String,
     workload: String,
     instance: String,
     spiffe_id: String,
@@ -54,6 +56,7 @@ impl From<HeldResource> for ResourceView {
 impl From<Proxy> for ProxyView {
     fn from(proxy: Proxy) -> Self {
         Self {
+            state: state(&proxy),
             workload: proxy.workload,
             instance: proxy.instance,
             spiffe_id: proxy.spiffe_id,
@@ -69,18 +72,19 @@ impl From<Proxy> for ProxyView {
     }
 }
 
-impl ProxyView {
-    fn state(&self) -> String {
-        match (self.connected, self.ready, self.health_detail.as_str()) {
-            (false, _, _) => "disconnected".into(),
-            (true, true, _) => "ready".into(),
-            // It serves nothing, and only calls others.
-            (true, false, "") if !self.registered => "connected".into(),
-            (true, false, "") => "not ready".into(),
-            (true, false, why) => format!("not ready: {why}"),
-        }
+/// How it goes with a sidecar, in words.
+pub(super) fn state(proxy: &Proxy) -> String {
+    match (proxy.connected, proxy.ready, proxy.health_detail.as_str()) {
+        (false, _, _) => "disconnected".into(),
+        (true, true, _) => "ready".into(),
+        // It serves nothing, and only calls others.
+        (true, false, "") if !proxy.registered => "running".into(),
+        (true, false, "") => "not ready".into(),
+        (true, false, why) => format!("not ready: {why}"),
     }
+}
 
+impl ProxyView {
     /// "12 in force", with what is under way or was refused.
     fn configuration(&self) -> String {
         let refused = self.resources.iter().filter(|held| !held.last_nack.is_empty()).count();
@@ -137,7 +141,7 @@ fn print_proxies(proxies: &[ProxyView]) -> anyhow::Result<()> {
         table.add_row([
             proxy.workload.clone(),
             proxy.instance.clone(),
-            proxy.state(),
+            proxy.state.clone(),
             proxy.age(),
             proxy.configuration(),
             proxy.admin_address.clone(),
@@ -165,7 +169,7 @@ fn print_wide(proxies: &[ProxyView]) -> anyhow::Result<()> {
             table.add_row([
                 proxy.workload.clone(),
                 proxy.instance.clone(),
-                proxy.state(),
+                proxy.state.clone(),
                 held.kind.clone(),
                 held.name.clone(),
                 held.sent_version.clone(),

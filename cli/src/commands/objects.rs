@@ -11,10 +11,13 @@ mod implied;
 pub(crate) use describe::describe;
 use implied::Implied;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use weft_control_plane::model::Kind;
 use weft_proto::api::{
-    ApplyRequest, DeleteRequest, GetRequest, ObjectRef, ObjectResult, object_result::Outcome,
+    ApplyRequest, DeleteRequest, GetRequest, ObjectRef, ObjectResult, ProxiesRequest,
+    object_result::Outcome,
 };
 
 use crate::{
@@ -99,12 +102,28 @@ pub(crate) async fn get(args: GetArgs) -> anyhow::Result<()> {
         return printed.and(found.complete());
     }
     let wide = args.format.output == Format::Wide;
-    print_tables(&args, &found, wide)?;
+    let connected = connected(&mut client, &found.objects).await;
+    print_tables(&args, &found, &connected, wide)?;
     found.complete()
 }
 
+/// The workloads with a sidecar that is connected, where workloads are to be shown.
+async fn connected(client: &mut Client, objects: &[Value]) -> BTreeSet<String> {
+    if !objects.iter().any(|object| object["kind"] == "Workload") {
+        return BTreeSet::new();
+    }
+    let answer = client.proxies(ProxiesRequest {}).await;
+    let proxies = answer.map(|answer| answer.into_inner().proxies).unwrap_or_default();
+    proxies.into_iter().filter(|proxy| proxy.connected).map(|proxy| proxy.workload).collect()
+}
+
 /// A table for each kind, in the order in which the kinds came.
-fn print_tables(args: &GetArgs, found: &Found, wide: bool) -> anyhow::Result<()> {
+fn print_tables(
+    args: &GetArgs,
+    found: &Found,
+    connected: &BTreeSet<String>,
+    wide: bool,
+) -> anyhow::Result<()> {
     if found.objects.is_empty() && found.implied.is_empty() {
         let place = if args.namespace.all_namespaces {
             "any namespace".to_owned()
@@ -115,7 +134,7 @@ fn print_tables(args: &GetArgs, found: &Found, wide: bool) -> anyhow::Result<()>
         return Ok(());
     }
     for of_one_kind in found.objects.chunk_by(|a, b| a["kind"] == b["kind"]) {
-        let table = columns::table(of_one_kind, args.namespace.all_namespaces, wide);
+        let table = columns::table(of_one_kind, connected, args.namespace.all_namespaces, wide);
         output::print_table(&table, "")?;
     }
     Ok(())

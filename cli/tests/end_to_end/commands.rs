@@ -48,7 +48,9 @@ fn a_file_that_is_wrong_is_refused_with_its_line_and_starts_nothing() {
 fn completions_and_versions_are_printed() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish"] {
-        assert!(world.weft_ok(&["completion", shell]).contains("weft"), "{shell}");
+        let script = world.weft_ok(&["completion", shell]);
+        assert!(script.contains("rotate-root"), "{shell}");
+        assert!(!script.contains("janitor") && !script.contains("demo-app"), "{shell}");
     }
     assert!(world.weft_ok(&["version"]).contains(env!("CARGO_PKG_VERSION")));
     assert_eq!(world.json(&["version", "-o", "json"])["client"], env!("CARGO_PKG_VERSION"));

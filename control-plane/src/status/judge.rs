@@ -6,7 +6,7 @@
 //! | `ResolvedRefs` | Service | each of its ports has a workload behind it |
 //! | | Workload | its service and its upstreams exist, with the ports that it names |
 //! | `Programmed` | Service | callers are told of at least one ready endpoint |
-//! | | Workload | at least one of its instances is ready |
+//! | | Workload | at least one of its instances is ready, or it serves no port |
 
 use weft_proto::{ServiceName, ServicePort, WorkloadName};
 
@@ -19,6 +19,8 @@ use crate::{
 const ACCEPTED: &str = "Accepted";
 const RESOLVED: &str = "ResolvedRefs";
 const PROGRAMMED: &str = "Programmed";
+/// The reason of a workload that only calls others: there is nothing to tell callers of.
+pub const SERVES_NOTHING: &str = "ServesNothing";
 
 /// Every condition of an object, as the index knows it.
 #[must_use]
@@ -88,6 +90,7 @@ fn of_workload(workload: &Resource<WorkloadSpec>, index: &Index) -> Vec<Judgemen
         None => yes(RESOLVED, RESOLVED),
     };
     let programmed = match index.instance_counts(&name) {
+        _ if workload.spec.ports().is_empty() => yes(PROGRAMMED, SERVES_NOTHING),
         (0, _) => no(PROGRAMMED, "NoInstances", "no instance has registered".to_owned()),
         (_, 0) => no(PROGRAMMED, "NotReady", "no registered instance is ready".to_owned()),
         (_, _) => yes(PROGRAMMED, PROGRAMMED),

@@ -43,6 +43,7 @@ fn each_object_is_told_what_is_not_in_force_and_why() {
     let no_instances = "Programmed NoInstances: no instance has registered";
     let cases: &[(&[&str], &[&str])] = &[
         (&[CART], &[]),
+        (&["apiVersion: weft.dev/v1alpha1\nkind: Workload\nmetadata: {name: shell}\n"], &[]),
         (
             &[CART, WEB],
             &[

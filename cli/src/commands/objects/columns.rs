@@ -1,12 +1,20 @@
 //! The columns in which `weft get` shows objects of each kind.
 
+use std::collections::BTreeSet;
+
 use comfy_table::Table;
 use serde_json::Value;
+use weft_control_plane::status::judge::SERVES_NOTHING;
 
 use crate::output;
 
-/// A table of objects of one kind.
-pub(super) fn table(objects: &[Value], with_namespace: bool, wide: bool) -> Table {
+/// A table of objects of one kind. `connected` are the workloads, "NAMESPACE/NAME", with a sidecar there.
+pub(super) fn table(
+    objects: &[Value],
+    connected: &BTreeSet<String>,
+    with_namespace: bool,
+    wide: bool,
+) -> Table {
     let kind = objects.first().and_then(|object| object["kind"].as_str()).unwrap_or_default();
     let mut columns = Vec::new();
     if with_namespace {
@@ -20,7 +28,15 @@ pub(super) fn table(objects: &[Value], with_namespace: bool, wide: bool) -> Tabl
     }
     let mut table = output::table(&columns);
     for object in objects {
-        table.add_row(row(object, kind, with_namespace, wide));
+        let mut row = row(object, kind, with_namespace);
+        row.push(state(object, connected));
+        if wide {
+            let metadata = &object["metadata"];
+            row.push(text(&metadata["generation"]));
+            row.push(pairs(&metadata["labels"]));
+            row.push(text(&metadata["creationTimestamp"]));
+        }
+        table.add_row(row);
     }
     table
 }
@@ -33,7 +49,7 @@ fn own_columns(kind: &str) -> &'static [&'static str] {
     }
 }
 
-fn row(object: &Value, kind: &str, with_namespace: bool, wide: bool) -> Vec<String> {
+fn row(object: &Value, kind: &str, with_namespace: bool) -> Vec<String> {
     let metadata = &object["metadata"];
     let mut row = Vec::new();
     if with_namespace {
@@ -41,12 +57,6 @@ fn row(object: &Value, kind: &str, with_namespace: bool, wide: bool) -> Vec<Stri
     }
     row.push(text(&metadata["name"]));
     row.extend(own_cells(object, kind));
-    row.push(state(object));
-    if wide {
-        row.push(text(&metadata["generation"]));
-        row.push(pairs(&metadata["labels"]));
-        row.push(text(&metadata["creationTimestamp"]));
-    }
     row
 }
 
@@ -86,16 +96,32 @@ fn ports(spec: &Value) -> String {
     }
 }
 
-/// The first condition that does not hold, with its reason; else that all do.
-pub(super) fn state(object: &Value) -> String {
+/// "ready", "running" for a workload that serves nothing, or in words why not: the first condition that does
+/// not hold. `describe` says more.
+fn state(object: &Value, connected: &BTreeSet<String>) -> String {
     let Some(conditions) = object["status"]["conditions"].as_array() else { return "-".into() };
     let failing = conditions.iter().find(|condition| condition["status"] != "True");
-    match failing {
-        Some(condition) => {
-            format!("not {}: {}", text(&condition["type"]), text(&condition["reason"]))
-        }
-        None => conditions.last().map_or_else(|| "-".into(), |condition| text(&condition["type"])),
+    if let Some(condition) = failing {
+        let reason = text(&condition["reason"]);
+        return match condition["type"].as_str() {
+            Some("Accepted") => format!("refused: {reason}"),
+            Some("ResolvedRefs") => format!("unresolved: {reason}"),
+            Some("Programmed") => format!("not ready: {}", text(&condition["message"])),
+            _ => format!("not {}: {reason}", text(&condition["type"])),
+        };
     }
+    let programmed = conditions.iter().find(|condition| condition["type"] == "Programmed");
+    match programmed {
+        None => "accepted".into(),
+        Some(condition) if condition["reason"] != SERVES_NOTHING => "ready".into(),
+        Some(_) if connected.contains(&full_name(object)) => "running".into(),
+        Some(_) => "not running: no sidecar is connected".into(),
+    }
+}
+
+fn full_name(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]))
 }
 
 /// "app=cart,version=v1".
@@ -146,12 +172,38 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_the_first_condition_that_does_not_hold() {
-        let object = |conditions: Value| json!({"status": {"conditions": conditions}});
-        let good = json!({"type": "Accepted", "status": "True", "reason": "Accepted"});
-        let bad = json!({"type": "Programmed", "status": "False", "reason": "NoEndpoints"});
-        assert_eq!(state(&json!({})), "-");
-        assert_eq!(state(&object(json!([good]))), "Accepted");
-        assert_eq!(state(&object(json!([good, bad]))), "not Programmed: NoEndpoints");
+    fn the_state_is_a_word_or_why_not() {
+        let condition = |r#type: &str, status: &str, reason: &str| json!({"type": r#type, "status": status, "reason": reason, "message": "no instance"});
+        let client = condition("Programmed", "True", SERVES_NOTHING);
+        let good = [
+            condition("Accepted", "True", "Accepted"),
+            condition("Programmed", "True", "Programmed"),
+            condition("ResolvedRefs", "True", "ResolvedRefs"),
+        ];
+        let connected = BTreeSet::from(["shop/cart".to_owned()]);
+        for (name, conditions, expected) in [
+            ("cart", json!(null), "-"),
+            ("cart", json!(good), "ready"),
+            ("cart", json!([good[0]]), "accepted"),
+            ("cart", json!([good[0], client]), "running"),
+            ("web", json!([client]), "not running: no sidecar is connected"),
+            (
+                "cart",
+                json!([condition("Programmed", "False", "NoInstances")]),
+                "not ready: no instance",
+            ),
+            (
+                "cart",
+                json!([condition("ResolvedRefs", "False", "PortNotServed")]),
+                "unresolved: PortNotServed",
+            ),
+            ("cart", json!([condition("Accepted", "False", "Conflict")]), "refused: Conflict"),
+        ] {
+            let object = json!({
+                "metadata": {"namespace": "shop", "name": name},
+                "status": {"conditions": conditions},
+            });
+            assert_eq!(state(&object, &connected), expected, "{conditions}");
+        }
     }
 }

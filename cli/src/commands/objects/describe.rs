@@ -7,6 +7,7 @@ use super::{columns, fetch, implied};
 use crate::{
     client::{self, Client},
     command::DescribeArgs,
+    commands::mesh,
     output,
 };
 
@@ -94,12 +95,7 @@ async fn endpoints(client: &mut Client, service: String) -> Vec<String> {
 async fn sidecars(client: &mut Client, workload: &str) -> Vec<String> {
     let Ok(answer) = client.proxies(ProxiesRequest {}).await else { return Vec::new() };
     let of_workload = answer.into_inner().proxies.into_iter().filter(|p| p.workload == workload);
-    of_workload
-        .map(|p| {
-            let state = if p.ready { "ready" } else { "not ready" };
-            format!("{} {} {state} {}", p.instance, p.spiffe_id, p.health_detail)
-        })
-        .collect()
+    of_workload.map(|p| format!("{} {} {}", p.instance, p.spiffe_id, mesh::state(&p))).collect()
 }
 
 fn indented(text: &str) -> String {
