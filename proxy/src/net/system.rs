@@ -1,6 +1,6 @@
 //! The operating system's network, by tokio and socket2.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::net::ToSocketAddrs;
 pub use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +13,14 @@ pub(crate) use unacknowledged::unacknowledged;
 /// Connections that wait for a worker that is busy; more than a burst of new clients. The kernel caps it at
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// A connection on which nothing moves is asked after this long whether its peer is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// And again so often, so many times, before it breaks: a minute after its machine or the way to it is gone, who
+/// waits for its answer hears of it. (A peer that is asked in vain to take bytes is the kernel's to give up:
+/// `tcp_retries2`.)
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// An address that is bound, ready to be listened on by one worker.
 #[derive(Debug)]
@@ -43,7 +51,16 @@ impl Binding {
 /// # Errors
 /// As the system says.
 pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-    TcpStream::connect(address).await
+    let stream = TcpStream::connect(address).await?;
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
+    Ok(stream)
+}
+
+fn keep_alive() -> socket2::TcpKeepalive {
+    socket2::TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES)
 }
 
 /// Binds an address for `count` listeners, between which the kernel spreads connections (`SO_REUSEPORT`).
@@ -79,6 +96,8 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     // Ports of closed connections (TIME_WAIT) do not stand in the way of a restart.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    // Accepted connections inherit it.
+    socket.set_tcp_keepalive(&keep_alive())?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // `[::]` means both families, whatever the system's default is.
         socket.set_only_v6(false)?;
@@ -112,6 +131,22 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+
+    #[tokio::test]
+    async fn connections_notice_that_their_peer_is_gone() {
+        let local: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let binding = bind(local, 1).expect("a free port").pop().expect("one");
+        let address = binding.address();
+        let listener = binding.listen().await.expect("a runtime");
+        let (near, far) = tokio::join!(connect(address), listener.accept());
+        for stream in [near.expect("connected"), far.expect("accepted").0] {
+            let socket = socket2::SockRef::from(&stream);
+            assert!(socket.keepalive().expect("a socket"));
+            assert_eq!(socket.tcp_keepalive_time().expect("a socket"), KEEP_ALIVE);
+            assert_eq!(socket.tcp_keepalive_interval().expect("a socket"), KEEP_ALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().expect("a socket"), KEEP_ALIVE_PROBES);
+        }
+    }
 
     #[test]
     fn every_address_of_ipv6_means_both_families() {
