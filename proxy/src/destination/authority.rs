@@ -56,11 +56,14 @@ pub fn canonical(authority: &Authority, default_port: u16) -> Result<String, Pro
     let name = host.strip_suffix('.').unwrap_or(host);
     // A name with an empty label would be another one to a resolver: `localhost.` behind `localhost..`.
     let is_valid = h1::authority::is_valid(text.as_bytes()) && !name.split('.').any(str::is_empty);
+    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip = literal.unwrap_or(name).parse::<IpAddr>().ok();
+    // What stands in brackets and is no address has a zone (`[::1%0]`), which is this host's alone.
+    let is_valid = is_valid && (literal.is_none() || ip.is_some());
     let (Some(port), true) = (port, is_valid) else {
         return Err(ProxyError::new(Reason::BadRequest, format!("{text:?} is not HOST:PORT")));
     };
-    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    if let Ok(ip) = literal.parse::<IpAddr>() {
+    if let Some(ip) = ip {
         let address = SocketAddr::new(ip, port);
         allowed(address)?;
         return Ok(SocketAddr::new(ip.to_canonical(), port).to_string());
@@ -161,6 +164,8 @@ mod tests {
             "a,b",
             "[v1.x]",
             "localhost..",
+            "[::1%0]",
+            "[fe80::1%25eth0]:80",
             "a..b:80",
         ] {
             assert_eq!(canonical_of(text), Err(Reason::BadRequest), "{text}");
