@@ -331,7 +331,8 @@ async fn forbidden(
 }
 
 fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail: &str) {
-    tracing::info!(%reason, detail, ?peer, "inbound connection refused");
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(%reason, detail, peer, "inbound connection refused");
     shared.listeners.refused(Direction::Inbound, reason);
 }
 

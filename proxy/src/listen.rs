@@ -67,8 +67,8 @@ pub async fn accept(shared: Rc<Shared>, listener: TcpListener, purpose: Purpose)
 fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) {
     let transparent = shared.config.interception == Interception::Transparent;
     if transparent && matches!(purpose, Purpose::Outbound) && !through_loopback(&stream) {
-        let peer = stream.peer_addr().map(net::canonical).ok();
-        tracing::info!(?peer, "not this machine's application: the outbound port is for it alone");
+        let peer = stream.peer_addr().map(net::canonical).ok().map(tracing::field::display);
+        tracing::info!(peer, "not this machine's application: the outbound port is for it alone");
         return shared.listeners.refused(Direction::Outbound, Reason::DestinationForbidden);
     }
     let original = if transparent { net::original_destination(&stream) } else { None };

@@ -185,7 +185,7 @@ async fn opaque(
     let server = &dialled.connection;
     let distrusted = async {
         shared.destinations.dialer().distrusted(server.peer.as_ref()).await;
-        tracing::info!(service = %service.label, peer = ?server.peer.as_ref().map(|peer| &peer.identity), "connection ended: the server was verified under a root that is no longer trusted");
+        tracing::info!(service = %service.label, peer = server.peer.as_ref().map(|peer| tracing::field::display(&peer.identity)), "connection ended: the server was verified under a root that is no longer trusted");
         Reason::PeerUnverified
     };
     let idle = shared.config.timeouts.tcp_idle;
