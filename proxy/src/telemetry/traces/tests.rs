@@ -295,7 +295,10 @@ fn switched_off_nothing_is_begun() {
 
 #[tokio::test]
 async fn a_bad_endpoint_is_named() {
-    let error = Tracer::new(&config("not a uri", "1"), &Metrics::new()).expect_err("bad");
+    // The flag would have refused it already.
+    let mut config = config("http://127.0.0.1:4317", "1");
+    config.telemetry.otlp_endpoint = Some("not a uri".to_owned());
+    let error = Tracer::new(&config, &Metrics::new()).expect_err("bad");
     let text = error.to_string();
     assert!(text.starts_with("otlp endpoint \"not a uri\": "), "{text}");
 }
