@@ -12,7 +12,7 @@ mod client_hello;
 pub mod properties;
 mod request_line;
 
-pub use client_hello::{ClientHello, MAX_HELLO_BYTES, MAX_RECORDS_BYTES};
+pub use client_hello::{ClientHello, HANDSHAKE_RECORD, MAX_HELLO_BYTES, MAX_RECORDS_BYTES};
 pub use request_line::MAX_LINE_BYTES;
 
 /// The most bytes that [`detect`] ever asks for before it decides.

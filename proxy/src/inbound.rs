@@ -5,7 +5,7 @@
 //! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that are registered for this workload,
 //! and ends an open connection that a change of policy or of the trusted roots no longer allows.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use weft_proto::{MeshServerName, Port, discovery::Protocol};
 
@@ -74,6 +74,7 @@ async fn admit(
     let waits_for_server = original.is_some_and(|original| is_permissive(shared, original));
     let limit = if waits_for_server { undeclared::SILENCE } else { patience };
     let first = match clock::timeout(limit, peek.any()).await {
+        Ok(Ok(true)) if !peek.may_be_tls() => Ok(Some(Detected::NeedMore)),
         Ok(Ok(_)) => peek.decide(patience).await,
         Ok(Err(error)) => Err(error),
         Err(_) if waits_for_server => Ok(Some(Detected::NeedMore)),
@@ -215,8 +216,11 @@ async fn treat(shared: &Rc<Shared>, facts: Facts) {
 async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
     let (timeouts, application) = (&shared.config.timeouts, &facts.application);
     if facts.policy.protocol == Protocol::Unspecified {
-        let dial = dial(application);
-        return undeclared::find_out(&facts.socket, &application.learned, timeouts, dial).await;
+        let socket = &facts.socket;
+        // The caller's sidecar has waited already, and sent what it waited for at once.
+        let gap = if facts.alpn == Some(Alpn::Tcp) { Duration::ZERO } else { undeclared::GAP };
+        let client = undeclared::Client { socket, learned: &application.learned, gap };
+        return undeclared::find_out(client, timeouts.tcp_idle, dial(application)).await;
     }
     let mut peek = Peek::new(&facts.socket);
     match clock::timeout(timeouts.header, peek.decide(timeouts.header)).await {

@@ -80,8 +80,10 @@ impl AsRef<Socket> for Dialled {
 async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
     let planned = match service.snapshot().destination.protocol {
         Protocol::Unspecified => {
-            let (learned, timeouts) = (&service.learned, &shared.config.timeouts);
-            undeclared::find_out(&socket, learned, timeouts, dial(shared, &service)).await
+            let learned = &service.learned;
+            let client = undeclared::Client { socket: &socket, learned, gap: undeclared::GAP };
+            let idle = shared.config.timeouts.tcp_idle;
+            undeclared::find_out(client, idle, dial(shared, &service)).await
         }
         Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,

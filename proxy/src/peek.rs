@@ -50,6 +50,34 @@ impl<'a> Peek<'a> {
         }
     }
 
+    /// Reads for as long as it is not clear what the connection is, and the next byte comes within `gap`: else it is
+    /// [`Detected::NeedMore`]. A peer that ends before is opaque; one that ends without a byte is `None`.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn decide_while_it_speaks(&mut self, gap: Duration) -> io::Result<Option<Detected>> {
+        if !self.any().await? {
+            return Ok(None);
+        }
+        loop {
+            match detect::detect(&self.seen) {
+                Detected::NeedMore => {}
+                decided => return Ok(Some(decided)),
+            }
+            match clock::timeout(gap, self.fill()).await {
+                Ok(filled) if filled.as_ref().is_ok_and(|&count| count > 0) => {}
+                Ok(filled) => return filled.map(|_| Some(Detected::Opaque)),
+                Err(_) => return Ok(Some(Detected::NeedMore)),
+            }
+        }
+    }
+
+    /// Whether what was seen may be the beginning of a TLS hello.
+    #[must_use]
+    pub fn may_be_tls(&self) -> bool {
+        self.seen.first() == Some(&detect::HANDSHAKE_RECORD)
+    }
+
     /// Completes when the peer has said anything (true), or ended without.
     ///
     /// # Errors

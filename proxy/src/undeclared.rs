@@ -10,10 +10,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use crate::{
-    clock, config::Timeouts, detect::Detected, error::ProxyError, io::Socket, peek::Peek,
-    reason::Reason,
-};
+use crate::{clock, detect::Detected, error::ProxyError, io::Socket, peek::Peek, reason::Reason};
 
 /// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
 /// the connection is stays open until the first byte from either side.
@@ -22,6 +19,10 @@ pub const SILENCE: Duration = Duration::from_millis(5);
 /// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
 /// server nothing, and one that does wait for the server is not lost.
 const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
+
+/// Text that is no line yet, so long after its last byte, is no request line: a client of HTTP sends that at once, or
+/// byte by byte. Should it become one all the same, what may be forged in it is looked for in the opaque bytes.
+pub const GAP: Duration = Duration::from_millis(250);
 
 /// What connections to a port turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +34,19 @@ pub enum Learned {
     ClientFirst,
     /// The server speaks first: dial without waiting for the client.
     ServerFirst,
+    /// Clients speak first, in text that ends in no line: nothing more is to be waited for.
+    ShortText,
+}
+
+/// The client's side of a connection.
+#[derive(Debug)]
+pub struct Client<'a> {
+    /// The connection.
+    pub socket: &'a Socket,
+    /// What others to the same port turned out to be.
+    pub learned: &'a Cell<Learned>,
+    /// How long text is waited for to become a line: [`GAP`], or less where somebody has waited already.
+    pub gap: Duration,
 }
 
 /// What a connection turned out to be.
@@ -49,29 +63,33 @@ pub enum Found<D> {
 /// Finds out what the client's connection is.
 ///
 /// # Errors
-/// The server could not be dialled, or neither side said anything for too long.
+/// The server could not be dialled, or neither side said anything for `idle` (zero: no bound).
 pub async fn find_out<D: AsRef<Socket>>(
-    client: &Socket,
-    learned: &Cell<Learned>,
-    timeouts: &Timeouts,
+    client: Client<'_>,
+    idle: Duration,
     dial: impl Future<Output = Result<D, ProxyError>>,
 ) -> Result<Found<D>, ProxyError> {
-    let mut client = Peek::new(client);
+    let Client { socket, learned, gap } = client;
+    let gap = if learned.get() == Learned::ShortText { gap.min(SILENCE) } else { gap };
+    let mut client = Peek::new(socket);
     let silence = match learned.get() {
         Learned::Nothing => SILENCE,
-        Learned::ClientFirst => KNOWN_CLIENT_SILENCE,
+        Learned::ClientFirst | Learned::ShortText => KNOWN_CLIENT_SILENCE,
         Learned::ServerFirst => Duration::ZERO,
     };
     if !silence.is_zero() && clock::timeout(silence, client.any()).await.is_ok() {
-        learned.set(Learned::ClientFirst);
-        return Ok(found(client.decide(timeouts.header).await));
+        let decided = client.decide_while_it_speaks(gap).await;
+        learned.set(match decided {
+            Ok(Some(Detected::NeedMore)) => Learned::ShortText,
+            _ => Learned::ClientFirst,
+        });
+        return Ok(found(decided));
     }
     let server = dial.await?;
     let mut from_server = Peek::new(server.as_ref());
-    let idle = timeouts.tcp_idle;
     let spoken = tokio::select! {
         biased;
-        decided = client.decide(timeouts.header) => Ok(found(decided)),
+        decided = client.decide_while_it_speaks(gap) => Ok(found(decided)),
         spoke = from_server.any() => {
             if let Ok(true) = spoke {
                 learned.set(Learned::ServerFirst);

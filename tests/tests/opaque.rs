@@ -107,6 +107,24 @@ async fn a_connection_opened_ahead_of_its_first_request_costs_the_server_nothing
     assert!(ahead.receive_head().await.starts_with("HTTP/1.1 200"));
 }
 
+/// What could still become a request line is not waited for for long, and a port where clients speak so not again.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_ends_in_no_line_reaches_the_server() {
+    let app = App::tcp(|mut stream| async move {
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    let pair = Pair::start("", app).await;
+    for _ in 0..3 {
+        let mut client = pair.connect().await;
+        for text in ["ping", "GET me that"] {
+            client.send(text).await;
+            assert_eq!(client.receive_exactly(text.len()).await, text.as_bytes());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_closed_connection_still_carries_the_answer() {
     let pair = Pair::start("", listener().await).await;

@@ -16,7 +16,7 @@ pub const MAX_HELLO_BYTES: usize = 16 * 1024;
 pub const MAX_RECORDS_BYTES: usize = MAX_HELLO_BYTES + MAX_HELLO_BYTES / 2;
 
 /// The content type of a handshake record (RFC 8446 5.1).
-pub(super) const HANDSHAKE_RECORD: u8 = 22;
+pub const HANDSHAKE_RECORD: u8 = 22;
 
 const RECORD_HEADER: usize = 5;
 const MAX_RECORD: usize = 16 * 1024;
