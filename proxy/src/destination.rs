@@ -28,7 +28,8 @@ use crate::{
     undeclared::Learned,
 };
 
-/// A destination that nobody holds, and nobody used for this long, is forgotten, with its connections and its subscription.
+/// A destination that nobody holds, and nobody used for this long, is forgotten, with its connections and its
+/// subscription.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// What a name stands for.

@@ -1,3 +1,5 @@
+//! The API over its socket: objects, watches, and the answers to a user's mistakes.
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

@@ -1,3 +1,5 @@
+//! Objects and registrations in, what proxies are told out, as tables.
+
 use std::fmt::Write as _;
 
 use weft_proto::{Port, SpiffeId, discovery, discovery::target::Found};

@@ -1,3 +1,5 @@
+//! The conditions that objects get.
+
 use tokio::time::timeout;
 use weft_proto::TrustDomain;
 

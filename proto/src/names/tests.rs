@@ -1,3 +1,5 @@
+//! Which texts are names, and which are not.
+
 use super::*;
 
 #[test]

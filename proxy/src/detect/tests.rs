@@ -1,3 +1,5 @@
+//! What first bytes are taken for, whole and in pieces.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

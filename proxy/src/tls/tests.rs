@@ -1,3 +1,5 @@
+//! Handshakes between sidecars, in memory: who is accepted, who is refused, and what each side learns of it.
+
 mod over_sockets;
 
 use rustls::{ClientConnection, HandshakeKind, NamedGroup, ServerConnection};

@@ -1,3 +1,5 @@
+//! Scrapes of sidecars become the rows of the table: what counts as a failure, and what a restart does to counters.
+
 use super::{super::prometheus::parse, *};
 
 fn text(requests: u64, failed: u64) -> String {

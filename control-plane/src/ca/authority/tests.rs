@@ -1,3 +1,5 @@
+//! What the authority issues, to whom, and what remains of it over rotations and restarts.
+
 use std::os::unix::fs::PermissionsExt;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, SanType};

@@ -1,3 +1,5 @@
+//! The life of a join token: made, used up, revoked, expired, kept over a restart.
+
 use super::*;
 
 fn tokens(folder: &Path) -> Tokens {

@@ -1,3 +1,5 @@
+//! YAML and JSON become objects, or an error that names line and field.
+
 use super::*;
 use crate::model::{AppProtocol, Probe};
 

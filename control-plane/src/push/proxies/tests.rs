@@ -1,3 +1,5 @@
+//! Which sidecars are listed, and when two that claim one instance are told of.
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);

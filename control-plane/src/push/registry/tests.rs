@@ -1,3 +1,5 @@
+//! Registrations come, go and outlive their streams, on times that are passed in.
+
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(10);

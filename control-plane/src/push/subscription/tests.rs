@@ -1,3 +1,5 @@
+//! What one proxy is sent, refuses and acknowledges.
+
 use std::collections::BTreeSet;
 
 use weft_proto::discovery::{self, Endpoint, Mesh, ResourceKind, Service};

@@ -1,3 +1,5 @@
+//! Files in a folder as a store: edits, mistakes, restarts.
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},

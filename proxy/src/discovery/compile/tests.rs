@@ -1,3 +1,5 @@
+//! Messages of the control plane become snapshots, or are refused whole.
+
 use super::*;
 
 fn meshed() -> wire::Endpoint {

@@ -1,3 +1,5 @@
+//! What is subscribed to and held, over updates that cross, move, vanish or are refused.
+
 use super::*;
 use weft_proto::discovery::{EndpointsDelta, Gone, NotFound, Update, target::Found};
 

@@ -1,3 +1,5 @@
+//! The application is asked whether it is ready.
+
 use tokio::net::TcpListener;
 
 use super::*;

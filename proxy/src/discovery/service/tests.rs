@@ -1,3 +1,5 @@
+//! Differences to one service: what is rebuilt, what is kept, and what a refused one leaves.
+
 use super::*;
 use weft_proto::discovery::EndpointsDelta;
 

@@ -1,3 +1,5 @@
+//! Which names are asked for, once and together, and when their answers are forgotten.
+
 use super::*;
 use crate::discovery::Destination;
 

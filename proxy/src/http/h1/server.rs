@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A client that leaves cancels the handler; one that has said that it sends no more (`Connection: close`), and
-//! half-closes its connection, still gets its answer. It must never end a body cleanly that was cut short, nor go on behind a request whose end it does
-//! not know.
+//! half-closes its connection, still gets its answer. It must never end a body cleanly that was cut short, nor go
+//! on behind a request whose end it does not know.
 
 mod reply;
 

@@ -3,8 +3,8 @@
 //! A connection comes here by itself when its response was read to the end; the pool takes it out for the
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
 //! anything unasked is dropped, and so is one that is too old. The number is bounded; the one used last goes
-//! first, so that the others become idle.
-//! A request that cannot be sent twice gets none that the server may be about to close ([`Patience`]).
+//! first, so that the others become idle. A request that cannot be sent twice gets none that the server may be
+//! about to close ([`Patience`]).
 
 use std::{cell::RefCell, collections::VecDeque, time::Duration};
 

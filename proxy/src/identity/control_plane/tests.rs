@@ -1,3 +1,5 @@
+//! Who is taken for the control plane, and who is not.
+
 use std::{
     io,
     pin::Pin,

@@ -1,3 +1,5 @@
+//! The certificate is got, renewed and replaced, on paused time.
+
 use std::{
     collections::VecDeque,
     sync::Mutex,

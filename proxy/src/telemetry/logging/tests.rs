@@ -1,3 +1,5 @@
+//! Lines of the log and of the access log: their switches, their bounds, and what a client cannot do to them.
+
 use std::net::SocketAddr;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is counted, under which labels, and how many of those there may be.
+
 use super::*;
 
 fn outcome(status: u16) -> RequestOutcome {

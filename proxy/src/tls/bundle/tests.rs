@@ -1,3 +1,5 @@
+//! Which chains lead to a root of the bundle, and what is wrong with the others.
+
 use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
