@@ -23,7 +23,7 @@ impl Index {
                 ports.push(self.inbound_port(&key.workload, &port, number.into()));
             }
         }
-        Some(discovery::Inbound { ports })
+        Some(discovery::Inbound { ports, others: None })
     }
 
     fn inbound_port(

@@ -106,7 +106,7 @@ pub(crate) fn check_target(index: &Index, destination: &str) {
         Found::Endpoint(direct) => {
             check_endpoint(&direct.endpoint.expect("there is one"));
         }
-        Found::NotFound(_) => {}
+        Found::NotFound(_) | Found::Passthrough(_) => {}
     }
 }
 

@@ -281,6 +281,7 @@ fn destinations_mean_what_the_table_says() {
         let meant = match index.target(namespace, destination).target.found {
             Some(Found::Service(service)) => format!("service {service}"),
             Some(Found::NotFound(_)) => "nothing".into(),
+            Some(Found::Passthrough(_)) => "outside".into(),
             Some(Found::Endpoint(direct)) => {
                 let endpoint = direct.endpoint.expect("always there");
                 let how = if endpoint.meshed { "meshed" } else { "plain" };

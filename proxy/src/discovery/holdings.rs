@@ -69,6 +69,7 @@ enum Answer {
     #[default]
     None,
     NotFound,
+    Outside,
     Service(ServicePort),
     Direct(Arc<Destination>),
 }
@@ -199,6 +200,7 @@ impl Holdings {
         };
         let resolution = match &answer {
             Answer::None | Answer::NotFound => Resolution::NotFound,
+            Answer::Outside => Resolution::Outside,
             Answer::Direct(destination) => Resolution::Mesh(Arc::clone(destination)),
             Answer::Service(service) => self.use_service(service, &name, effects),
         };
@@ -208,7 +210,7 @@ impl Holdings {
         let left = match (before, &target.answer) {
             (Answer::Service(before), Answer::Service(after)) if before == *after => None,
             (Answer::Service(before), _) => Some(before),
-            (Answer::None | Answer::NotFound | Answer::Direct(_), _) => None,
+            (Answer::None | Answer::NotFound | Answer::Outside | Answer::Direct(_), _) => None,
         };
         if let Some(left) = left {
             self.release(&left, &name, effects);
@@ -273,6 +275,7 @@ impl Holdings {
 fn compile_answer(found: &target::Found, before: &Answer) -> Result<Answer, Refused> {
     Ok(match found {
         target::Found::NotFound(_) => Answer::NotFound,
+        target::Found::Passthrough(_) => Answer::Outside,
         target::Found::Service(service) => Answer::Service(
             service
                 .parse()
@@ -281,7 +284,7 @@ fn compile_answer(found: &target::Found, before: &Answer) -> Result<Answer, Refu
         target::Found::Endpoint(endpoint) => {
             let before = match before {
                 Answer::Direct(before) => Some(&**before),
-                Answer::None | Answer::NotFound | Answer::Service(_) => None,
+                Answer::None | Answer::NotFound | Answer::Outside | Answer::Service(_) => None,
             };
             Answer::Direct(Arc::new(compile::direct(endpoint, before)?))
         }

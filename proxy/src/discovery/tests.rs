@@ -375,7 +375,7 @@ async fn roots_and_inbound_ports_reach_their_readers() {
         mode: wire::InboundMode::Permissive.into(),
         service: String::new(),
     };
-    let inbound = wire::Inbound { ports: vec![port] };
+    let inbound = wire::Inbound { ports: vec![port], others: None };
     stream.update(eager(ResourceKind::Inbound, wire::update::Body::Inbound(inbound)));
     stream.acked().await;
     let inbound = proxy.directory.inbound().borrow().clone().expect("answered");

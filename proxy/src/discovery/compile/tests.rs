@@ -88,7 +88,7 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
         service: "shop/cart:80".to_owned(),
     };
     let strict = i32::from(InboundMode::Strict);
-    let good = wire::Inbound { ports: vec![port(8080, strict), port(8081, strict)] };
+    let good = wire::Inbound { ports: vec![port(8080, strict), port(8081, strict)], others: None };
     let compiled = inbound(&good).expect("good");
     let first = &compiled.ports[&"8080".parse().expect("a port")];
     assert!(first.strict);
@@ -102,7 +102,8 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
             "ports[8080]: \"8080\": the port is named twice",
         ),
     ] {
-        let error = inbound(&wire::Inbound { ports }).expect_err(expected).to_string();
+        let error =
+            inbound(&wire::Inbound { ports, others: None }).expect_err(expected).to_string();
         assert!(error.starts_with(expected), "{error} lacks {expected}");
     }
 }
