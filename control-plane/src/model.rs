@@ -5,6 +5,7 @@
 //! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
 //! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
+//! - [`pod`]: which workload a pod belongs to; [`pod_settings`]: what its annotations say of its sidecar.
 //! - [`registration`]: what a sidecar says of the instance beside it.
 
 pub mod core;
@@ -14,6 +15,8 @@ pub mod mesh_config;
 pub mod metadata;
 pub mod object;
 pub mod parse;
+pub mod pod;
+pub mod pod_settings;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod protocol;
@@ -27,9 +30,12 @@ pub use mesh_config::{Cidr, MeshConfigSpec};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use object::{Condition, ConditionStatus, FieldError, ObjectKey, Resource, Spec, Status};
 pub use parse::{ParseError, Parsed, parse_documents, parse_object};
+pub use pod::{OwnerReference, workload_name};
+pub use pod_settings::PodSettings;
 pub use protocol::{AppProtocol, PortMode};
 pub use registration::{InstanceKey, RegisteredPort, Registration};
 pub use service::{ServicePortSpec, ServiceSpec, TargetPort};
+pub(crate) use text::duration;
 pub use workload::{
     EnvVar, Probe, Readiness, ServiceRef, StaticAddress, Upstream, WorkloadPort, WorkloadSpec,
 };
