@@ -4,6 +4,7 @@
 //! [`App::start`] returns: the objects are read, the ports are open.
 
 mod background;
+mod ground;
 
 use std::{
     net::SocketAddr,
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use kube::Client;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -25,12 +27,20 @@ use crate::{
     admin,
     api::{self, ApiListener, ApiService},
     ca::{
-        Authority, AuthorityConfig, CaError, IssuedRecord, NewToken, Tokens, durable,
-        external::ExternalFiles, service::IdentityService, serving::Serving, tokens,
+        Authority, AuthorityConfig, CaError, IssuedRecord, NewToken, Tokens,
+        durable::{self, Vault},
+        external::ExternalFiles,
+        service::IdentityService,
+        serving::Serving,
+        tokens,
     },
-    catalog::Catalog,
     clock,
-    config::{Config, InitialToken},
+    config::{Config, InitialToken, StoreKind},
+    kubernetes::{
+        client::{ClientError, connect},
+        roots,
+        tokens::Reviews,
+    },
     metrics::Metrics,
     net::TcpListener,
     push::{
@@ -43,6 +53,8 @@ use crate::{
     secure,
     store::{DirStore, Store, StoreError},
 };
+
+use ground::Ground;
 
 /// A silent sidecar is asked for a sign of life after this,
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
@@ -67,6 +79,9 @@ pub enum StartError {
     /// The API.
     #[error(transparent)]
     Api(#[from] api::serve::ServeError),
+    /// The cluster's API.
+    #[error(transparent)]
+    Cluster(#[from] ClientError),
     /// A port.
     #[error("cannot listen on {address} ({flag}): {source}")]
     Listen {
@@ -120,16 +135,20 @@ struct Tasks {
 }
 
 impl App {
-    /// Starts on the objects of a folder.
+    /// Starts on the objects of a folder, or of a cluster, as the settings say.
     ///
     /// # Errors
     /// Says what cannot be read, written or bound.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        let folder = config.objects_folder();
-        make_folder(&config.state)?;
-        make_folder(&folder)?;
-        let store = Arc::new(DirStore::open(&folder).await?);
-        Self::start_on(config, store).await
+        match config.store {
+            StoreKind::Dir => {
+                let folder = config.objects_folder();
+                ground::make_folders(&config.state, &folder)?;
+                let store = Arc::new(DirStore::open(&folder).await?);
+                Self::start_on(config, store).await
+            }
+            StoreKind::Kubernetes => Self::start_in_cluster(config, connect().await?).await,
+        }
     }
 
     /// Starts on the objects of any store.
@@ -138,20 +157,37 @@ impl App {
     /// Says what cannot be read, written or bound.
     pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running, StartError> {
         make_folder(&config.state)?;
-        let (stopping, stop) = watch::channel(false);
         let mut tasks = Tasks::default();
+        let ground = Ground::on_machine(&config, store, &mut tasks.loops).await?;
+        Self::start_with(config, ground, tasks).await
+    }
 
-        let (authority, tokens) = open_authority(&config).await?;
+    /// Starts in the cluster of this client.
+    ///
+    /// # Errors
+    /// Says what cannot be read, written or bound.
+    pub async fn start_in_cluster(config: Config, client: Client) -> Result<Running, StartError> {
+        let mut tasks = Tasks::default();
+        let ground = Ground::in_cluster(&config, client, &mut tasks.loops).await?;
+        Self::start_with(config, ground, tasks).await
+    }
+
+    async fn start_with(
+        config: Config,
+        ground: Ground,
+        mut tasks: Tasks,
+    ) -> Result<Running, StartError> {
+        let Ground { store, catalog, vault, cluster } = ground;
+        let (stopping, stop) = watch::channel(false);
+        let (authority, tokens) = open_authority(&config, vault).await?;
         let metrics = Arc::new(Metrics::default());
         let issued = Arc::new(IssuedRecord::default());
-        let catalog = Arc::new(Catalog::new(config.trust_domain.clone()));
         let registry = Arc::new(Registry::new(
             RegistryConfig { grace: config.registration_grace, settle: config.settle },
             catalog.clone(),
             Instant::now(),
         ));
         let proxies = Arc::new(Proxies::default());
-        background::follow_objects(store.clone(), catalog.clone(), &mut tasks.loops).await?;
         background::keep_statuses(store.clone(), catalog.clone(), &mut tasks.loops);
         background::reap_registrations(
             registry.clone(),
@@ -164,6 +200,10 @@ impl App {
             config.root_propagation,
             &mut tasks.loops,
         );
+        if let Some(client) = &cluster {
+            let keep_roots = roots::keep(client.clone(), authority.clone(), catalog.clone());
+            tasks.loops.spawn(keep_roots);
+        }
 
         let (listener, discovery) = bind(config.discovery_listen).await?;
         let instance = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
@@ -186,6 +226,7 @@ impl App {
             authority: authority.clone(),
             tokens: tokens.clone(),
             issued: issued.clone(),
+            pod_tokens: cluster.map(|client| Arc::new(Reviews::new(client)) as _),
             workloads: catalog.clone(),
             metrics: metrics.clone(),
         };
@@ -235,7 +276,10 @@ impl Running {
     }
 }
 
-async fn open_authority(config: &Config) -> Result<(Arc<Authority>, Arc<Tokens>), CaError> {
+async fn open_authority(
+    config: &Config,
+    vault: Arc<dyn Vault>,
+) -> Result<(Arc<Authority>, Arc<Tokens>), CaError> {
     // The time is taken here: a simulation has none on the disk's threads.
     let (config, now) = (config.clone(), clock::now());
     let open = move || {
@@ -247,8 +291,8 @@ async fn open_authority(config: &Config) -> Result<(Arc<Authority>, Arc<Tokens>)
             propagation: config.root_propagation,
             external: external.map(|(chain, key)| ExternalFiles { chain, key }),
         };
-        let authority = Authority::open(&config.state, settings, now)?;
-        let tokens = Tokens::open(&config.state, config.trust_domain.clone())?;
+        let authority = Authority::open_in(vault.clone(), settings, now)?;
+        let tokens = Tokens::open_in(vault, config.trust_domain.clone())?;
         for wanted in &config.initial_tokens {
             write_initial_token(wanted, &authority, &tokens, now)?;
         }

@@ -49,7 +49,13 @@ pub async fn serve(config: Config) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-    let mut running = match App::start(config).await {
+    // In a cluster the start waits for the API, which may take long.
+    let started = tokio::select! {
+        started = App::start(config) => started,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+    };
+    let mut running = match started {
         Ok(running) => running,
         Err(error) => {
             tracing::error!(%error, "the control plane does not start");

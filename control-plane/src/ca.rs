@@ -9,6 +9,7 @@
 //! - [`peer`]: the client's certificate, verified under today's bundle;
 //! - [`service`]: the gRPC Identity service: which proof, for which workload;
 //! - [`tokens`]: join tokens, of which only a hash of the secret is kept;
+//! - [`durable`]: where the roots and the tokens are kept;
 //! - [`csr`]: the signing request, of which only the key counts;
 //! - [`authority`]: the roots and the signing;
 //! - [`issued`]: the certificates last issued, for `weft identity`.
@@ -26,7 +27,7 @@
 
 pub mod authority;
 pub mod csr;
-pub(crate) mod durable;
+pub mod durable;
 pub mod external;
 pub mod issued;
 pub mod peer;
@@ -43,6 +44,7 @@ use std::{io, path::PathBuf};
 pub use authority::{Authority, AuthorityConfig, Bundle, RootStatus};
 pub use issued::{Issued, IssuedRecord};
 pub use peer::{Peer, PeerRefusal};
+pub use svid::Holder;
 pub use tokens::{NewToken, TokenRefusal, TokenStatus, Tokens};
 
 /// What goes wrong in the certificate authority.
@@ -62,6 +64,14 @@ pub enum CaError {
         /// The file.
         path: PathBuf,
         /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// The state cannot be read or written where it is kept.
+    #[error("{place}: {why}")]
+    Vault {
+        /// Where.
+        place: String,
+        /// What was the matter.
         why: String,
     },
     /// A signing request is refused.

@@ -1,6 +1,6 @@
 //! The mesh as it is now: the index behind a lock, with word of every change.
 //!
-//! Comes in: objects from the store, registrations from sidecars' streams. Goes out: what the streams, the
+//! Comes in: objects from the store, registrations from sidecars' streams, pods and slices of a cluster. Goes out: what the streams, the
 //! Identity service and operators ask. Nothing here waits for anything but the lock, which is held for one
 //! change or one question.
 
@@ -17,8 +17,8 @@ use weft_proto::{
 
 use crate::{
     ca::service::WorkloadAccounts,
-    index::{Changes, Index, ResolvedTarget},
-    model::{InstanceKey, Registration},
+    index::{Changes, Defaults, Index, ResolvedTarget},
+    model::{InstanceKey, NamespacedName, Pod, Registration},
     push::{
         content::ServiceContent,
         registry::Sink,
@@ -41,8 +41,14 @@ impl Catalog {
     /// An empty mesh.
     #[must_use]
     pub fn new(trust_domain: TrustDomain) -> Self {
+        Self::with_defaults(trust_domain, Defaults::default())
+    }
+
+    /// An empty mesh, with other defaults.
+    #[must_use]
+    pub fn with_defaults(trust_domain: TrustDomain, defaults: Defaults) -> Self {
         Self {
-            index: RwLock::new(Index::new(trust_domain)),
+            index: RwLock::new(Index::with_defaults(trust_domain, defaults)),
             contents: Mutex::default(),
             changes: broadcast::Sender::new(HISTORY),
         }
@@ -86,6 +92,10 @@ impl View for Catalog {
         Some(object.spec.service_account(&workload.name).into())
     }
 
+    fn pod(&self, key: &InstanceKey) -> Option<Arc<Pod>> {
+        self.read().pod_of(key).cloned()
+    }
+
     fn check(&self, registration: &Registration) -> Result<(), String> {
         self.read().check_registration(registration).map_err(|refusal| refusal.to_string())
     }
@@ -117,6 +127,10 @@ impl View for Catalog {
 impl WorkloadAccounts for Catalog {
     fn service_account(&self, workload: &WorkloadName) -> Option<Arc<str>> {
         View::service_account(self, workload)
+    }
+
+    fn pod(&self, name: &NamespacedName) -> Option<Arc<Pod>> {
+        self.read().pod(name).cloned()
     }
 }
 

@@ -9,14 +9,20 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use weft_proto::{NameError, TrustDomain, names};
 
-use crate::model::duration;
+use crate::model::{PortMode, duration};
 
 /// All settings of one control plane.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
+    /// Where the objects live
+    #[arg(long, env = "WEFT_CP_STORE", value_enum, default_value_t = StoreKind::Dir)]
+    pub store: StoreKind,
+    /// The control plane's own namespace; with the store `kubernetes` its state lies there in a Secret
+    #[arg(long, env = "WEFT_CP_NAMESPACE", default_value = "weft-system")]
+    pub namespace: String,
     /// Folder for what must survive a restart: roots, join tokens, the objects' last good state
     #[arg(long = "state", env = "WEFT_CP_STATE", default_value = "weft-state")]
     pub state: PathBuf,
@@ -38,6 +44,10 @@ pub struct Config {
     /// Where /ready, /live and /metrics are served, plain HTTP; off unless set
     #[arg(long, env = "WEFT_CP_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
+
+    /// How ports treat traffic from outside the mesh, where neither they nor MeshConfig say
+    #[arg(long, env = "WEFT_CP_INBOUND_MODE", value_enum, default_value_t = PortMode::Strict)]
+    pub inbound_mode: PortMode,
 
     /// The trust domain of every identity
     #[arg(long, env = "WEFT_CP_TRUST_DOMAIN", default_value = "weft.local")]
@@ -84,6 +94,15 @@ impl Config {
     pub fn api_socket(&self) -> PathBuf {
         self.api_socket.clone().unwrap_or_else(|| self.state.join("api.sock"))
     }
+}
+
+/// Where the objects live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// YAML files in a folder.
+    Dir,
+    /// The Kubernetes API.
+    Kubernetes,
 }
 
 /// A join token to write to a file at the start.

@@ -1,5 +1,5 @@
-//! Objects and live registrations come in; what proxies are told goes out, and which of it a change
-//! touched. Pure: no I/O, no clock, no task; its owner serializes the calls.
+//! Objects come in, and live instances: registrations of sidecars, pods and endpoint slices of a cluster. What
+//! proxies are told goes out, and which of it a change touched. Pure: no I/O, no clock, no task; its owner serializes the calls.
 //!
 //! The truth is the objects: a registration adds an endpoint only as long as a `Workload` allows it, and
 //! identities come from the object, never from the registrant.
@@ -12,6 +12,7 @@
 //!
 //! - [`changes`]: what a change touched.
 //! - `build`: a service from its object and its workloads; `endpoint`: an endpoint from an instance.
+//! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
 //! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
 //! - [`report`]: what people are shown.
@@ -19,12 +20,14 @@
 pub mod admission;
 mod build;
 pub mod changes;
+mod cluster;
 mod endpoint;
 mod inbound;
 mod mesh;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod report;
+mod slices;
 mod target;
 
 use std::{
@@ -36,8 +39,8 @@ use std::{
 use weft_proto::{ServiceName, ServicePort, TrustDomain, WorkloadName};
 
 use crate::model::{
-    Kind, MeshConfigSpec, Object, ObjectKey, Registration, Resource, ServiceSpec, WorkloadSpec,
-    registration::InstanceKey,
+    Cidr, Kind, MeshConfigSpec, Object, ObjectKey, PortMode, Registration, Resource, ServiceSpec,
+    WorkloadSpec, registration::InstanceKey,
 };
 
 pub use admission::Refusal;
@@ -45,11 +48,13 @@ pub use build::{HeldEndpoint, ServiceView};
 pub use changes::{Changes, Dependency, EndpointChange, ResolvedTarget};
 
 use build::BuiltService;
+use cluster::Cluster;
 
 /// The mesh, as the operator's objects and the live instances make it.
 #[derive(Debug)]
 pub struct Index {
     trust_domain: TrustDomain,
+    defaults: Defaults,
     config: MeshConfigSpec,
     services: BTreeMap<ServiceName, Arc<Resource<ServiceSpec>>>,
     workloads: BTreeMap<WorkloadName, Arc<Resource<WorkloadSpec>>>,
@@ -59,19 +64,37 @@ pub struct Index {
     memberships: HashMap<WorkloadName, BTreeSet<ServiceName>>,
     /// How many objects name a namespace.
     namespaces: BTreeMap<String, usize>,
-    /// Those with an object of their own.
-    declared_namespaces: BTreeSet<String>,
+    /// Those with an object of their own, with its labels.
+    declared_namespaces: BTreeMap<String, BTreeMap<String, String>>,
     cluster_addresses: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
     /// Which instance's port is at "instance address:app port".
     instances_at: HashMap<SocketAddr, BTreeSet<(InstanceKey, String)>>,
+    cluster: Cluster,
+}
+
+/// What holds where no object says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// How ports treat traffic.
+    pub inbound_mode: PortMode,
+    /// In which addresses of the mesh may lie, and others: an address there that is nobody's passes through. Without
+    /// any, only what objects say is asked for.
+    pub address_ranges: Vec<Cidr>,
 }
 
 impl Index {
     /// An empty mesh. The trust domain is the certificate authority's.
     #[must_use]
     pub fn new(trust_domain: TrustDomain) -> Self {
+        Self::with_defaults(trust_domain, Defaults::default())
+    }
+
+    /// An empty mesh, with other defaults.
+    #[must_use]
+    pub fn with_defaults(trust_domain: TrustDomain, defaults: Defaults) -> Self {
         Self {
             trust_domain,
+            defaults,
             config: MeshConfigSpec::default(),
             services: BTreeMap::new(),
             workloads: BTreeMap::new(),
@@ -79,9 +102,10 @@ impl Index {
             built: HashMap::new(),
             memberships: HashMap::new(),
             namespaces: BTreeMap::new(),
-            declared_namespaces: BTreeSet::new(),
+            declared_namespaces: BTreeMap::new(),
             cluster_addresses: BTreeMap::new(),
             instances_at: HashMap::new(),
+            cluster: Cluster::default(),
         }
     }
 
@@ -126,7 +150,7 @@ impl Index {
                 }
             }
             Object::Namespace(namespace) => {
-                changes.mesh |= self.declare_namespace(&namespace.metadata.name);
+                changes.mesh |= self.declare_namespace(&namespace.metadata);
             }
             Object::MeshConfig(config) => self.configure(&config.spec, changes),
             Object::ServiceAccount(_) => {}

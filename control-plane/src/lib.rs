@@ -24,6 +24,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod index;
+pub mod kubernetes;
 pub mod metrics;
 pub mod model;
 pub mod net;

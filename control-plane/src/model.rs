@@ -6,8 +6,9 @@
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
 //! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
 //! - [`pod`]: which workload a pod belongs to; [`pod_settings`]: what its annotations say of its sidecar.
-//! - [`registration`]: what a sidecar says of the instance beside it.
+//! - [`registration`]: what a sidecar says of the instance beside it; [`cluster`]: what Kubernetes says of its pods.
 
+pub mod cluster;
 pub mod core;
 pub mod kinds;
 pub mod locate;
@@ -25,6 +26,7 @@ pub mod service;
 mod text;
 pub mod workload;
 
+pub use cluster::{EndpointSlice, Life, NamespacedName, Pod, SliceEndpoint, SlicePort};
 pub use kinds::{KINDS, Kind, KindInfo, Object, Scope};
 pub use mesh_config::{Cidr, MeshConfigSpec};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};

@@ -74,6 +74,9 @@ pub async fn write_all(
     let seconds = now.replace_nanosecond(0).unwrap_or(now);
     let now = seconds.format(&Rfc3339).unwrap_or_default();
     for object in store.list().await?.objects {
+        if !store.keeps_status(object.kind()) {
+            continue;
+        }
         let status = combine(&object, judge(&object), &now);
         if status != *object.status() {
             let uid = object.metadata().uid.clone().unwrap_or_default();

@@ -7,13 +7,15 @@
 //! reaches it has been parsed.
 
 pub mod dir;
+pub mod kubernetes;
 pub mod log;
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
-use crate::model::{Object, ObjectKey, Status};
+use crate::model::{Kind, Object, ObjectKey, Status};
 
 pub use dir::{DirStore, is_object_file};
+pub use kubernetes::KubernetesStore;
 pub use log::Watch;
 
 /// A store of objects. Its futures may be dropped; a write that was begun then still happens or not as a
@@ -37,6 +39,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes an object. `None`: there was none.
     async fn delete(&self, key: &ObjectKey) -> Result<Option<Arc<Object>>, StoreError>;
+
+    /// Whether the status of this kind's objects is ours to write.
+    fn keeps_status(&self, kind: Kind) -> bool {
+        let _ = kind;
+        true
+    }
 
     /// Replaces the status of an object, unless it has been replaced by another of the same name (`uid`).
     /// An object that is gone is no error.
@@ -153,6 +161,24 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Objects of this kind are another's to change.
+    #[error("{object} is only read here: change it with {with}")]
+    ReadOnly {
+        /// Which.
+        object: ObjectKey,
+        /// What changes it.
+        with: &'static str,
+    },
+    /// The cluster's API refused, or did not answer.
+    #[error("cannot {action} {object}: {message}")]
+    Cluster {
+        /// "apply", "delete", …
+        action: &'static str,
+        /// Which.
+        object: ObjectKey,
+        /// The API's words.
+        message: String,
     },
     /// The store is being closed.
     #[error("the store is closing")]

@@ -16,6 +16,7 @@ use weft_control_plane::{
         service::{IdentityService, WorkloadAccounts},
         serving::Serving,
     },
+    model::{NamespacedName, Pod},
     secure,
 };
 use weft_proto::{SpiffeId, TrustDomain, WorkloadName, identity::identity_server::IdentityServer};
@@ -31,6 +32,10 @@ struct Cart;
 impl WorkloadAccounts for Cart {
     fn service_account(&self, _: &WorkloadName) -> Option<Arc<str>> {
         Some("cart".into())
+    }
+
+    fn pod(&self, _: &NamespacedName) -> Option<Arc<Pod>> {
+        None
     }
 }
 
@@ -65,6 +70,7 @@ impl Issuing {
             authority: Arc::clone(&authority),
             tokens: Arc::clone(&tokens),
             issued: Arc::new(IssuedRecord::default()),
+            pod_tokens: None,
             workloads: Arc::new(Cart),
             metrics: Arc::default(),
         };

@@ -5,7 +5,7 @@
 //! arguments: nothing here reads a clock.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,12 +20,15 @@ use weft_proto::{SpiffeId, TrustDomain, join_token::hex};
 use super::{
     CaError, Issued,
     csr::Csr,
-    durable,
+    durable::{self, Folder, Vault},
     external::{External, ExternalFiles},
     issued::Outstanding,
     root::{self, Phase, Root, StoredRoot, unix},
-    svid::{self, HostNames},
+    svid::{self, Holder, HostNames},
 };
+
+/// Under which name its state is kept.
+const NAME: &str = "authority.json";
 
 /// How often the propagation time passes before a new root signs, acknowledged by everybody or not.
 const PATIENCE: u32 = 10;
@@ -56,6 +59,16 @@ pub struct Bundle {
     pub anchors: Arc<RootCertStore>,
 }
 
+impl Bundle {
+    /// The roots as PEM (RFC 7468), the one that signs first.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        let roots = self.roots.iter().map(|root| pem::Pem::new("CERTIFICATE", root.to_vec()));
+        let unix = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        pem::encode_many_config(&roots.collect::<Vec<_>>(), unix)
+    }
+}
+
 /// One root, for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootStatus {
@@ -72,7 +85,7 @@ pub struct RootStatus {
 /// The certificate authority.
 pub struct Authority {
     config: AuthorityConfig,
-    path: PathBuf,
+    vault: Arc<dyn Vault>,
     inner: Mutex<Inner>,
     bundle: watch::Sender<Arc<Bundle>>,
 }
@@ -112,17 +125,28 @@ impl Authority {
     /// # Errors
     /// When files cannot be read, written or understood, or belong to another trust domain.
     pub fn open(folder: &Path, config: AuthorityConfig, now: SystemTime) -> Result<Self, CaError> {
-        let path = folder.join("authority.json");
+        Self::open_in(Arc::new(Folder(folder.to_owned())), config, now)
+    }
+
+    /// Opens the authority wherever it is kept; makes its first root where there is none. Blocking.
+    ///
+    /// # Errors
+    /// When its state cannot be read, written or understood, or belongs to another trust domain.
+    pub fn open_in(
+        vault: Arc<dyn Vault>,
+        config: AuthorityConfig,
+        now: SystemTime,
+    ) -> Result<Self, CaError> {
         let inner = match &config.external {
             Some(files) => Inner {
                 source: Source::External(Box::new(External::open(files)?)),
                 outstanding: Outstanding::new(UNIX_EPOCH),
                 longest_ttl: config.svid_ttl,
             },
-            None => open_own(&path, &config, now)?,
+            None => open_own(&*vault, &config, now)?,
         };
         let bundle = watch::Sender::new(Arc::new(inner.source.bundle(&config.trust_domain)?));
-        Ok(Self { config, path, inner: Mutex::new(inner), bundle })
+        Ok(Self { config, vault, inner: Mutex::new(inner), bundle })
     }
 
     /// The trust domain.
@@ -162,13 +186,11 @@ impl Authority {
     pub fn issue(
         &self,
         csr: &Csr,
-        identity: &SpiffeId,
+        holder: &Holder<'_>,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
         let mut inner = self.lock();
-        let hosts = HostNames::default();
-        let (issued, serial, root) =
-            self.sign(&inner.source, &csr.public_key, identity, &hosts, now)?;
+        let (issued, serial, root) = self.sign(&inner.source, &csr.public_key, holder, now)?;
         inner.outstanding.issued(serial, root, issued.not_after);
         inner.outstanding.sweep(now);
         Ok(issued)
@@ -183,7 +205,8 @@ impl Authority {
         hosts: &HostNames,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
-        let (issued, ..) = self.sign(&self.lock().source, key, identity, hosts, now)?;
+        let holder = Holder { identity, instance: None, hosts: Some(hosts) };
+        let (issued, ..) = self.sign(&self.lock().source, key, &holder, now)?;
         Ok(issued)
     }
 
@@ -192,10 +215,10 @@ impl Authority {
         &self,
         source: &Source,
         key: &impl PublicKeyData,
-        identity: &SpiffeId,
-        hosts: &HostNames,
+        holder: &Holder<'_>,
         now: SystemTime,
     ) -> Result<(Issued, Vec<u8>, [u8; 32]), CaError> {
+        let identity = holder.identity;
         if identity.trust_domain() != self.config.trust_domain.as_str() {
             let ours = &self.config.trust_domain;
             return Err(CaError::State(format!("{identity} is not of the trust domain {ours}")));
@@ -205,7 +228,7 @@ impl Authority {
         if not_after <= now {
             return Err(CaError::State("the signing certificate has expired".into()));
         }
-        let params = svid::leaf(identity, hosts, now, not_after)?;
+        let params = svid::leaf(holder, now, not_after)?;
         let leaf = params.signed_by(key, signer.issuer)?;
         let mut chain = vec![leaf.into()];
         chain.extend(signer.chain);
@@ -337,8 +360,8 @@ impl Authority {
 
     /// Puts other roots in force: on disk, then here, then to all who watch.
     fn replace(&self, inner: &mut Inner, stored: Vec<StoredRoot>) -> Result<(), CaError> {
-        let roots = open_roots(&self.path, stored.clone())?;
-        save(&self.path, &self.config.trust_domain, inner.longest_ttl, stored)?;
+        let roots = open_roots(&*self.vault, stored.clone())?;
+        save(&*self.vault, &self.config.trust_domain, inner.longest_ttl, stored)?;
         inner.source = Source::Own(roots);
         self.bundle.send_replace(Arc::new(inner.source.bundle(&self.config.trust_domain)?));
         Ok(())
@@ -423,8 +446,12 @@ fn own_status(root: &Root) -> RootStatus {
     }
 }
 
-fn open_own(path: &Path, config: &AuthorityConfig, now: SystemTime) -> Result<Inner, CaError> {
-    let (state, known_from, is_new) = match durable::read::<StateFile>(path)? {
+fn open_own(
+    vault: &dyn Vault,
+    config: &AuthorityConfig,
+    now: SystemTime,
+) -> Result<Inner, CaError> {
+    let (state, known_from, is_new) = match durable::read::<StateFile>(vault, NAME)? {
         Some(state) => {
             let longest = config.svid_ttl.max(Duration::from_secs(state.longest_ttl_seconds));
             (state, now + longest, false)
@@ -436,14 +463,14 @@ fn open_own(path: &Path, config: &AuthorityConfig, now: SystemTime) -> Result<In
             "belongs to the trust domain {}, not {}; use another state folder",
             state.trust_domain, config.trust_domain
         );
-        return Err(CaError::Content { path: path.to_owned(), why });
+        return Err(CaError::Content { path: vault.place(NAME).into(), why });
     }
     let longest_ttl = config.svid_ttl.max(Duration::from_secs(state.longest_ttl_seconds));
     // What is so already is not written: a full disk keeps nobody from starting.
     if is_new || whole_seconds(longest_ttl) != state.longest_ttl_seconds {
-        save(path, &config.trust_domain, longest_ttl, state.roots.clone())?;
+        save(vault, &config.trust_domain, longest_ttl, state.roots.clone())?;
     }
-    let roots = open_roots(path, state.roots)?;
+    let roots = open_roots(vault, state.roots)?;
     Ok(Inner { source: Source::Own(roots), outstanding: Outstanding::new(known_from), longest_ttl })
 }
 
@@ -456,20 +483,21 @@ fn first_state(config: &AuthorityConfig, now: SystemTime) -> Result<StateFile, C
     })
 }
 
-fn open_roots(path: &Path, stored: Vec<StoredRoot>) -> Result<Vec<Root>, CaError> {
-    let content = |why| CaError::Content { path: path.to_owned(), why };
+fn open_roots(vault: &dyn Vault, stored: Vec<StoredRoot>) -> Result<Vec<Root>, CaError> {
+    let content = |why| CaError::Content { path: vault.place(NAME).into(), why };
     stored.into_iter().map(|root| root.open().map_err(content)).collect()
 }
 
 fn save(
-    path: &Path,
+    vault: &dyn Vault,
     trust_domain: &TrustDomain,
     longest_ttl: Duration,
     roots: Vec<StoredRoot>,
 ) -> Result<(), CaError> {
     let longest_ttl_seconds = whole_seconds(longest_ttl);
     durable::write(
-        path,
+        vault,
+        NAME,
         &StateFile { trust_domain: trust_domain.clone(), longest_ttl_seconds, roots },
     )
 }

@@ -21,15 +21,18 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use weft_proto::SpiffeId;
-use x509_parser::extensions::GeneralName;
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{Bundle, svid::BACKDATED};
+use crate::model::InstanceKey;
 
 /// A client whose certificate was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Who it is.
     pub spiffe_id: SpiffeId,
+    /// The one instance that its certificate was issued for, if it names one.
+    pub instance: Option<InstanceKey>,
     /// When its certificate ends.
     pub not_after: SystemTime,
     /// When it began.
@@ -123,11 +126,20 @@ fn read(leaf: &CertificateDer<'_>) -> Result<Peer, &'static str> {
     };
     let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0));
     Ok(Peer {
+        instance: instance(&parsed),
         spiffe_id: uri.parse().map_err(|_| "its URI is no SPIFFE ID of a workload")?,
         not_after: time(parsed.validity().not_after.timestamp()),
         not_before: time(parsed.validity().not_before.timestamp()),
         serial: parsed.serial.to_bytes_be(),
     })
+}
+
+/// The instance in the subject: see [`super::svid::Holder`].
+fn instance(leaf: &X509Certificate<'_>) -> Option<InstanceKey> {
+    let subject = leaf.subject();
+    let workload = subject.iter_organizational_unit().next()?.as_str().ok()?.parse().ok()?;
+    let name = subject.iter_common_name().next()?.as_str().ok()?;
+    Some(InstanceKey { workload, instance: name.into() })
 }
 
 /// The rustls side of it: asks for a certificate, accepts none, and verifies what comes under the bundle of

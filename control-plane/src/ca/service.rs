@@ -1,8 +1,9 @@
 //! The gRPC Identity service: a proof goes in, an SVID comes out.
 //!
-//! Comes in: a signing request with a join token, or over a connection whose client certificate is in force.
-//! Goes out: the chain and the roots. It must never issue for a workload whose object names another service
-//! account, nor take an identity from anything but the proof.
+//! Comes in: a signing request with a join token, with a pod's ServiceAccount token, or over a connection whose client
+//! certificate is in force. Goes out: the chain and the roots. It must never issue for a workload whose object names
+//! another service account, nor for another pod than the one that the token is bound to, nor take an identity from
+//! anything but the proof.
 
 use std::{
     sync::Arc,
@@ -16,17 +17,56 @@ use weft_proto::{
 };
 
 use super::{
-    Authority, CaError, Issued, IssuedRecord, Tokens,
+    Authority, CaError, Holder, Issued, IssuedRecord, Tokens,
     csr::Csr,
     peer::{self, Peer},
     tokens::TokenRefusal,
 };
-use crate::{clock, metrics::Metrics, secure::PeerChain};
+use crate::{
+    clock,
+    metrics::Metrics,
+    model::{InstanceKey, NamespacedName, Pod},
+    secure::PeerChain,
+};
 
-/// What the operator's objects say of a workload.
+/// What the operator's objects and the cluster say of a workload.
 pub trait WorkloadAccounts: Send + Sync {
-    /// The service account of a workload; `None` when there is no such workload.
+    /// The service account of a workload; `None` when no object names the workload.
     fn service_account(&self, workload: &WorkloadName) -> Option<Arc<str>>;
+    /// A pod; `None` when there is none of this name, or it is not known yet.
+    fn pod(&self, name: &NamespacedName) -> Option<Arc<Pod>>;
+}
+
+/// Whom a pod's token stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// The pod that the token is bound to.
+    pub pod: NamespacedName,
+    /// Tells it from another one of the same name.
+    pub uid: Arc<str>,
+    /// The service account, in the pod's namespace.
+    pub service_account: Arc<str>,
+}
+
+/// Why a pod's token does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It is not good.
+    #[error("the ServiceAccount token is refused: {0}")]
+    Refused(String),
+    /// Whoever knows cannot be asked.
+    #[error("the ServiceAccount token cannot be checked now: {0}")]
+    Unavailable(String),
+}
+
+/// Checks the tokens of pods.
+#[tonic::async_trait]
+pub trait PodTokens: Send + Sync {
+    /// Whom this token stands for.
+    ///
+    /// # Errors
+    /// When it is not good, or that cannot be found out now.
+    async fn check(&self, token: &str) -> Result<PodIdentity, TokenError>;
 }
 
 /// The service.
@@ -38,6 +78,8 @@ pub struct IdentityService {
     pub tokens: Arc<Tokens>,
     /// Remembers what was issued.
     pub issued: Arc<IssuedRecord>,
+    /// Knows the tokens of pods; none outside Kubernetes.
+    pub pod_tokens: Option<Arc<dyn PodTokens>>,
     /// Knows the workloads.
     pub workloads: Arc<dyn WorkloadAccounts>,
     /// Counts.
@@ -86,9 +128,10 @@ impl IdentityService {
                     .map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
                 self.renew(&peer, &workload, &csr, now)
             }
-            Some(Proof::ServiceAccountToken(_)) => Err(Status::unimplemented(
-                "this control plane does not check Kubernetes tokens; use a join token",
-            )),
+            Some(Proof::ServiceAccountToken(token)) => {
+                let identity = self.check_token(&token).await?;
+                self.enter(&identity, &workload, &csr, now)
+            }
             None => Err(Status::invalid_argument(
                 "no proof was given; send a join token, or renew over a connection with a client certificate",
             )),
@@ -112,7 +155,7 @@ impl IdentityService {
         .map_err(invalid)?;
         self.check_workload(workload, &identity)?;
         self.tokens.consume(&token, now).map_err(refused)?;
-        let issued = self.authority.issue(csr, &identity, now).map_err(failed)?;
+        let issued = self.authority.issue(csr, &Holder::of(&identity), now).map_err(failed)?;
         tracing::info!(%workload, %identity, token = token.id, "a sidecar joined");
         Ok(self.respond(workload, issued))
     }
@@ -124,11 +167,83 @@ impl IdentityService {
         csr: &Csr,
         now: SystemTime,
     ) -> Result<IssueResponse, Status> {
-        self.check_workload(workload, &peer.spiffe_id)?;
-        let issued = self.authority.issue(csr, &peer.spiffe_id, now).map_err(failed)?;
+        match &peer.instance {
+            Some(instance) => self.check_bound(instance, workload, &peer.spiffe_id)?,
+            None => self.check_workload(workload, &peer.spiffe_id)?,
+        }
+        let instance = peer.instance.as_ref();
+        let holder = Holder { instance, ..Holder::of(&peer.spiffe_id) };
+        let issued = self.authority.issue(csr, &holder, now).map_err(failed)?;
         self.authority.renewed(&peer.serial);
         tracing::debug!(%workload, identity = %peer.spiffe_id, "a certificate is renewed");
         Ok(self.respond(workload, issued))
+    }
+
+    async fn check_token(&self, token: &str) -> Result<PodIdentity, Status> {
+        let Some(tokens) = &self.pod_tokens else {
+            return Err(Status::unimplemented(
+                "this control plane does not check Kubernetes tokens; use a join token",
+            ));
+        };
+        tokens.check(token).await.map_err(|error| match error {
+            TokenError::Refused(_) => Status::unauthenticated(error.to_string()),
+            TokenError::Unavailable(_) => Status::unavailable(error.to_string()),
+        })
+    }
+
+    /// The first certificate of a pod's sidecar.
+    fn enter(
+        &self,
+        proved: &PodIdentity,
+        workload: &WorkloadName,
+        csr: &Csr,
+        now: SystemTime,
+    ) -> Result<IssueResponse, Status> {
+        let PodIdentity { pod: name, uid, service_account } = proved;
+        let Some(pod) = self.workloads.pod(name).filter(|pod| pod.uid == *uid) else {
+            // The API knows the pod: word of it is on its way.
+            let message = format!("the pod {name} is not known here yet; try again");
+            return Err(Status::unavailable(message));
+        };
+        let domain = self.authority.trust_domain();
+        let identity = SpiffeId::new(domain, &name.namespace, service_account).map_err(invalid)?;
+        let instance = pod.instance();
+        self.check_bound(&instance, workload, &identity)?;
+        let holder = Holder { instance: Some(&instance), ..Holder::of(&identity) };
+        let issued = self.authority.issue(csr, &holder, now).map_err(failed)?;
+        tracing::info!(%instance, %identity, "a pod's sidecar joined");
+        Ok(self.respond(workload, issued))
+    }
+
+    /// A certificate that names one instance is that pod's, for as long as the pod is there.
+    fn check_bound(
+        &self,
+        instance: &InstanceKey,
+        workload: &WorkloadName,
+        identity: &SpiffeId,
+    ) -> Result<(), Status> {
+        let denied = |message: String| Err(Status::permission_denied(message));
+        if instance.workload != *workload {
+            let name = &instance.instance;
+            let theirs = &instance.workload;
+            return denied(format!(
+                "the pod {name} is an instance of {theirs}, but {workload} was asked for"
+            ));
+        }
+        let namespace = Arc::clone(&workload.namespace);
+        let name = NamespacedName { namespace, name: Arc::clone(&instance.instance) };
+        let Some(pod) = self.workloads.pod(&name).filter(|pod| pod.instance() == *instance) else {
+            return denied(format!("there is no pod {name} of the workload {workload} any more"));
+        };
+        let fits = *pod.service_account == *identity.service_account()
+            && *name.namespace == *identity.namespace();
+        if !fits {
+            let account = &pod.service_account;
+            return denied(format!(
+                "Pod {name}: spec.serviceAccountName is {account:?}, but {identity} was proved"
+            ));
+        }
+        Ok(())
     }
 
     /// The operator's object decides which service account a workload runs as.

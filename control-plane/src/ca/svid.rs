@@ -15,6 +15,7 @@ use rcgen::{
 use weft_proto::SpiffeId;
 
 use super::CaError;
+use crate::model::InstanceKey;
 
 /// Clocks differ: a certificate is valid this long before it was made.
 pub(super) const BACKDATED: Duration = Duration::from_secs(5 * 60);
@@ -26,10 +27,28 @@ pub(super) struct HostNames {
     pub(super) addresses: Vec<IpAddr>,
 }
 
+/// Whose certificate it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// The SPIFFE ID.
+    pub identity: &'a SpiffeId,
+    /// The one instance that it was issued for, where the proof named one. It stands in the subject (OU
+    /// "NAMESPACE/WORKLOAD", CN the instance), which no peer but the control plane looks at.
+    pub instance: Option<&'a InstanceKey>,
+    pub(super) hosts: Option<&'a HostNames>,
+}
+
+impl<'a> Holder<'a> {
+    /// Whoever has this identity.
+    #[must_use]
+    pub const fn of(identity: &'a SpiffeId) -> Self {
+        Self { identity, instance: None, hosts: None }
+    }
+}
+
 /// The parameters of a leaf: one URI, digitalSignature, serverAuth and clientAuth, no CA.
 pub(super) fn leaf(
-    identity: &SpiffeId,
-    hosts: &HostNames,
+    holder: &Holder<'_>,
     now: SystemTime,
     not_after: SystemTime,
 ) -> Result<CertificateParams, CaError> {
@@ -37,11 +56,16 @@ pub(super) fn leaf(
     params.distinguished_name = DistinguishedName::new();
     // Without any subject the alternative name would have to be critical (RFC 5280, 4.2.1.6).
     params.distinguished_name.push(DnType::OrganizationName, "Weft");
-    params.subject_alt_names.push(SanType::URI(identity.as_str().try_into()?));
-    for name in &hosts.dns {
+    if let Some(InstanceKey { workload, instance }) = holder.instance {
+        params.distinguished_name.push(DnType::OrganizationalUnitName, workload.to_string());
+        params.distinguished_name.push(DnType::CommonName, &**instance);
+    }
+    params.subject_alt_names.push(SanType::URI(holder.identity.as_str().try_into()?));
+    for name in holder.hosts.iter().flat_map(|hosts| &hosts.dns) {
         params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
     }
-    params.subject_alt_names.extend(hosts.addresses.iter().copied().map(SanType::IpAddress));
+    let addresses = holder.hosts.iter().flat_map(|hosts| &hosts.addresses);
+    params.subject_alt_names.extend(addresses.copied().map(SanType::IpAddress));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =

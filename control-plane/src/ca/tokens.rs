@@ -6,8 +6,8 @@
 //! threads.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +18,15 @@ use aws_lc_rs::{
 use serde::{Deserialize, Serialize};
 use weft_proto::{JoinToken, SpiffeId, TrustDomain, join_token::hex};
 
-use super::{CaError, durable, root::unix, svid::random};
+use super::{
+    CaError,
+    durable::{self, Folder, Vault},
+    root::unix,
+    svid::random,
+};
+
+/// Under which name they are kept.
+const NAME: &str = "tokens.json";
 
 /// How long a token lives when nobody says.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -93,7 +101,7 @@ pub enum TokenRefusal {
 
 /// The join tokens of a state folder.
 pub struct Tokens {
-    path: PathBuf,
+    vault: Arc<dyn Vault>,
     trust_domain: TrustDomain,
     stored: Mutex<Vec<Stored>>,
 }
@@ -117,9 +125,16 @@ impl Tokens {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn open(folder: &Path, trust_domain: TrustDomain) -> Result<Self, CaError> {
-        let path = folder.join("tokens.json");
-        let stored = Mutex::new(durable::read(&path)?.unwrap_or_default());
-        Ok(Self { path, trust_domain, stored })
+        Self::open_in(Arc::new(Folder(folder.to_owned())), trust_domain)
+    }
+
+    /// Opens the tokens wherever they are kept.
+    ///
+    /// # Errors
+    /// When they cannot be read or understood.
+    pub fn open_in(vault: Arc<dyn Vault>, trust_domain: TrustDomain) -> Result<Self, CaError> {
+        let stored = Mutex::new(durable::read(&*vault, NAME)?.unwrap_or_default());
+        Ok(Self { vault, trust_domain, stored })
     }
 
     /// Makes a token that pins a root.
@@ -183,7 +198,7 @@ impl Tokens {
         if let Some(uses_left) = status.uses_left {
             let mut next = tokens.clone();
             next[index].uses_left = Some(uses_left - 1);
-            durable::write(&self.path, &next).map_err(TokenRefusal::Record)?;
+            durable::write(&*self.vault, NAME, &next).map_err(TokenRefusal::Record)?;
             *tokens = next;
         }
         Ok(status)
@@ -215,7 +230,7 @@ impl Tokens {
         let mut next = tokens.clone();
         let changed = change(&mut next)?;
         if changed {
-            durable::write(&self.path, &next)?;
+            durable::write(&*self.vault, NAME, &next)?;
             *tokens = next;
         }
         Ok(changed)

@@ -15,7 +15,7 @@ use super::{
     endpoint::{Instance, static_instances},
 };
 use crate::model::{
-    AppProtocol, Resource, ServicePortSpec, TargetPort, WorkloadPort, WorkloadSpec,
+    AppProtocol, NamespacedName, Resource, ServicePortSpec, TargetPort, WorkloadPort, WorkloadSpec,
     registration::InstanceKey,
 };
 
@@ -24,6 +24,8 @@ use crate::model::{
 pub(super) struct BuiltService {
     pub(super) ports: BTreeMap<Port, BuiltPort>,
     pub(super) members: BTreeSet<WorkloadName>,
+    /// The pods that its slices list, with the service's port and their own behind it.
+    pub(super) pods: BTreeMap<NamespacedName, BTreeSet<(Port, Port)>>,
     addresses: Vec<IpAddr>,
 }
 
@@ -76,7 +78,7 @@ impl BuiltPort {
     }
 
     /// Puts the endpoint in, or takes it out. Whether that changed anything.
-    fn set(&mut self, id: &Arc<str>, endpoint: Option<discovery::Endpoint>) -> bool {
+    pub(super) fn set(&mut self, id: &Arc<str>, endpoint: Option<discovery::Endpoint>) -> bool {
         let new = endpoint.map(|endpoint| HeldEndpoint {
             digest: digest::of_message(&endpoint),
             endpoint: Arc::new(endpoint),
@@ -97,6 +99,7 @@ impl Index {
         let new = self.build(name);
         let old = self.built.remove(name);
         self.record_members(name, old.as_ref(), new.as_ref());
+        self.cluster.record_pods(name, old.as_ref(), new.as_ref());
         self.record_addresses(name, old.as_ref(), new.as_ref(), changes);
         let inbound = report_difference(name, old.as_ref(), new.as_ref(), changes);
         if inbound {
@@ -109,6 +112,7 @@ impl Index {
             let addresses = both.flat_map(|built| &built.addresses);
             changes.targets.extend(addresses.map(|address| Dependency::Address(*address)));
         }
+        self.report_pods(old.as_ref(), new.as_ref(), inbound, changes);
         if let Some(new) = new {
             self.built.insert(name.clone(), new);
         }
@@ -123,7 +127,8 @@ impl Index {
         let mut built = match object {
             Some(object) => {
                 let declared = object.spec.ports.iter().filter(|port| port.protocol.is_tcp());
-                let ports = declared.map(|port| (port.port, declared_port(name, port, &members)));
+                let ports =
+                    declared.map(|port| (port.port, self.declared_port(name, port, &members)));
                 let addresses = object.spec.cluster_addresses();
                 BuiltService { ports: ports.collect(), addresses, ..BuiltService::default() }
             }
@@ -137,7 +142,29 @@ impl Index {
                 self.place(&mut built, workload, &instance, &mut |_| ());
             }
         }
+        self.place_slices(name, &mut built);
         Some(built)
+    }
+
+    /// A port of a Service object. What it does not declare, the first workload behind it does, or the pods do.
+    fn declared_port(
+        &self,
+        name: &ServiceName,
+        port: &ServicePortSpec,
+        members: &Members<'_>,
+    ) -> BuiltPort {
+        let behind: Vec<(&WorkloadName, WorkloadPort)> = members
+            .iter()
+            .filter_map(|(member, workload)| Some((*member, port_behind(port, &workload.spec)?)))
+            .collect();
+        let protocol = port
+            .app_protocol
+            .or_else(|| behind.iter().find_map(|(_, port)| port.protocol))
+            .or_else(|| self.protocol_by_pods(name, &port.name));
+        let mut built = BuiltPort::new(declaration(name, port.port, &port.name, protocol));
+        built.serving =
+            behind.into_iter().map(|(member, port)| (member.clone(), port.name)).collect();
+        built
     }
 
     /// The workloads of a service, by name: those that name it and those that its selector takes.
@@ -209,6 +236,27 @@ impl Index {
                 changes.services.insert(service_port.clone());
                 changes.endpoints.push(EndpointChange { service_port, id, endpoint });
             }
+        }
+    }
+
+    /// Marks the pods whose ports are declared differently now, to their own sidecars and to those who dial them by
+    /// address.
+    fn report_pods(
+        &self,
+        old: Option<&BuiltService>,
+        new: Option<&BuiltService>,
+        declared_anew: bool,
+        changes: &mut Changes,
+    ) {
+        let ports = |built: Option<&BuiltService>, pod| built?.pods.get(pod).cloned();
+        for pod in old.iter().chain(&new).flat_map(|built| built.pods.keys()) {
+            if !declared_anew && ports(old, pod) == ports(new, pod) {
+                continue;
+            }
+            let Some(pod) = self.pod(pod) else { continue };
+            changes.pods.insert(pod.instance());
+            let addresses = pod.addresses.iter();
+            changes.targets.extend(addresses.map(|address| Dependency::Address(*address)));
         }
     }
 
@@ -312,18 +360,6 @@ fn declaration(
 }
 
 type Members<'a> = BTreeMap<&'a WorkloadName, &'a Arc<Resource<WorkloadSpec>>>;
-
-/// A port of a Service object. What it does not declare, the first workload behind it does.
-fn declared_port(name: &ServiceName, port: &ServicePortSpec, members: &Members<'_>) -> BuiltPort {
-    let behind: Vec<(&WorkloadName, WorkloadPort)> = members
-        .iter()
-        .filter_map(|(member, workload)| Some((*member, port_behind(port, &workload.spec)?)))
-        .collect();
-    let protocol = port.app_protocol.or_else(|| behind.iter().find_map(|(_, port)| port.protocol));
-    let mut built = BuiltPort::new(declaration(name, port.port, &port.name, protocol));
-    built.serving = behind.into_iter().map(|(member, port)| (member.clone(), port.name)).collect();
-    built
-}
 
 /// The workload's port behind a service's: the one that `targetPort` means by name or number; without it
 /// the one of the same name, or the same number, or the only one.

@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use weft_proto::{ServiceName, ServicePort, WorkloadName, discovery};
 
+use crate::model::InstanceKey;
+
 /// What one change of the index touched. Whoever holds none of it has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
@@ -17,6 +19,8 @@ pub struct Changes {
     pub endpoints: Vec<EndpointChange>,
     /// Workloads whose inbound ports changed.
     pub inbounds: BTreeSet<WorkloadName>,
+    /// Pods of which the same is true.
+    pub pods: BTreeSet<InstanceKey>,
     /// Targets that hang on these are to be resolved again.
     pub targets: BTreeSet<Dependency>,
     /// Every target is to be resolved again: the mesh's name suffixes changed.
@@ -38,6 +42,7 @@ impl Changes {
         self.services.extend(later.services);
         self.endpoints.extend(later.endpoints);
         self.inbounds.extend(later.inbounds);
+        self.pods.extend(later.pods);
         self.targets.extend(later.targets);
         self.all_targets |= later.all_targets;
         self.registrations.extend(later.registrations);

@@ -1,15 +1,22 @@
 //! What a workload serves, and how: the ports that its sidecar takes traffic for.
 
-use weft_proto::{ServiceName, ServicePort, WorkloadName, discovery};
+use std::collections::BTreeSet;
+
+use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, discovery};
 
 use super::Index;
-use crate::model::{AppProtocol, RegisteredPort, WorkloadPort, registration::InstanceKey};
+use crate::model::{
+    AppProtocol, Pod, PortMode, RegisteredPort, WorkloadPort, registration::InstanceKey,
+};
 
 impl Index {
     /// The inbound ports of one instance. A port whose number the runner assigns is known once the
     /// instance has registered it. `None` when there is no such workload.
     #[must_use]
     pub fn inbound(&self, key: &InstanceKey) -> Option<discovery::Inbound> {
+        if let Some(pod) = self.pod_of(key) {
+            return Some(self.pod_inbound(pod));
+        }
         let workload = self.workloads.get(&key.workload)?;
         let registered: &[RegisteredPort] = self
             .registrations
@@ -37,12 +44,58 @@ impl Index {
             Some((service, declared)) => (service.to_string(), declared.protocol),
             None => (String::new(), AppProtocol::to_wire(port.protocol).into()),
         };
-        let mode = port.mode.unwrap_or(self.config.inbound.mode);
+        let mode = port.mode.unwrap_or_else(|| self.inbound_mode());
         discovery::InboundPort {
             port: number,
             protocol,
             mode: discovery::InboundMode::from(mode).into(),
             service,
+        }
+    }
+
+    /// The inbound ports of a pod: those that services name, and those of which its annotations say something. Its
+    /// application may listen on any other, which is treated by the default.
+    fn pod_inbound(&self, pod: &Pod) -> discovery::Inbound {
+        let settings = &pod.settings;
+        let behind = self.cluster.services(&pod.key).filter_map(|service| self.built.get(service));
+        let served = behind.filter_map(|built| built.pods.get(&pod.key)).flatten();
+        let served = served.map(|(_, target)| *target);
+        let named: BTreeSet<Port> = served
+            .chain(settings.opaque_ports.ports())
+            .chain(settings.permissive_ports.ports())
+            .collect();
+        let mode = |port: Option<Port>| {
+            let permissive = match port {
+                Some(port) => settings.permissive_ports.contains(port),
+                None => settings.permissive_ports.is_all(),
+            };
+            let mode = if permissive { PortMode::Permissive } else { self.inbound_mode() };
+            discovery::InboundMode::from(mode).into()
+        };
+        let port = |number: Port| {
+            let service = self.service_port_of_pod(&pod.key, number);
+            discovery::InboundPort {
+                port: number.into(),
+                protocol: self.pod_protocol(pod, number).into(),
+                mode: mode(Some(number)),
+                service: service.map(|(service, _)| service.to_string()).unwrap_or_default(),
+            }
+        };
+        discovery::Inbound {
+            ports: named.into_iter().map(port).collect(),
+            others: Some(discovery::InboundPort { mode: mode(None), ..Default::default() }),
+        }
+    }
+
+    /// How the bytes of a pod's port are to be read. The caller's sidecar acts by the service's declaration: both
+    /// must agree.
+    pub(super) fn pod_protocol(&self, pod: &Pod, port: Port) -> discovery::Protocol {
+        match self.service_port_of_pod(&pod.key, port) {
+            Some((_, declaration)) => declaration.protocol(),
+            None => {
+                let opaque = pod.settings.opaque_ports.contains(port);
+                AppProtocol::to_wire(opaque.then_some(AppProtocol::Tcp))
+            }
         }
     }
 

@@ -1,17 +1,17 @@
 //! The eager set: what could be in the mesh. Every proxy holds it, so it changes rarely and stays small.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use weft_proto::discovery;
 
 use super::{Changes, Index};
-use crate::model::{Cidr, MeshConfigSpec};
+use crate::model::{Cidr, MeshConfigSpec, Metadata, PortMode};
 
 impl Index {
     /// The trust domain, the address ranges, the name suffixes and the namespaces of the mesh.
     #[must_use]
     pub fn mesh(&self) -> discovery::Mesh {
-        let ranges = &self.config.address_ranges;
+        let ranges = self.address_ranges();
         let outside = self
             .cluster_addresses
             .keys()
@@ -26,13 +26,33 @@ impl Index {
         }
     }
 
+    /// In which addresses of the mesh may lie.
+    fn address_ranges(&self) -> &[Cidr] {
+        let configured = &self.config.address_ranges;
+        if configured.is_empty() { &self.defaults.address_ranges } else { configured }
+    }
+
+    /// Whether an address that is nobody's is one of the mesh all the same: an operator's object says so.
+    pub(super) fn is_claimed(&self, address: IpAddr) -> bool {
+        self.cluster_addresses.contains_key(&address)
+            || self.config.address_ranges.iter().any(|range| range.contains(address))
+            || self.defaults.address_ranges.is_empty()
+    }
+
+    /// How a port that says nothing of it treats traffic.
+    pub(super) fn inbound_mode(&self) -> PortMode {
+        self.config.inbound.mode.unwrap_or(self.defaults.inbound_mode)
+    }
+
     pub(super) fn configure(&mut self, config: &MeshConfigSpec, changes: &mut Changes) {
         let old = std::mem::replace(&mut self.config, config.clone());
         changes.mesh |=
             old.suffixes() != config.suffixes() || old.address_ranges != config.address_ranges;
-        changes.all_targets |= old.suffixes() != config.suffixes();
+        changes.all_targets |=
+            old.suffixes() != config.suffixes() || old.address_ranges != config.address_ranges;
         if old.inbound != config.inbound {
             changes.inbounds.extend(self.workloads.keys().cloned());
+            changes.pods.extend(self.pods().map(|pod| pod.instance()));
         }
     }
 
@@ -54,12 +74,28 @@ impl Index {
         gone
     }
 
-    /// A `Namespace` object may be applied any number of times and counts once.
-    pub(super) fn declare_namespace(&mut self, namespace: &str) -> bool {
-        self.declared_namespaces.insert(namespace.to_owned()) && self.enter_namespace(namespace)
+    /// A `Namespace` object may be applied any number of times and counts once. Whether it is new, or labelled
+    /// otherwise than before.
+    pub(super) fn declare_namespace(&mut self, namespace: &Metadata) -> bool {
+        let (name, labels) = (namespace.name.clone(), namespace.labels.clone());
+        match self.declared_namespaces.insert(name, labels) {
+            Some(before) => before != namespace.labels,
+            None => self.enter_namespace(&namespace.name),
+        }
     }
 
     pub(super) fn retract_namespace(&mut self, namespace: &str) -> bool {
-        self.declared_namespaces.remove(namespace) && self.leave_namespace(namespace)
+        self.declared_namespaces.remove(namespace).is_some() && self.leave_namespace(namespace)
+    }
+
+    /// The namespaces whose objects have this label.
+    pub fn namespaces_labelled<'a>(
+        &'a self,
+        label: &'a str,
+        value: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let all = self.declared_namespaces.iter();
+        all.filter(move |(_, labels)| labels.get(label).is_some_and(|it| it == value))
+            .map(|(name, _)| name.as_str())
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Index, Refusal,
     build::port_behind,
     endpoint::{Instance, identity},
+    slices::Standing,
 };
 
 /// What there is to say of a service.
@@ -117,6 +118,34 @@ impl Index {
                     service_port: service_port.to_string(),
                     ..status
                 }));
+            }
+        }
+        statuses.extend(self.slice_statuses(service_port, &port.declaration.port_name));
+        statuses
+    }
+
+    /// The endpoints that a service's slices list.
+    fn slice_statuses(&self, port: &ServicePort, port_name: &str) -> Vec<api::EndpointStatus> {
+        let mut statuses = Vec::new();
+        for slice in self.cluster.slices(&port.service) {
+            let Some(target) = slice.port(port_name) else { continue };
+            for listed in &slice.endpoints {
+                let standing = self.standing(slice, listed);
+                let endpoint = self.slice_endpoint(slice, listed, target);
+                let pod = listed.pod.clone();
+                let instance = pod.unwrap_or_else(|| listed.address.to_string().into());
+                statuses.push(api::EndpointStatus {
+                    service_port: port.to_string(),
+                    workload: endpoint.workload,
+                    instance: instance.to_string(),
+                    address: endpoint.address,
+                    app_port: endpoint.app_port,
+                    meshed: endpoint.meshed,
+                    identities: endpoint.identities,
+                    zone: endpoint.zone,
+                    ready: standing == Standing::Ready,
+                    detail: standing.detail().to_owned(),
+                });
             }
         }
         statuses

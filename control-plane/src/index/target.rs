@@ -7,7 +7,9 @@
 //! | `cart.shop.svc` | the same |
 //! | `cart.shop.SUFFIX` | the same, for every suffix of the mesh (`svc.cluster.local`) |
 //! | a cluster address | the service that has it |
-//! | an instance's address | that one instance |
+//! | an instance's address | that one instance, a pod at any port |
+//! | `db-0.db.shop.SUFFIX` | the one pod that is called so below its service |
+//! | a name that stands for another one (`ExternalName`) | what is outside: it passes through |
 //!
 //! Names are compared without regard to case, and may end in a dot.
 
@@ -34,13 +36,34 @@ impl Index {
             let depends_on = vec![Dependency::Address(address)];
             return found(self.by_address(address, port), depends_on);
         }
-        let Some(service) = service_of(namespace, host, &self.config.suffixes()) else {
+        let Some(Named { hostname, service }) = named(namespace, host, &self.config.suffixes())
+        else {
             return found(None, Vec::new());
         };
-        let known = self.built.get(&service).is_some_and(|built| built.ports.contains_key(&port));
-        let depends_on = vec![Dependency::Service(service.clone())];
-        let target = known.then(|| Found::Service(ServicePort { service, port }.to_string()));
+        let mut depends_on = vec![Dependency::Service(service.clone())];
+        let target = match hostname {
+            Some(hostname) => self.address_of(&service, &hostname).and_then(|address| {
+                depends_on.push(Dependency::Address(address));
+                self.by_address(address, port)
+            }),
+            None => self.by_name(service, port),
+        };
         found(target, depends_on)
+    }
+
+    fn by_name(&self, service: ServiceName, port: Port) -> Option<Found> {
+        if self.services.get(&service).is_some_and(|object| object.spec.is_external()) {
+            return Some(passthrough());
+        }
+        let known = self.built.get(&service).is_some_and(|built| built.ports.contains_key(&port));
+        known.then(|| Found::Service(ServicePort { service, port }.to_string()))
+    }
+
+    /// The address of the one endpoint that is called so below its service, as slices say.
+    fn address_of(&self, service: &ServiceName, hostname: &str) -> Option<IpAddr> {
+        let mut all = self.cluster.slices(service).flat_map(|slice| &slice.endpoints);
+        let found = all.find(|endpoint| endpoint.hostname.as_deref() == Some(hostname))?;
+        Some(found.address)
     }
 
     fn by_address(&self, address: IpAddr, port: Port) -> Option<Found> {
@@ -51,6 +74,22 @@ impl Index {
                 return Some(Found::Service(name.to_string()));
             }
         }
+        self.by_instance(address, port)
+            .or_else(|| self.by_pod(address, port))
+            .or_else(|| (!self.is_claimed(address)).then(passthrough))
+    }
+
+    fn by_pod(&self, address: IpAddr, port: Port) -> Option<Found> {
+        let pod = self.cluster.pod_at(address)?;
+        let service = self.service_port_of_pod(&pod.key, port);
+        Some(Found::Endpoint(discovery::DirectEndpoint {
+            endpoint: Some(self.pod_endpoint(pod, address, port)),
+            protocol: self.pod_protocol(pod, port).into(),
+            service: service.map(|(name, _)| name.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    fn by_instance(&self, address: IpAddr, port: Port) -> Option<Found> {
         let owners = self.instances_at.get(&SocketAddr::new(address, port.number()))?;
         owners.iter().find_map(|(key, port_name)| {
             let workload = self.workloads.get(&key.workload)?;
@@ -81,6 +120,10 @@ impl Index {
     }
 }
 
+const fn passthrough() -> Found {
+    Found::Passthrough(discovery::Passthrough {})
+}
+
 fn found(target: Option<Found>, depends_on: Vec<Dependency>) -> ResolvedTarget {
     let target = target.unwrap_or(Found::NotFound(discovery::NotFound {}));
     ResolvedTarget { target: discovery::Target { found: Some(target) }, depends_on }
@@ -91,16 +134,32 @@ fn split(destination: &str) -> Option<(&str, Port)> {
     Some((host, port.parse().ok()?))
 }
 
-/// The service that a host name means; `None` for names that no service can have.
-fn service_of(namespace: &str, host: &str, suffixes: &[String]) -> Option<ServiceName> {
+/// What a host name means.
+struct Named {
+    /// The one instance below the service.
+    hostname: Option<String>,
+    service: ServiceName,
+}
+
+/// What a host name means; `None` for names that no service can have.
+fn named(namespace: &str, host: &str, suffixes: &[String]) -> Option<Named> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let under = |suffix: &str| host.strip_suffix(suffix)?.strip_suffix('.');
     let suffixed = suffixes.iter().map(String::as_str).chain(["svc"]).find_map(under);
-    let (name, named) = match (suffixed, host.split_once('.')) {
-        (Some(short), _) => short.split_once('.')?,
-        (None, Some(two)) => two,
-        (None, None) => (host.as_str(), namespace),
+    let (hostname, name, named) = match (suffixed, host.split_once('.')) {
+        (Some(short), _) => {
+            let (rest, named) = short.rsplit_once('.')?;
+            match rest.split_once('.') {
+                Some((hostname, name)) => (Some(hostname), name, named),
+                None => (None, rest, named),
+            }
+        }
+        (None, Some((name, named))) => (None, name, named),
+        (None, None) => (None, host.as_str(), namespace),
     };
-    let right = is_label(name) && is_label(named);
-    right.then(|| ServiceName { namespace: named.into(), name: name.into() })
+    let right = is_label(name) && is_label(named) && hostname.is_none_or(is_label);
+    right.then(|| Named {
+        hostname: hostname.map(str::to_owned),
+        service: ServiceName { namespace: named.into(), name: name.into() },
+    })
 }

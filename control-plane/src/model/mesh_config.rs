@@ -38,9 +38,9 @@ pub struct MeshConfigSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InboundDefaults {
-    /// Strict unless said otherwise.
-    #[serde(default)]
-    pub mode: PortMode,
+    /// Absent: what the control plane was started with, strict unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PortMode>,
 }
 
 impl InboundDefaults {

@@ -160,6 +160,21 @@ impl PermissivePorts {
             Self::All => true,
         }
     }
+
+    /// Whether every port is one of them.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
+    /// Those that are listed.
+    pub fn ports(&self) -> impl Iterator<Item = Port> + '_ {
+        let listed = match self {
+            Self::Listed(ranges) => Some(ranges),
+            Self::All => None,
+        };
+        listed.into_iter().flat_map(PortRanges::ports)
+    }
 }
 
 /// Which kind of container the sidecar is.

@@ -43,21 +43,35 @@ impl AppProtocol {
         Ok(Option::<Lenient>::deserialize(from)?.and_then(|Lenient(protocol)| protocol))
     }
 
-    /// A domain-prefixed name that Weft does not know is another implementation's and declares nothing
-    /// here; an unprefixed one is a mistake.
+    /// Kubernetes' `appProtocol` holds a name of IANA's registry of services, or one with a prefix. One that Weft
+    /// does not know declares nothing here. The protocols in which a server speaks first, or that begin with a few
+    /// bytes of their own, are opaque.
     fn from_kubernetes(text: &str) -> Result<Option<Self>, String> {
+        const OPAQUE: [&str; 14] = [
+            "amqp",
+            "ftp",
+            "imap",
+            "kafka",
+            "ldap",
+            "memcache",
+            "mongo",
+            "mongodb",
+            "mqtt",
+            "mysql",
+            "pop3",
+            "postgresql",
+            "redis",
+            "smtp",
+        ];
         let known: Result<Self, de::value::Error> =
             Self::deserialize(de::value::StrDeserializer::new(text));
-        match (known, text) {
-            (Ok(protocol), _) => Ok(Some(protocol)),
-            (Err(_), "kubernetes.io/ws") => Ok(Some(Self::Http)),
-            (Err(_), "kubernetes.io/wss") => Ok(Some(Self::Tls)),
-            (Err(_), foreign) if foreign.contains('/') => Ok(None),
-            (Err(_), _) => {
-                let right = "use http, http2, grpc, tcp or tls, or leave it out";
-                Err(format!("{text:?} is no known protocol: {right}"))
-            }
-        }
+        Ok(match (known, text) {
+            (Ok(protocol), _) => Some(protocol),
+            (Err(_), "kubernetes.io/ws") => Some(Self::Http),
+            (Err(_), "kubernetes.io/wss") => Some(Self::Tls),
+            (Err(_), opaque) if OPAQUE.contains(&opaque) => Some(Self::Tcp),
+            (Err(_), _) => None,
+        })
     }
 }
 
@@ -70,7 +84,9 @@ impl<'de> Deserialize<'de> for Lenient {
 }
 
 /// Whether a port takes traffic from outside the mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PortMode {
     /// Mutual TLS from the mesh only.
@@ -85,6 +101,27 @@ impl From<PortMode> for discovery::InboundMode {
         match mode {
             PortMode::Strict => Self::Strict,
             PortMode::Permissive => Self::Permissive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubernetes_calls_a_protocol_is_taken_as_far_as_it_is_known() {
+        for (text, protocol) in [
+            ("http", Some(AppProtocol::Http)),
+            ("https", Some(AppProtocol::Tls)),
+            ("kubernetes.io/h2c", Some(AppProtocol::Http2)),
+            ("kubernetes.io/ws", Some(AppProtocol::Http)),
+            ("grpc", Some(AppProtocol::Grpc)),
+            ("mysql", Some(AppProtocol::Tcp)),
+            ("dns", None),
+            ("example.com/own", None),
+        ] {
+            assert_eq!(AppProtocol::from_kubernetes(text), Ok(protocol), "{text}");
         }
     }
 }

@@ -29,6 +29,12 @@ pub struct ServiceSpec {
     /// All cluster addresses, of both families.
     #[serde(default, rename = "clusterIPs", skip_serializing_if = "Vec::is_empty")]
     cluster_ips: Vec<ClusterIp>,
+    /// Another name that this one stands for, outside the mesh (`type: ExternalName`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    external_name: Option<String>,
+    /// Instances are told of whether they are ready or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publish_not_ready_addresses: bool,
 }
 
 /// A port that callers name.
@@ -159,6 +165,18 @@ impl ServiceSpec {
             }
         }
         addresses
+    }
+
+    /// Whether the name only stands for another one, outside the mesh.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.external_name.as_ref().is_some_and(|name| !name.is_empty())
+    }
+
+    /// Whether callers meet the service by IPv6 first.
+    #[must_use]
+    pub fn prefers_ipv6(&self) -> bool {
+        self.cluster_addresses().first().is_some_and(IpAddr::is_ipv6)
     }
 
     /// Whether the selector, where there is one, matches these labels.

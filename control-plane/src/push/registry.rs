@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use weft_proto::WorkloadName;
 
 use super::StreamId;
 use crate::model::{InstanceKey, RegisteredPort, Registration};
@@ -165,9 +166,15 @@ impl Registry {
     }
 
     /// Whether an endpoint of this id that a proxy holds must not be withdrawn yet: the control plane has
-    /// just started, and the endpoint's instance has not told it how it is.
+    /// just started, and the endpoint's instance has not told it how it is. Only instances of workloads that
+    /// `registers` tell it; of pods the cluster has told it all.
     #[must_use]
-    pub fn withholds(&self, endpoint_id: &str, now: Instant) -> bool {
+    pub fn withholds(
+        &self,
+        endpoint_id: &str,
+        now: Instant,
+        registers: impl Fn(&WorkloadName) -> bool,
+    ) -> bool {
         if !self.is_settling(now) {
             return false;
         }
@@ -179,7 +186,10 @@ impl Registry {
         else {
             return true;
         };
-        let workload = weft_proto::WorkloadName { namespace: namespace.into(), name: name.into() };
+        let workload = WorkloadName { namespace: namespace.into(), name: name.into() };
+        if !registers(&workload) {
+            return false;
+        }
         let key = InstanceKey { workload, instance: instance.into() };
         !self.lock().reported.contains(&key)
     }

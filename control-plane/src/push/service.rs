@@ -27,7 +27,7 @@ use crate::{
         peer::{self, Peer},
     },
     clock,
-    model::InstanceKey,
+    model::{InstanceKey, Pod},
     secure::PeerChain,
 };
 
@@ -145,6 +145,16 @@ fn check_hello(push: &Push, peer: &Peer, hello: &Hello) -> Result<InstanceKey, S
     }
     let identity = &peer.spiffe_id;
     let workload = &key.workload;
+    if let Some(bound) = &peer.instance
+        && *bound != key
+    {
+        let message =
+            format!("the proxy's certificate is for {bound}, but it says that it is {key}");
+        return Err(Status::permission_denied(message));
+    }
+    if let Some(pod) = push.view.pod(&key) {
+        return check_pod(&pod, peer).map(|()| key);
+    }
     let Some(account) = push.view.service_account(workload) else {
         return Err(Status::permission_denied(format!(
             "there is no Workload {workload}; apply one whose spec.serviceAccount is {:?}",
@@ -158,6 +168,25 @@ fn check_hello(push: &Push, peer: &Peer, hello: &Hello) -> Result<InstanceKey, S
         )));
     }
     Ok(key)
+}
+
+/// A pod's sidecar shows a certificate that was issued for this pod.
+fn check_pod(pod: &Pod, peer: &Peer) -> Result<(), Status> {
+    let identity = &peer.spiffe_id;
+    if peer.instance.is_none() {
+        let pod = &pod.key;
+        return Err(Status::permission_denied(format!(
+            "Pod {pod}: the proxy's certificate is for no pod; join with the pod's ServiceAccount token"
+        )));
+    }
+    let account = &pod.service_account;
+    if *pod.key.namespace != *identity.namespace() || **account != *identity.service_account() {
+        let pod = &pod.key;
+        return Err(Status::permission_denied(format!(
+            "Pod {pod}: spec.serviceAccountName is {account:?}, but the proxy's certificate is {identity}'s"
+        )));
+    }
+    Ok(())
 }
 
 /// After a restart the record of certificates fills from the streams that come back.

@@ -347,7 +347,9 @@ impl Stream {
         for (key, subscribed) in &self.subscriptions {
             let touched = match &subscribed.resource {
                 Resource::Mesh => changes.mesh,
-                Resource::Inbound => changes.inbounds.contains(workload),
+                Resource::Inbound => {
+                    changes.inbounds.contains(workload) || changes.pods.contains(&self.asker.key)
+                }
                 Resource::Target(_) => {
                     changes.all_targets
                         || subscribed.depends_on.iter().any(|on| changes.targets.contains(on))
@@ -406,9 +408,10 @@ impl Stream {
             }
             let Some(content) = self.content(&key) else { continue };
             let now = Instant::now();
-            let registry = &self.push.registry;
+            let (registry, view) = (&self.push.registry, &self.push.view);
+            let registers = |workload: &_| view.service_account(workload).is_some();
             let Some(subscribed) = self.subscriptions.get_mut(&key) else { continue };
-            let withholds = |id: &str| registry.withholds(id, now);
+            let withholds = |id: &str| registry.withholds(id, now, registers);
             if let Some(update) = subscribed.state.next(&key.message(), &content, withholds, since)
             {
                 self.record.sent(&key, &update.version, now);
@@ -430,7 +433,8 @@ impl Stream {
             Resource::Mesh => Content::Whole(Body::Mesh(view.mesh())),
             Resource::Trust => Content::Whole(Body::Trust(trust_message(&self.trust.borrow()))),
             Resource::Inbound => {
-                if holds && self.registration.is_none() {
+                let registers = view.pod(&self.asker.key).is_none();
+                if holds && registers && self.registration.is_none() {
                     // It is about to register again; until then the view may not know its ports.
                     return None;
                 }

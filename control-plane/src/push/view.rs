@@ -11,7 +11,7 @@ use weft_proto::{
 use super::content::ServiceContent;
 use crate::{
     index::{Changes, ResolvedTarget},
-    model::{InstanceKey, Registration},
+    model::{InstanceKey, Pod, Registration},
 };
 
 /// Who asks: answers differ by where the asker stands.
@@ -38,6 +38,8 @@ pub trait View: Send + Sync {
     fn changes(&self) -> broadcast::Receiver<Arc<Changed>>;
     /// The service account of a workload; `None` when no object names the workload.
     fn service_account(&self, workload: &WorkloadName) -> Option<Arc<str>>;
+    /// The pod that is this instance; `None` when the instance is no pod.
+    fn pod(&self, key: &InstanceKey) -> Option<Arc<Pod>>;
     /// Whether the objects allow a registration.
     ///
     /// # Errors

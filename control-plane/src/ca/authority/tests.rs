@@ -31,7 +31,7 @@ fn csr(key: &KeyPair, params: CertificateParams) -> Csr {
 
 fn issue(authority: &Authority, now: SystemTime) -> Issued {
     let key = KeyPair::generate().unwrap();
-    authority.issue(&csr(&key, CertificateParams::default()), &cart(), now).unwrap()
+    authority.issue(&csr(&key, CertificateParams::default()), &Holder::of(&cart()), now).unwrap()
 }
 
 fn check(authority: &Authority, issued: &Issued, now: SystemTime) -> Result<Peer, PeerRefusal> {
@@ -51,7 +51,7 @@ fn an_svid_is_what_spiffe_asks_for_whatever_the_request_says() {
     greedy
         .subject_alt_names
         .push(SanType::URI("spiffe://weft.local/ns/shop/sa/admin".try_into().unwrap()));
-    let issued = authority.issue(&csr(&key, greedy), &cart(), now).unwrap();
+    let issued = authority.issue(&csr(&key, greedy), &Holder::of(&cart()), now).unwrap();
 
     let (_, svid) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
     let names = &svid.subject_alternative_name().unwrap().unwrap().value.general_names;
@@ -119,7 +119,7 @@ fn an_svid_counts_only_in_its_time_and_under_its_root() {
     assert!(matches!(check(&foreign, &issued, now), Err(PeerRefusal::NotOurs { .. })));
     let key = KeyPair::generate().unwrap();
     let error = foreign
-        .issue(&csr(&key, CertificateParams::default()), &cart(), now)
+        .issue(&csr(&key, CertificateParams::default()), &Holder::of(&cart()), now)
         .unwrap_err()
         .to_string();
     assert!(error.contains("other.example"), "{error}");

@@ -115,14 +115,15 @@ async fn while_the_start_settles_only_instances_that_reported_are_withdrawn() {
     let (registry, _) = registry();
     let start = Instant::now();
     let id = "shop/cart/0:8080";
-    assert!(registry.withholds(id, start));
+    assert!(registry.withholds(id, start, |_| true));
     registry.attach(&key(), StreamId(1));
     registry.register(StreamId(1), registration("a"));
-    assert!(registry.withholds(id, start), "it has not said yet whether it is ready");
+    assert!(registry.withholds(id, start, |_| true), "it has not said yet whether it is ready");
     registry.health(StreamId(1), &key(), false, "starting");
-    assert!(!registry.withholds(id, start));
-    assert!(registry.withholds("shop/cart/1:8080", start));
-    assert!(!registry.withholds("shop/cart/1:8080", start + SETTLE));
+    assert!(!registry.withholds(id, start, |_| true));
+    assert!(registry.withholds("shop/cart/1:8080", start, |_| true));
+    assert!(!registry.withholds("shop/cart/1:8080", start, |_| false), "a pod's tell nothing");
+    assert!(!registry.withholds("shop/cart/1:8080", start + SETTLE, |_| true));
 }
 
 #[test]

@@ -1,0 +1,238 @@
+//! Pods and endpoint slices: what the cluster says of its instances, and what a change of it touches.
+//!
+//! What a change costs, with n endpoints in the services that it touches: a slice, or a pod that matters otherwise
+//! than before, builds its services anew, O(n); a pod of which nothing that is used changed costs a comparison.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use weft_proto::{ServiceName, ServicePort};
+
+use super::{Changes, Dependency, Index, build::BuiltService};
+use crate::model::{EndpointSlice, InstanceKey, NamespacedName, Pod};
+
+/// The cluster, as far as it was told.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    pub(super) pods: HashMap<NamespacedName, Arc<Pod>>,
+    slices: HashMap<NamespacedName, Arc<EndpointSlice>>,
+    /// Whose address it is, or was until the latest change: a new pod may get the address of an ended one.
+    pods_at: HashMap<IpAddr, BTreeSet<NamespacedName>>,
+    /// The slices of a service, in the order of their names.
+    slices_of: HashMap<ServiceName, BTreeMap<NamespacedName, Arc<EndpointSlice>>>,
+    /// The services behind which a pod stands by their slices, also a pod that is not known (yet).
+    services_of: HashMap<NamespacedName, BTreeSet<ServiceName>>,
+}
+
+impl Cluster {
+    /// The slices of a service, in the order of their names.
+    pub(super) fn slices(&self, service: &ServiceName) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices_of.get(service).into_iter().flat_map(BTreeMap::values).map(|slice| &**slice)
+    }
+
+    /// The services that a pod stands behind.
+    pub(super) fn services(&self, pod: &NamespacedName) -> impl Iterator<Item = &ServiceName> {
+        self.services_of.get(pod).into_iter().flatten()
+    }
+
+    /// The pod that has an address of its own.
+    pub(super) fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        let owners = self.pods_at.get(&address)?.iter().filter_map(|key| self.pods.get(key));
+        // Of several, all but one have ended.
+        owners.min_by_key(|pod| pod.life as u8)
+    }
+
+    fn remember(&mut self, pod: &Arc<Pod>) {
+        for address in own_addresses(pod) {
+            self.pods_at.entry(*address).or_default().insert(pod.key.clone());
+        }
+        self.pods.insert(pod.key.clone(), Arc::clone(pod));
+    }
+
+    fn forget(&mut self, key: &NamespacedName) -> Option<Arc<Pod>> {
+        let pod = self.pods.remove(key)?;
+        for address in own_addresses(&pod) {
+            if let Some(owners) = self.pods_at.get_mut(address) {
+                owners.remove(key);
+                if owners.is_empty() {
+                    self.pods_at.remove(address);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    fn forget_slice(&mut self, key: &NamespacedName) -> Option<Arc<EndpointSlice>> {
+        let slice = self.slices.remove(key)?;
+        if let Some(slices) = self.slices_of.get_mut(&slice.service) {
+            slices.remove(key);
+            if slices.is_empty() {
+                self.slices_of.remove(&slice.service);
+            }
+        }
+        Some(slice)
+    }
+
+    /// Notes behind which services pods stand, as two states of a service differ.
+    pub(super) fn record_pods(
+        &mut self,
+        service: &ServiceName,
+        old: Option<&BuiltService>,
+        new: Option<&BuiltService>,
+    ) {
+        for pod in old.iter().flat_map(|old| old.pods.keys()) {
+            if let Some(services) = self.services_of.get_mut(pod) {
+                services.remove(service);
+                if services.is_empty() {
+                    self.services_of.remove(pod);
+                }
+            }
+        }
+        for pod in new.iter().flat_map(|new| new.pods.keys()) {
+            self.services_of.entry(pod.clone()).or_default().insert(service.clone());
+        }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+            && self.slices.is_empty()
+            && self.pods_at.is_empty()
+            && self.slices_of.is_empty()
+            && self.services_of.is_empty()
+    }
+}
+
+/// Those by which nobody else is meant.
+fn own_addresses(pod: &Pod) -> &[IpAddr] {
+    if pod.host_network { &[] } else { &pod.addresses }
+}
+
+impl Index {
+    /// Takes a new or changed pod in.
+    pub fn apply_pod(&mut self, pod: Pod) -> Changes {
+        self.apply_cluster([pod], [])
+    }
+
+    /// Forgets a pod.
+    pub fn remove_pod(&mut self, key: &NamespacedName) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(old) = self.cluster.forget(key) {
+            touch([Some(&*old)], &mut changes);
+            let services: BTreeSet<_> = self.cluster.services(key).cloned().collect();
+            self.rebuild_all(services, &mut changes);
+        }
+        changes
+    }
+
+    /// Takes a new or changed endpoint slice in.
+    pub fn apply_slice(&mut self, slice: EndpointSlice) -> Changes {
+        self.apply_cluster([], [slice])
+    }
+
+    /// Forgets an endpoint slice.
+    pub fn remove_slice(&mut self, key: &NamespacedName) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(old) = self.cluster.forget_slice(key) {
+            self.rebuild(&old.service, &mut changes);
+        }
+        changes
+    }
+
+    /// Takes pods and slices in. Services are built once at the end, however many of theirs are among them: this is
+    /// how a whole cluster is read.
+    pub fn apply_cluster(
+        &mut self,
+        pods: impl IntoIterator<Item = Pod>,
+        slices: impl IntoIterator<Item = EndpointSlice>,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let mut dirty = BTreeSet::new();
+        for pod in pods.into_iter().map(Arc::new) {
+            let old = self.cluster.forget(&pod.key);
+            self.cluster.remember(&pod);
+            if old.as_ref() == Some(&pod) {
+                continue;
+            }
+            touch([old.as_deref(), Some(&*pod)], &mut changes);
+            dirty.extend(self.cluster.services(&pod.key).cloned());
+        }
+        for slice in slices.into_iter().map(Arc::new) {
+            let old = self.cluster.forget_slice(&slice.key);
+            touch_hostnames(old.as_deref(), &slice, &mut changes);
+            dirty.extend(old.iter().filter(|old| **old != slice).map(|old| old.service.clone()));
+            if old.as_ref() != Some(&slice) {
+                dirty.insert(slice.service.clone());
+            }
+            let of_service = self.cluster.slices_of.entry(slice.service.clone()).or_default();
+            of_service.insert(slice.key.clone(), Arc::clone(&slice));
+            self.cluster.slices.insert(slice.key.clone(), slice);
+        }
+        self.rebuild_all(dirty, &mut changes);
+        changes
+    }
+
+    /// Every pod that is known.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.cluster.pods.values()
+    }
+
+    /// Every endpoint slice that is known, by its name.
+    pub fn slices(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.cluster.slices.keys()
+    }
+
+    /// A pod, by its name.
+    #[must_use]
+    pub fn pod(&self, key: &NamespacedName) -> Option<&Arc<Pod>> {
+        self.cluster.pods.get(key)
+    }
+
+    /// The pod that is this instance.
+    #[must_use]
+    pub fn pod_of(&self, key: &InstanceKey) -> Option<&Arc<Pod>> {
+        let namespace = Arc::clone(&key.workload.namespace);
+        let name = NamespacedName { namespace, name: Arc::clone(&key.instance) };
+        self.cluster.pods.get(&name).filter(|pod| pod.workload == key.workload)
+    }
+
+    /// The first service port, by name, that a pod's port stands behind.
+    pub(super) fn service_port_of_pod(
+        &self,
+        pod: &NamespacedName,
+        port: weft_proto::Port,
+    ) -> Option<(ServicePort, &weft_proto::discovery::Service)> {
+        self.cluster.services(pod).find_map(|service| {
+            let built = self.built.get(service)?;
+            let (number, _) = built.pods.get(pod)?.iter().find(|(_, target)| *target == port)?;
+            let declaration = &built.ports.get(number)?.declaration;
+            Some((ServicePort { service: service.clone(), port: *number }, declaration))
+        })
+    }
+}
+
+/// Marks what hangs on pods themselves: who is meant by their addresses, and what their sidecars take.
+fn touch<'a>(pods: impl IntoIterator<Item = Option<&'a Pod>>, changes: &mut Changes) {
+    for pod in pods.into_iter().flatten() {
+        let addresses = own_addresses(pod).iter();
+        changes.targets.extend(addresses.map(|address| Dependency::Address(*address)));
+        changes.pods.insert(pod.instance());
+    }
+}
+
+/// Marks the targets that name one endpoint of a service, when another is meant now.
+fn touch_hostnames(old: Option<&EndpointSlice>, new: &EndpointSlice, changes: &mut Changes) {
+    let named = |slice: &EndpointSlice| -> BTreeSet<(Arc<str>, IpAddr)> {
+        let endpoints = slice.endpoints.iter();
+        endpoints.filter_map(|one| Some((one.hostname.clone()?, one.address))).collect()
+    };
+    if old.map(named).unwrap_or_default() != named(new) {
+        changes.targets.insert(Dependency::Service(new.service.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! The store in a cluster: the operator's objects live in the Kubernetes API.
+//!
+//! Each kind is followed by a task of its own into one [`Log`], which gives lists and watches to the rest of the
+//! control plane; so it goes on with what it knows while the API is away. Versions of the log are this process's own;
+//! `metadata.resourceVersion` is the cluster's. An object that Weft cannot read (a kind of ours from before a
+//! definition was made stricter) leaves its last good form in force and is named among the problems.
+//!
+//! Core kinds (Service, Namespace, ServiceAccount) are only read: their status is not ours.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{List, Outcome, Store, StoreError, Version, Watch, Written, log::Log};
+use crate::{
+    kubernetes::{
+        FIELD_MANAGER,
+        follow::{Sink, follow},
+    },
+    model::{
+        KINDS, Kind, KindInfo, Object, ObjectKey, Scope, Status,
+        kinds::{CORE, Fields},
+        parse_object,
+    },
+};
+
+/// The objects of a cluster.
+pub struct KubernetesStore {
+    client: Client,
+    state: Arc<State>,
+    /// How many kinds have been read once.
+    read: watch::Receiver<usize>,
+}
+
+/// What the kinds' tasks share.
+struct State {
+    log: Arc<Log>,
+    /// The log's next version, and what could not be read, by object.
+    inner: Mutex<Inner>,
+    read: AtomicUsize,
+    tell_read: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Inner {
+    version: Version,
+    problems: BTreeMap<String, String>,
+}
+
+impl KubernetesStore {
+    /// Follows every kind in tasks, which end with the set.
+    #[must_use]
+    pub fn follow(client: Client, tasks: &mut JoinSet<()>) -> Self {
+        let (tell_read, read) = watch::channel(0);
+        let log = Arc::new(Log::new(BTreeMap::new(), Version::default()));
+        let inner = Mutex::default();
+        let state = Arc::new(State { log, inner, read: AtomicUsize::new(0), tell_read });
+        for info in KINDS {
+            let api = Api::<DynamicObject>::all_with(client.clone(), &resource(info));
+            let sink = OfKind { info, state: state.clone(), is_read: false };
+            tasks.spawn(follow(api, info.plural, sink));
+        }
+        Self { client, state, read }
+    }
+
+    /// Resolves when every kind has been read. Cancel-safe.
+    pub async fn synced(&self) {
+        // The sender lives in the state, which we hold.
+        let _ = self.read.clone().wait_for(|read| *read == KINDS.len()).await;
+    }
+
+    /// An object as it is known.
+    #[must_use]
+    pub fn find(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.state.log.find(key)
+    }
+
+    fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
+        let resource = resource(key.kind.info());
+        match key.kind.info().scope {
+            Scope::Namespaced => {
+                Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+            }
+            Scope::Mesh => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+}
+
+/// Where the API serves a kind.
+fn resource(info: &KindInfo) -> ApiResource {
+    let (group, version) = info.api_version.split_once('/').unwrap_or(("", info.api_version));
+    let kind = GroupVersionKind::gvk(group, version, info.name);
+    ApiResource::from_gvk_with_plural(&kind, info.plural)
+}
+
+/// One kind's objects, into the log.
+struct OfKind {
+    info: &'static KindInfo,
+    state: Arc<State>,
+    is_read: bool,
+}
+
+impl Sink<DynamicObject> for OfKind {
+    fn replace(&mut self, all: Vec<DynamicObject>) {
+        let mut inner = self.state.lock();
+        let seen: HashSet<ObjectKey> = all.iter().map(|object| self.key(object)).collect();
+        for object in all {
+            self.take_in(&mut inner, object);
+        }
+        let known = self.state.log.list().objects.into_iter().map(|object| object.key());
+        for gone in known.filter(|key| key.kind == self.info.kind && !seen.contains(key)) {
+            self.forget(&mut inner, &gone);
+        }
+        if !std::mem::replace(&mut self.is_read, true) {
+            let read = self.state.read.fetch_add(1, Ordering::Relaxed) + 1;
+            self.state.tell_read.send_replace(read);
+        }
+    }
+
+    fn apply(&mut self, one: DynamicObject) {
+        let mut inner = self.state.lock();
+        self.take_in(&mut inner, one);
+    }
+
+    fn remove(&mut self, one: DynamicObject) {
+        let mut inner = self.state.lock();
+        self.forget(&mut inner, &self.key(&one));
+    }
+}
+
+impl OfKind {
+    fn key(&self, object: &DynamicObject) -> ObjectKey {
+        let namespace = object.namespace().unwrap_or_default();
+        ObjectKey::new(self.info.kind, &namespace, &object.name_any())
+    }
+
+    fn take_in(&self, inner: &mut Inner, object: DynamicObject) {
+        let key = self.key(&object);
+        match parse(self.info, object) {
+            Ok(object) => {
+                inner.problems.remove(&key.to_string());
+                let known = self.state.log.find(&key);
+                if known.is_none_or(|known| *known != object) {
+                    self.state.log.apply(inner.next(), Arc::new(object));
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(
+                    problem,
+                    "an object of the cluster cannot be read; what it said before holds"
+                );
+                inner.problems.insert(key.to_string(), problem);
+            }
+        }
+    }
+
+    fn forget(&self, inner: &mut Inner, key: &ObjectKey) {
+        inner.problems.remove(&key.to_string());
+        let version = inner.next();
+        self.state.log.remove(version, key);
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn next(&mut self) -> Version {
+        self.version.0 += 1;
+        self.version
+    }
+}
+
+/// The object that the API's JSON describes.
+fn parse(info: &KindInfo, mut object: DynamicObject) -> Result<Object, String> {
+    // Long, of no use here, and for each change another one.
+    object.metadata.managed_fields = None;
+    object.types = Some(kube::core::TypeMeta {
+        api_version: info.api_version.to_owned(),
+        kind: info.name.to_owned(),
+    });
+    if info.fields == Fields::Lenient {
+        // A core kind's conditions are not ours, and of another form.
+        if let Some(fields) = object.data.as_object_mut() {
+            fields.remove("status");
+        }
+    }
+    let text = serde_json::to_string(&object).map_err(|error| error.to_string())?;
+    parse_object(&text).map_err(|error| error.to_string())
+}
+
+#[tonic::async_trait]
+impl Store for KubernetesStore {
+    async fn list(&self) -> Result<List, StoreError> {
+        Ok(self.state.log.list())
+    }
+
+    async fn watch(&self, since: Option<Version>) -> Result<Watch, StoreError> {
+        self.state.log.watch(since)
+    }
+
+    async fn write(&self, object: Object, dry_run: bool) -> Result<Written, StoreError> {
+        let key = object.key();
+        if key.kind.info().api_version == CORE {
+            return Err(StoreError::ReadOnly { object: key, with: "kubectl apply" });
+        }
+        let before = self.api(&key).get_opt(&key.name).await;
+        let before = before.map_err(|error| cluster("read", &key, &error))?;
+        let given = object.metadata().resource_version.clone();
+        let mut json = object.to_json();
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("status");
+        }
+        let settings = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
+        let after = self.api(&key).patch(&key.name, &settings, &Patch::Apply(json)).await;
+        let after = after.map_err(|error| match (&error, given) {
+            (kube::Error::Api(status), Some(given)) if status.code == 409 => {
+                let object = key.clone();
+                StoreError::Conflict { object, given, present: status.message.clone() }
+            }
+            _ => cluster("apply", &key, &error),
+        })?;
+        let outcome = match &before {
+            None => Outcome::Created,
+            Some(before) if before.data["spec"] == after.data["spec"] => Outcome::Unchanged,
+            Some(_) => Outcome::Configured,
+        };
+        let object = parse(key.kind.info(), after).map_err(|message| StoreError::Cluster {
+            action: "read",
+            object: key,
+            message,
+        })?;
+        Ok(Written { object: Arc::new(object), outcome })
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<Option<Arc<Object>>, StoreError> {
+        if key.kind.info().api_version == CORE {
+            return Err(StoreError::ReadOnly { object: key.clone(), with: "kubectl delete" });
+        }
+        let known = self.state.log.find(key);
+        match self.api(key).delete(&key.name, &DeleteParams::default()).await {
+            Ok(_) => Ok(known),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(cluster("delete", key, &error)),
+        }
+    }
+
+    fn keeps_status(&self, kind: Kind) -> bool {
+        kind.info().api_version != CORE
+    }
+
+    async fn write_status(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        let info = key.kind.info();
+        // The uid makes the API refuse to write to a later object of the same name.
+        let object = json!({
+            "apiVersion": info.api_version,
+            "kind": info.name,
+            "metadata": { "name": key.name, "uid": uid },
+            "status": status,
+        });
+        let settings = PatchParams::apply(FIELD_MANAGER).force();
+        match self.api(key).patch_status(&key.name, &settings, &Patch::Apply(object)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            Err(error) => Err(cluster("write the status of", key, &error)),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.state.lock().problems.values().cloned().collect()
+    }
+}
+
+/// What the API said to it.
+fn cluster(action: &'static str, key: &ObjectKey, error: &kube::Error) -> StoreError {
+    let message = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    };
+    StoreError::Cluster { action, object: key.clone(), message }
+}
