@@ -110,6 +110,13 @@ impl Service {
     }
 }
 
+/// Drops the services that nobody uses, and the idle connections of the others.
+pub fn forget_unused<K>(table: &mut HashMap<K, Rc<Service>>) {
+    let now = clock::now();
+    // Connections remember their service, and come back to it without asking the table.
+    table.retain(|_, service| service.sweep(now) || Rc::strong_count(service) > 1);
+}
+
 /// The destination of a resolution that belongs to the mesh. A name that stopped existing has no endpoints.
 fn mesh_destination(resolution: Resolution, label: &Arc<str>) -> Option<Arc<Destination>> {
     match resolution {
@@ -218,12 +225,8 @@ impl Destinations {
 
     /// Forgets what nobody uses and gives up idle connections; called every few seconds.
     pub fn sweep(&self) {
-        let now = clock::now();
         for table in [&self.table, &self.outside] {
-            // Connections remember their service, and come back to it without asking here.
-            table
-                .borrow_mut()
-                .retain(|_, service| service.sweep(now) || Rc::strong_count(service) > 1);
+            forget_unused(&mut table.borrow_mut());
         }
     }
 

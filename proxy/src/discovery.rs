@@ -131,6 +131,11 @@ impl Directory {
         table.publish(destination, resolution);
     }
 
+    /// Says what this workload serves from now on, like [`Directory::pin`].
+    pub fn pin_inbound(&self, inbound: InboundPorts) {
+        self.shared.inbound.send_replace(Some(Arc::new(inbound)));
+    }
+
     fn new(questions: mpsc::UnboundedSender<table::Question>) -> Self {
         let shared = Shared {
             table: Mutex::new(Table::new(questions)),

@@ -2,8 +2,9 @@
 //!
 //! Comes in: a socket, and its original destination in transparent mode. The facts are collected first (mesh
 //! TLS or not, which port, who calls), then the port's policy decides: the client's ALPN never does. Goes out:
-//! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that are registered for this workload,
-//! and ends an open connection that a change of policy or of the trusted roots no longer allows.
+//! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that discovery lists for this workload, or
+//! says how to treat without a list; of the latter, never this proxy's own, and none that a connection was not
+//! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows.
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
@@ -11,6 +12,7 @@ use weft_proto::{MeshServerName, Port, discovery::Protocol};
 
 use crate::{
     clock,
+    config::Interception,
     destination::Service,
     detect::Detected,
     discovery::InboundPort,
@@ -115,15 +117,19 @@ async fn mesh(
         let detail = format!("{caller} dialled {original} and named port {port}");
         return Err(ProxyError::new(Reason::PortNotServed, detail));
     }
-    let policy = shared.inbound_port(port).ok_or_else(|| {
+    let way = Way::of(shared, &accepted.socket, port, original);
+    let policy = match way {
+        Way::Redirected(_) | Way::ByItself(_) => shared.inbound_port(port),
+        Way::Direct(_) => shared.listed_port(port),
+    };
+    let policy = policy.ok_or_else(|| {
         let detail = format!(
-            "{caller} asked for port {port}, which is not registered for {}",
+            "{caller} asked for port {port}, which {} does not serve",
             shared.config.workload
         );
         ProxyError::new(Reason::PortNotServed, detail)
     })?;
-    let application =
-        shared.application(port, &policy, original.filter(|original| !is_own(shared, *original)));
+    let application = shared.application(port, &policy, way.application());
     Ok(Facts {
         socket: accepted.socket,
         port,
@@ -154,7 +160,7 @@ fn plain(
     };
     let port = port.ok_or_else(|| strict(None))?;
     let policy = shared.inbound_port(port).ok_or_else(|| {
-        let detail = format!("port {port} is not registered for {}", shared.config.workload);
+        let detail = format!("{} does not serve port {port}", shared.config.workload);
         ProxyError::new(Reason::PortNotServed, detail)
     })?;
     if policy.strict {
@@ -164,8 +170,49 @@ fn plain(
     Ok(Facts { socket, port, policy, application, peer: None, alpn: None })
 }
 
-fn is_own(shared: &Rc<Shared>, address: SocketAddr) -> bool {
-    shared.own_ports.iter().any(|own| own.port() == address.port())
+fn is_own(shared: &Shared, address: SocketAddr) -> bool {
+    Port::new(address.port()).is_some_and(|port| shared.is_own_port(port))
+}
+
+/// How a caller within mutual TLS came here, and with it where the application is to be reached: at the address
+/// that was dialled, so that what listens on loopback alone stays unreachable from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By way of the application's own port.
+    Redirected(SocketAddr),
+    /// At this proxy's port, by this very instance (see [`pool::dial`]).
+    ByItself(SocketAddr),
+    /// At this proxy's port; the address is known where the host's traffic is intercepted.
+    Direct(Option<SocketAddr>),
+}
+
+impl Way {
+    fn of(shared: &Shared, socket: &Socket, port: Port, original: Option<SocketAddr>) -> Self {
+        if let Some(original) = original.filter(|original| !is_own(shared, *original)) {
+            return Self::Redirected(original);
+        }
+        let intercepted = shared.config.interception == Interception::Transparent;
+        let local = socket.local().map(|local| local.ip());
+        match local.filter(|local| intercepted && !local.is_loopback()) {
+            Some(local) => {
+                let application = SocketAddr::new(local, port.number());
+                let by_itself = socket.peer().is_some_and(|peer| peer.ip() == local);
+                if by_itself {
+                    Self::ByItself(application)
+                } else {
+                    Self::Direct(Some(application))
+                }
+            }
+            None => Self::Direct(None),
+        }
+    }
+
+    const fn application(self) -> Option<SocketAddr> {
+        match self {
+            Self::Redirected(application) | Self::ByItself(application) => Some(application),
+            Self::Direct(application) => application,
+        }
+    }
 }
 
 /// The port's policy decides how bytes are treated. What the caller's ALPN says is followed only where the
@@ -341,28 +388,4 @@ fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_policy_decides_how_bytes_are_treated() {
-        use Protocol::{Grpc, Http1, Http2, Tcp, Tls, Unspecified};
-        let rows = [
-            (Unspecified, Some(Alpn::Http1), Some(Treatment::Http1)),
-            (Unspecified, Some(Alpn::WeftHttp2), Some(Treatment::Http2)),
-            (Unspecified, Some(Alpn::Tcp), Some(Treatment::Detect)),
-            (Unspecified, None, Some(Treatment::Detect)),
-            (Http1, Some(Alpn::Tcp), Some(Treatment::Detect)),
-            (Http2, Some(Alpn::Tcp), Some(Treatment::Detect)),
-            (Grpc, None, Some(Treatment::Detect)),
-            (Http1, Some(Alpn::Http2), Some(Treatment::Http2)),
-            (Tcp, Some(Alpn::Tcp), Some(Treatment::Opaque)),
-            (Tls, None, Some(Treatment::Opaque)),
-            (Tcp, Some(Alpn::Http1), None),
-            (Tls, Some(Alpn::WeftHttp2), None),
-        ];
-        for (declared, alpn, expected) in rows {
-            assert_eq!(treatment(declared, alpn).ok(), expected, "{declared:?} {alpn:?}");
-        }
-    }
-}
+mod tests;

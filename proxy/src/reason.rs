@@ -59,7 +59,7 @@ reasons! {
     TlsFailed = "tls-failed", "The TLS handshake failed.";
     TlsTimeout = "tls-timeout", "The TLS handshake did not finish in time.";
     IdentityMissing = "identity-missing", "This proxy has no valid certificate (yet).";
-    PortNotServed = "port-not-served", "The port is not registered for this workload.";
+    PortNotServed = "port-not-served", "This workload does not serve the port.";
     StrictRequired = "strict-required", "The port accepts mutual TLS from the mesh only, and this connection is none.";
     ProtocolMismatch = "protocol-mismatch", "The bytes are not of the protocol that the port's policy requires.";
     PolicyChanged = "policy-changed", "An open connection is no longer allowed after a change of policy.";

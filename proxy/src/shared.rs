@@ -12,8 +12,9 @@ use std::{
 use weft_proto::Port;
 
 use crate::{
+    clock,
     config::Config,
-    destination::{Destinations, Service},
+    destination::{self, Destinations, Service},
     discovery::{
         Destination, Directory, Endpoint, InboundPort, InboundPorts, Subscription, Transport,
     },
@@ -162,17 +163,37 @@ impl Shared {
         }
     }
 
-    /// The inbound port as the policy stands now; `None` when this workload does not serve it.
+    /// The inbound port as the policy stands now; `None` when this workload does not serve it. What is said of
+    /// ports that are not listed is never said of this proxy's own.
     #[must_use]
     pub fn inbound_port(&self, port: Port) -> Option<InboundPort> {
+        let ports = self.inbound.borrow();
+        let ports = ports.as_ref()?;
+        let others = ports.others.as_ref().filter(|_| !self.is_own_port(port));
+        ports.ports.get(&port).or(others).cloned()
+    }
+
+    /// The inbound port as the policy stands now, if it is listed.
+    #[must_use]
+    pub fn listed_port(&self, port: Port) -> Option<InboundPort> {
         self.inbound.borrow().as_ref().and_then(|ports| ports.ports.get(&port).cloned())
+    }
+
+    /// Whether this proxy itself listens on a port of this number.
+    #[must_use]
+    pub fn is_own_port(&self, port: Port) -> bool {
+        self.own_ports.iter().any(|own| own.port() == port.number())
     }
 
     /// The only permissive port, when there is exactly one: where plaintext goes that names none.
     #[must_use]
     pub fn only_permissive_port(&self) -> Option<Port> {
         let ports = self.inbound.borrow();
-        let mut permissive = ports.as_ref()?.ports.iter().filter(|(_, port)| !port.strict);
+        let ports = ports.as_ref()?;
+        if ports.others.as_ref().is_some_and(|others| !others.strict) {
+            return None;
+        }
+        let mut permissive = ports.ports.iter().filter(|(_, port)| !port.strict);
         match (permissive.next(), permissive.next()) {
             (Some((port, _)), None) => Some(*port),
             _ => None,
@@ -183,7 +204,7 @@ impl Shared {
     pub async fn revoked(&self, port: Port, plaintext: bool) {
         let mut inbound = self.inbound.clone();
         let revoked = inbound.wait_for(|ports| {
-            let port = ports.as_ref().and_then(|ports| ports.ports.get(&port));
+            let port = ports.as_ref().and_then(|ports| ports.port(port));
             ports_known(ports.as_ref()) && port.is_none_or(|port| plaintext && port.strict)
         });
         if revoked.await.is_err() {
@@ -192,20 +213,22 @@ impl Shared {
     }
 
     /// The local application behind a port: where it listens by configuration, else where the connection was
-    /// going.
+    /// going. Only where that is not known it is looked for on loopback.
     #[must_use]
     pub fn application(
         &self,
         port: Port,
         policy: &InboundPort,
-        original: Option<SocketAddr>,
+        going_to: Option<SocketAddr>,
     ) -> Rc<Service> {
         let configured = self.config.app_ports.iter().find(|app| app.port == port);
-        let address = configured.map(|app| app.address).or(original);
+        let address = configured.map(|app| app.address).or(going_to);
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port.number())));
         if let Some(service) = self.applications.borrow().get(&address)
             && service.label == policy.label
+            && service.snapshot().destination.protocol == policy.protocol
         {
+            service.touch(clock::now());
             return service.clone();
         }
         let mut destination = Destination::empty(policy.label.clone());
@@ -219,9 +242,8 @@ impl Shared {
     /// Gives up what is idle; called every few seconds.
     pub fn sweep(&self) {
         self.destinations.sweep();
-        for service in self.applications.borrow().values() {
-            service.sweep_connections();
-        }
+        // Who calls one port after the other must not make the table grow.
+        destination::forget_unused(&mut self.applications.borrow_mut());
     }
 }
 

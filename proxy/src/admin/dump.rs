@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::{
     clock,
-    discovery::{Destination, Endpoint, InboundPorts, MeshScope, Resolution, Transport},
+    discovery::{
+        Destination, Endpoint, InboundPort, InboundPorts, MeshScope, Resolution, Transport,
+    },
     tls::bundle,
 };
 
@@ -20,6 +22,7 @@ pub(super) fn dump(admin: &Admin) -> Value {
         "application": *directory.app_health().borrow(),
         "mesh": directory.mesh().map(|mesh| scope(&mesh)),
         "inbound": directory.inbound().borrow().as_deref().map(inbound),
+        "inbound_others": directory.inbound().borrow().as_deref().and_then(inbound_others),
         "destinations": directory.answers().iter().map(answer).collect::<Vec<_>>(),
     })
 }
@@ -57,14 +60,24 @@ fn scope(mesh: &MeshScope) -> Value {
 
 fn inbound(inbound: &InboundPorts) -> Value {
     let ports = inbound.ports.iter().map(|(number, port)| {
-        json!({
-            "port": number,
-            "protocol": port.protocol.as_str_name(),
-            "mode": if port.strict { "strict" } else { "permissive" },
-            "service": port.service,
-        })
+        let mut value = inbound_port(port);
+        value["port"] = json!(number);
+        value
     });
     ports.collect()
+}
+
+/// How ports are treated that are not listed; nothing where they are refused.
+fn inbound_others(inbound: &InboundPorts) -> Option<Value> {
+    inbound.others.as_ref().map(inbound_port)
+}
+
+fn inbound_port(port: &InboundPort) -> Value {
+    json!({
+        "protocol": port.protocol.as_str_name(),
+        "mode": if port.strict { "strict" } else { "permissive" },
+        "service": port.service,
+    })
 }
 
 fn answer((name, resolution): &(std::sync::Arc<str>, Resolution)) -> Value {

@@ -18,6 +18,9 @@ use super::{
     TrustBundle,
 };
 
+/// What telemetry calls every port that is not listed: there are 65,535 of them.
+const UNLISTED: &str = "unlisted";
+
 /// Content that cannot be put in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {value:?}: {why}")]
@@ -120,7 +123,14 @@ pub(super) fn inbound(message: &wire::Inbound) -> Result<InboundPorts, Refused> 
             return Err(Refused::new(outer, number.to_string(), "the port is named twice"));
         }
     }
-    Ok(InboundPorts { ports })
+    let others = message.others.as_ref().map(|entry| {
+        if entry.port != 0 {
+            return Err(Refused::new("port", entry.port.to_string(), "it stands for no one port"));
+        }
+        inbound_port(entry)
+    });
+    let others = others.transpose().map_err(|refused| refused.within("others"))?;
+    Ok(InboundPorts { ports, others })
 }
 
 fn inbound_port(message: &wire::InboundPort) -> Result<InboundPort, Refused> {
@@ -134,6 +144,7 @@ fn inbound_port(message: &wire::InboundPort) -> Result<InboundPort, Refused> {
     let service = optional_service("service", &message.service)?;
     let label = match &service {
         Some(service) => service.to_string().into(),
+        None if message.port == 0 => UNLISTED.into(),
         None => format!(":{}", message.port).into(),
     };
     Ok(InboundPort { protocol: protocol(message.protocol)?, strict, service, label })

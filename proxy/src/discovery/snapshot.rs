@@ -136,6 +136,16 @@ pub struct TrustBundle {
 pub struct InboundPorts {
     /// By the application's port.
     pub ports: BTreeMap<Port, InboundPort>,
+    /// How every other port is served; `None` for not at all.
+    pub others: Option<InboundPort>,
+}
+
+impl InboundPorts {
+    /// How a port is served, listed or not; `None` for not at all.
+    #[must_use]
+    pub fn port(&self, port: Port) -> Option<&InboundPort> {
+        self.ports.get(&port).or(self.others.as_ref())
+    }
 }
 
 /// One port that this workload serves.

@@ -109,6 +109,33 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
 }
 
 #[test]
+fn ports_that_are_not_listed_share_one_policy_and_one_label() {
+    let entry = |port, mode: InboundMode| wire::InboundPort {
+        port,
+        protocol: Protocol::Unspecified.into(),
+        mode: mode.into(),
+        service: String::new(),
+    };
+    let others = Some(entry(0, InboundMode::Permissive));
+    let message = wire::Inbound { ports: vec![entry(8080, InboundMode::Strict)], others };
+    let compiled = inbound(&message).expect("good");
+    let port = |number: &str| compiled.port(number.parse().expect("a port")).cloned();
+    let listed = port("8080").expect("listed");
+    assert_eq!((listed.strict, &*listed.label), (true, ":8080"));
+    let unlisted = port("8081").expect("served like all others");
+    assert_eq!((unlisted.strict, &*unlisted.label), (false, "unlisted"));
+    assert_eq!(port("9"), Some(unlisted));
+
+    for (others, expected) in [
+        (entry(8081, InboundMode::Strict), "others.port: \"8081\": it stands for no one port"),
+        (entry(0, InboundMode::Unspecified), "others.mode: \"0\": use strict or permissive"),
+    ] {
+        let message = wire::Inbound { ports: Vec::new(), others: Some(others) };
+        assert_eq!(inbound(&message).expect_err(expected).to_string(), expected);
+    }
+}
+
+#[test]
 fn roots_must_be_certificates() {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::default();
