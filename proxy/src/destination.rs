@@ -43,6 +43,8 @@ pub enum Found {
 
 /// One worker's live view of one destination.
 pub struct Service {
+    /// The name that it was found under; the label where it was not.
+    pub name: Box<str>,
     /// What telemetry calls it.
     pub label: Arc<str>,
     /// Its counters.
@@ -55,6 +57,16 @@ pub struct Service {
     random: RefCell<fastrand::Rng>,
     last_used: Cell<Instant>,
     valid_until: Cell<Option<Instant>>,
+    side: Side,
+    /// The name has come to stand for something of the other side.
+    has_left: Cell<bool>,
+}
+
+/// On which side of the mesh's border a destination was when it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Mesh,
+    Outside,
 }
 
 impl std::fmt::Debug for Service {
@@ -71,12 +83,24 @@ impl Service {
             && subscription.has_changed().unwrap_or(false)
         {
             let resolution = subscription.borrow_and_update().clone();
-            if let Some(destination) = mesh_destination(resolution, &self.label) {
+            let is_outside = matches!(resolution, Resolution::Outside);
+            self.has_left.set(is_outside != (self.side == Side::Outside));
+            if self.side == Side::Mesh
+                && let Some(destination) = mesh_destination(resolution, &self.label)
+            {
                 let next = EndpointSet::new(destination, Some(&self.endpoints.borrow()));
                 *self.endpoints.borrow_mut() = Rc::new(next);
             }
         }
         self.endpoints.borrow().clone()
+    }
+
+    /// Whether the name has left the mesh since, or joined it: then this view leads where it no longer stands
+    /// for, and is to be found anew. Costs what [`Service::snapshot`] does.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        drop(self.snapshot());
+        self.has_left.get()
     }
 
     /// Chooses an endpoint of a snapshot for an attempt.
@@ -128,6 +152,13 @@ fn mesh_destination(resolution: Resolution, label: &Arc<str>) -> Option<Arc<Dest
     }
 }
 
+/// How a service is known to discovery.
+struct View<'a> {
+    name: &'a str,
+    subscription: Option<Subscription<Resolution>>,
+    side: Side,
+}
+
 /// A worker's destinations by the name that applications used.
 #[derive(Debug)]
 pub struct Destinations {
@@ -175,9 +206,13 @@ impl Destinations {
     /// not say in time.
     pub async fn find(&self, name: &str) -> Result<Found, ProxyError> {
         let now = clock::now();
-        if let Some(service) = self.table.borrow().get(name) {
-            service.touch(now);
-            return Ok(Found::Mesh(service.clone()));
+        let held = self.table.borrow().get(name).cloned();
+        if let Some(service) = held {
+            if !service.has_left() {
+                service.touch(now);
+                return Ok(Found::Mesh(service));
+            }
+            self.table.borrow_mut().remove(name);
         }
         let mut subscription = self.directory.resolve(name);
         let answer = subscription.wait_for(|resolution| !matches!(resolution, Resolution::Pending));
@@ -187,8 +222,8 @@ impl Destinations {
         };
         match resolution {
             Resolution::Mesh(destination) => {
-                let direction = Direction::Outbound;
-                let service = self.service(destination, Some(subscription), direction);
+                let view = View { name, subscription: Some(subscription), side: Side::Mesh };
+                let service = self.service(destination, view, Direction::Outbound);
                 let mut table = self.table.borrow_mut();
                 // Another task may have been faster: then its view is kept.
                 Ok(Found::Mesh(table.entry(name.into()).or_insert(service).clone()))
@@ -201,16 +236,28 @@ impl Destinations {
         }
     }
 
-    /// A view of a destination that discovery does not know: the local application, or hosts outside.
+    /// A view of the local application.
     #[must_use]
-    pub fn fixed(&self, destination: Destination, direction: Direction) -> Rc<Service> {
-        self.service(Arc::new(destination), None, direction)
+    pub fn application(&self, destination: Destination) -> Rc<Service> {
+        let label = destination.label.clone();
+        let view = View { name: &label, subscription: None, side: Side::Mesh };
+        self.service(Arc::new(destination), view, Direction::Inbound)
     }
 
-    /// Keeps a destination outside, made by [`Destinations::fixed`], under a name while it is used and valid.
-    pub fn keep_until(&self, name: &str, service: &Rc<Service>, valid_until: Option<Instant>) {
+    /// A view of hosts outside the mesh, kept under their name while it is used, valid, and outside.
+    #[must_use]
+    pub fn keep_outside(
+        &self,
+        name: &str,
+        destination: Destination,
+        valid_until: Option<Instant>,
+    ) -> Rc<Service> {
+        let subscription = Some(self.directory.resolve(name));
+        let view = View { name, subscription, side: Side::Outside };
+        let service = self.service(Arc::new(destination), view, Direction::Outbound);
         service.valid_until.set(valid_until);
         self.outside.borrow_mut().insert(name.into(), service.clone());
+        service
     }
 
     /// The destination outside that is kept under a name.
@@ -244,7 +291,7 @@ impl Destinations {
     fn service(
         &self,
         destination: Arc<Destination>,
-        subscription: Option<Subscription<Resolution>>,
+        View { name, subscription, side }: View<'_>,
         direction: Direction,
     ) -> Rc<Service> {
         let (dialer, pool, tasks) = (self.dialer.clone(), self.pool.clone(), self.tasks.clone());
@@ -252,6 +299,7 @@ impl Destinations {
             EndpointPool::new(endpoint.clone(), dialer.clone(), pool.clone(), tasks.clone())
         });
         Rc::new(Service {
+            name: name.into(),
             label: destination.label.clone(),
             metrics: self.metrics.traffic(direction, &destination.label),
             learned: Cell::default(),
@@ -261,6 +309,8 @@ impl Destinations {
             random: RefCell::new(fastrand::Rng::new()),
             last_used: Cell::new(clock::now()),
             valid_until: Cell::new(None),
+            side,
+            has_left: Cell::new(false),
         })
     }
 
@@ -272,3 +322,6 @@ impl Destinations {
         ProxyError::new(Reason::DiscoveryUnavailable, detail)
     }
 }
+
+#[cfg(test)]
+mod tests;

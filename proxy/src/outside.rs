@@ -20,7 +20,6 @@ use crate::{
     io::Socket,
     reason::Reason,
     shared::Shared,
-    telemetry::Direction,
 };
 
 /// What telemetry calls every destination outside: their names are unbounded in number.
@@ -46,9 +45,7 @@ pub async fn service(shared: &Rc<Shared>, name: &str) -> Result<Rc<Service>, Pro
         protocol: Protocol::Unspecified,
         endpoints,
     };
-    let service = shared.destinations.fixed(destination, Direction::Outbound);
-    shared.destinations.keep_until(name, &service, valid_until);
-    Ok(service)
+    Ok(shared.destinations.keep_outside(name, destination, valid_until))
 }
 
 /// A plain connection to `HOST:PORT` outside the mesh: the first address that accepts.

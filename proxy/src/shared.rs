@@ -234,7 +234,7 @@ impl Shared {
         let mut destination = Destination::empty(policy.label.clone());
         destination.protocol = policy.protocol;
         destination.endpoints.push(Arc::new(Endpoint::plain(address, port)));
-        let service = self.destinations.fixed(destination, Direction::Inbound);
+        let service = self.destinations.application(destination);
         self.applications.borrow_mut().insert(address, service.clone());
         service
     }

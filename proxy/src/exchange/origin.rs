@@ -84,6 +84,10 @@ impl Outbound {
     ) -> Result<Rc<Service>, ProxyError> {
         let named = authority::of_request(head)?;
         let remembered = match &self.choice {
+            // What has left the mesh goes out as it is, on a connection from before too.
+            Choice::Connection(service) if service.has_left() => {
+                return outside::service(shared, &service.name).await;
+            }
             Choice::Connection(service) => return Ok(service.clone()),
             Choice::Request(remembered) => remembered,
             Choice::Declined(reason, detail) => {
@@ -92,6 +96,7 @@ impl Outbound {
         };
         if let Some((last, service)) = &*remembered.borrow()
             && *last == named
+            && !service.has_left()
         {
             carries_http(service)?;
             return Ok(service.clone());

@@ -162,3 +162,20 @@ fn a_workload_that_nobody_declares_serves_nothing() {
     assert_eq!(reply, Reply::Ack);
     assert!(effects.inbound.expect("an answer").ports.is_empty());
 }
+
+#[test]
+fn a_service_that_becomes_a_passthrough_is_given_up_and_comes_back() {
+    let mut holdings = resolved();
+    let outside = target("cart:80", Found::Passthrough(wire::Passthrough {}));
+    let (reply, effects) = apply(&mut holdings, &outside);
+    assert_eq!(reply, Reply::Ack);
+    assert!(matches!(&effects.resolved[..], [(_, Resolution::Outside)]), "{effects:?}");
+    assert_eq!(effects.unsubscribe, [service_key(&cart())]);
+
+    let (_, effects) = apply(&mut holdings, &target("cart:80", Found::Service(cart().to_string())));
+    // What is asked for again is awaited; until then the last answer stays.
+    assert!(effects.resolved.is_empty(), "{effects:?}");
+    assert_eq!(effects.subscribe, [service_key(&cart())]);
+    let (_, effects) = apply(&mut holdings, &cart_update());
+    assert!(matches!(&effects.resolved[..], [(_, Resolution::Mesh(_))]), "{effects:?}");
+}
