@@ -2,7 +2,11 @@
 //!
 //! Defaults suit a laptop. `docs/` lists them; `/config` on the admin port shows the effective ones.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
@@ -64,6 +68,10 @@ pub struct Config {
     #[arg(long, env = "WEFT_ADMIN_LISTEN", default_value = "127.0.0.1:4191")]
     pub admin_listen: SocketAddr,
 
+    /// In Kubernetes: the pod's own addresses, separated by commas (`status.podIPs`)
+    #[arg(long, env = "WEFT_POD_IPS", value_name = "IP,IP", default_value = "")]
+    pub pod_ips: PodIps,
+
     /// A port that the application serves, `[NAME=]PORT[@ADDRESS]`; registered with the control plane
     #[arg(long = "app-port", env = "WEFT_APP_PORTS", value_delimiter = ',')]
     pub app_ports: Vec<AppPort>,
@@ -100,6 +108,21 @@ pub enum Interception {
     Explicit,
     /// nftables redirects the application's connections; the original destination is asked of the kernel.
     Transparent,
+}
+
+/// A pod's own addresses, the main one first; none outside a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PodIps(pub Vec<IpAddr>);
+
+impl std::str::FromStr for PodIps {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parsed = parts.map(|part| {
+            part.parse().map_err(|_| format!("{part:?}: use IP or IP,IP such as 10.0.0.5,fd00::5"))
+        });
+        parsed.collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// A port of the local application.
@@ -433,6 +456,15 @@ mod tests {
             assert_eq!(config.outbound_listen.to_string(), outbound);
             assert_eq!(config.inbound_listen.to_string(), inbound);
         }
+    }
+
+    #[test]
+    fn a_pods_addresses_are_listed_as_kubernetes_writes_them() {
+        for (text, count) in [("", 0), ("10.0.0.5", 1), ("10.0.0.5,fd00::5", 2)] {
+            assert_eq!(text.parse::<PodIps>().expect("valid").0.len(), count, "{text}");
+        }
+        let error = "10.0.0.5,pod".parse::<PodIps>().expect_err("no address");
+        assert_eq!(error, "\"pod\": use IP or IP,IP such as 10.0.0.5,fd00::5");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! trusted, those get the time to drain.
 
 pub mod dial;
+pub mod itself;
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use dial::{Dialer, Dialled};
+pub use itself::Itself;
 
 /// Requests in flight to an endpoint up to which an HTTP/1 request gets a connection of its own. Above it,
 /// multiplexing wins: one write and one TLS record carry many requests.

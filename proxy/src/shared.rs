@@ -22,7 +22,7 @@ use crate::{
     drain::Drain,
     http::{h1, h2},
     outside,
-    pool::Dialer,
+    pool::{Dialer, Itself},
     tasks::Tasks,
     telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, Tracer, TrafficMetrics},
     tls::MutualTls,
@@ -49,6 +49,8 @@ pub struct Process {
     pub cut_off: Arc<AtomicUsize>,
     /// The ports that this proxy listens on.
     pub own_ports: Arc<[SocketAddr]>,
+    /// This very instance, as others' endpoints name it.
+    pub itself: Itself,
 }
 
 /// What all connections of one worker share.
@@ -102,18 +104,19 @@ impl Shared {
             connections,
             cut_off: _,
             own_ports,
+            itself,
         } = process;
-        let dialer = Rc::new(Dialer::new(
+        let dialer = Dialer::new(
             mutual_tls.clone(),
             &config.timeouts,
             &config.pool,
             h1::ClientSettings::new(&config),
             h2::ClientSettings::new(&config),
             &metrics,
-        ));
+        );
         let destinations = Destinations::new(
             directory.clone(),
-            dialer,
+            Rc::new(dialer.knowing(itself)),
             metrics.clone(),
             config.pool.clone(),
             &config.timeouts,

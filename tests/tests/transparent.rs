@@ -15,6 +15,8 @@ use weft_proxy::{
 };
 use weft_tests::{apps::App, namespace::User, raw::Raw, wait};
 
+#[path = "transparent/pods.rs"]
+mod pods;
 #[path = "transparent/stage.rs"]
 mod stage;
 

@@ -72,6 +72,7 @@ impl Sidecar {
             connections: Arc::default(),
             cut_off: Arc::default(),
             own_ports: Arc::new([SocketAddr::from(([0, 0, 0, 0], OWN))]),
+            itself: pool::Itself::default(),
         };
         let shared = Shared::new(process, Tasks::default());
         Self { shared, directory, metrics, root, _drain: trigger }

@@ -6,6 +6,7 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use weft_proto::MeshServerName;
 
+use super::Itself;
 use crate::{
     clock,
     config::{PoolSettings, Timeouts},
@@ -23,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Dialer {
     mutual_tls: MutualTls,
+    itself: Itself,
     connect_timeout: Duration,
     drain_timeout: Duration,
     backoff_ms: u64,
@@ -67,6 +69,7 @@ impl Dialer {
         let backoff_ms = u64::try_from(pool.connect_backoff.as_millis()).unwrap_or(u64::MAX);
         Self {
             mutual_tls,
+            itself: Itself::default(),
             connect_timeout: timeouts.connect,
             drain_timeout: timeouts.drain,
             backoff_ms,
@@ -75,6 +78,12 @@ impl Dialer {
             http1_metrics: metrics.pool(PoolProtocol::Http1),
             http2_metrics: metrics.pool(PoolProtocol::Http2),
         }
+    }
+
+    /// One that knows its own instance among the endpoints.
+    #[must_use]
+    pub fn knowing(self, itself: Itself) -> Self {
+        Self { itself, ..self }
     }
 
     /// The settings of HTTP/1 connections.
@@ -94,7 +103,11 @@ impl Dialer {
     /// # Errors
     /// Nothing was sent; the reason and the detail say what went wrong.
     pub async fn dial(&self, endpoint: &Endpoint, offer: &[Alpn]) -> Result<Dialled, ProxyError> {
-        let connected = match self.connect(endpoint.address).await {
+        let address = match &endpoint.transport {
+            Transport::Mesh(_) => self.itself.address_of(endpoint),
+            Transport::Plain => endpoint.address,
+        };
+        let connected = match self.connect(address).await {
             Ok(socket) => self.secure(socket, endpoint, offer).await,
             Err(error) => Err(error),
         };

@@ -18,7 +18,7 @@ use weft_tests::{
     apps::{App, Http},
     client::get_once,
     mesh::{Mesh, Sidecar, SidecarSpec},
-    namespace::{self, Network, Pod, User},
+    namespace::{self, Namespace, Network, Pod, User},
     wait,
 };
 
@@ -142,21 +142,26 @@ impl Stage {
 
     /// Runs curl as the application of `web`.
     pub(crate) async fn curl(&self, arguments: &[&str]) -> Said {
-        let mut command = self.network.pod(0).program("curl");
-        command.args(["--silent", "--globoff", "--max-time", "15"]).args(arguments);
-        for variable in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(variable);
-        }
-        let output = tokio::task::spawn_blocking(move || command.output());
-        let output = output.await.expect("no panic").expect("curl is there");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Said { exit: output.status.code().unwrap_or(-1), text }
+        curl(self.network.pod(0), arguments).await
     }
 
     /// Sends bytes to an address from the pod without a sidecar, and returns all that comes back.
     pub(crate) async fn outsider_says(&self, address: SocketAddr, bytes: &'static str) -> String {
         self.outside.run(exchange(address, bytes)).await
     }
+}
+
+/// Runs curl as an application of this pod.
+pub(crate) async fn curl(pod: &Namespace, arguments: &[&str]) -> Said {
+    let mut command = pod.program("curl");
+    command.args(["--silent", "--globoff", "--max-time", "15"]).args(arguments);
+    for variable in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(variable);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.expect("no panic").expect("curl is there");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Said { exit: output.status.code().unwrap_or(-1), text }
 }
 
 /// Sends bytes and returns all that comes back until the connection ends, however it does.
@@ -213,7 +218,12 @@ async fn greeter() -> App {
 }
 
 /// A sidecar in a pod, behind the rules.
-async fn member(mesh: &Mesh, network: &Network, index: usize, spec: SidecarSpec) -> Member {
+pub(crate) async fn member(
+    mesh: &Mesh,
+    network: &Network,
+    index: usize,
+    spec: SidecarSpec,
+) -> Member {
     let namespace = network.pod(index);
     namespace.nft(RULES);
     let spec = spec
