@@ -27,7 +27,9 @@ use crate::{
     discovery::{self, Directory, TrustBundle, probe},
     dns::Resolver,
     drain::{self, DrainTrigger},
-    identity::{ConnectError, ControlPlane, GrpcIssuer, Identity, Keeper, TokenSource},
+    identity::{
+        ConnectError, ControlPlane, GrpcIssuer, Identity, Keeper, ServiceAccount, TokenSource,
+    },
     net::Binding,
     pool::Itself,
     shared::Process,
@@ -229,6 +231,10 @@ fn dial(control_plane: &ControlPlane) -> discovery::Dial {
 }
 
 fn token_source(config: &Config) -> Option<TokenSource> {
+    if let (Some(token), Some(roots)) = (&config.service_account_token_file, &config.roots_file) {
+        let (token, roots) = (token.clone(), roots.clone());
+        return Some(TokenSource::ServiceAccount(ServiceAccount { token, roots }));
+    }
     let file = config.token_file.clone().map(TokenSource::File);
     file.or_else(|| config.token_fd.map(TokenSource::Descriptor))
 }

@@ -40,6 +40,18 @@ pub struct Config {
     /// Inherited descriptor to read the join token from, instead of a file
     #[arg(long, env = "WEFT_TOKEN_FD", conflicts_with = "token_file")]
     pub token_fd: Option<i32>,
+    /// In Kubernetes: file that holds the pod's projected ServiceAccount token (audience `weft.dev`), instead of a
+    /// join token
+    #[arg(
+        long,
+        env = "WEFT_SERVICE_ACCOUNT_TOKEN_FILE",
+        requires = "roots_file",
+        conflicts_with_all = ["token_file", "token_fd"]
+    )]
+    pub service_account_token_file: Option<PathBuf>,
+    /// File of certificates (PEM): who gets the ServiceAccount token must be verified by one of them
+    #[arg(long, env = "WEFT_ROOTS_FILE", requires = "service_account_token_file")]
+    pub roots_file: Option<PathBuf>,
 
     /// Outbound: where the local application's traffic to others arrives
     /// [default: 127.0.0.1:4140; with transparent interception `[::]:4140`]
@@ -455,6 +467,22 @@ mod tests {
             let config = Config::from_arg_matches(&matches).expect("valid");
             assert_eq!(config.outbound_listen.to_string(), outbound);
             assert_eq!(config.inbound_listen.to_string(), inbound);
+        }
+    }
+
+    #[test]
+    fn a_proxy_proves_itself_in_one_way() {
+        let account = "--service-account-token-file=/token";
+        for (arguments, missing) in [
+            (&[account, "--roots-file=/roots.pem"][..], ""),
+            (&[account], "--roots-file <ROOTS_FILE>"),
+            (&["--roots-file=/roots.pem"], "--service-account-token-file"),
+            (&[account, "--roots-file=/roots.pem", "--token-file=/join"], "cannot be used with"),
+            (&[account, "--roots-file=/roots.pem", "--token-fd=3"], "cannot be used with"),
+        ] {
+            let error = parsed(arguments).err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error.is_empty(), missing.is_empty(), "{arguments:?}: {error}");
+            assert!(error.contains(missing), "{arguments:?}: {error}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! gRPC channels to the control plane: TLS 1.3 with its certificate verified, ours shown where it is wanted.
 //!
 //! Comes in: the control plane's address, the live identity, and before the first SVID the hash of a root from
-//! the join token. Goes out: tonic channels that read the live identity anew at each connection, so that one
+//! the join token, or a pod's roots. Goes out: tonic channels that read the live identity anew at each connection, so that one
 //! channel lives through renewals and rotated roots. It must never speak to anybody but the control plane of
-//! this mesh: a chain under the bundle (or to the pinned root) with the control plane's own SPIFFE ID.
+//! this mesh: a chain under the bundle (or to the root that came with the proof) with the control plane's own SPIFFE ID.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,7 +13,10 @@ use rustls_pki_types::ServerName;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Credentials, Identity, pinned::ControlPlaneVerifier};
+use super::{
+    Credentials, Identity,
+    pinned::{Anchor, ControlPlaneVerifier},
+};
 use crate::{
     clock,
     net::{self, TcpStream},
@@ -114,17 +117,17 @@ impl ControlPlane {
         self.channel_with(Present::Svid, None)
     }
 
-    /// A channel for the first SVID: we present nothing, theirs is verified by the bundle if there is one, or
-    /// leads to the root with this SHA-256.
-    pub(super) fn joining_channel(&self, root_sha256: [u8; 32]) -> Channel {
-        self.channel_with(Present::Nothing, Some(root_sha256))
+    /// A channel for the first SVID: we present nothing, theirs is verified by the bundle if there is one, or by
+    /// what came with the proof.
+    pub(super) fn joining_channel(&self, anchor: Anchor) -> Channel {
+        self.channel_with(Present::Nothing, Some(anchor))
     }
 
-    fn channel_with(&self, present: Present, pin: Option<[u8; 32]>) -> Channel {
+    fn channel_with(&self, present: Present, anchor: Option<Anchor>) -> Channel {
         let control_plane = self.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
-            let control_plane = control_plane.clone();
-            async move { control_plane.connect(present, pin).await.map(TokioIo::new) }
+            let (control_plane, anchor) = (control_plane.clone(), anchor.clone());
+            async move { control_plane.connect(present, anchor).await.map(TokioIo::new) }
         });
         self.endpoint.connect_with_connector_lazy(connector)
     }
@@ -132,10 +135,10 @@ impl ControlPlane {
     async fn connect(
         self,
         present: Present,
-        pin: Option<[u8; 32]>,
+        anchor: Option<Anchor>,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let credentials = self.identity.credentials();
-        let (config, verifier) = client_config(credentials.as_deref(), present, pin)?;
+        let (config, verifier) = client_config(credentials.as_deref(), present, anchor)?;
         match clock::timeout(CONNECT_TIMEOUT, self.dial(config, &verifier)).await {
             Ok(connected) => connected,
             Err(_) => Err(ConnectError::Timeout(self.address)),
@@ -163,9 +166,9 @@ impl ControlPlane {
 fn client_config(
     credentials: Option<&Credentials>,
     present: Present,
-    pin: Option<[u8; 32]>,
+    anchor: Option<Anchor>,
 ) -> Result<(ClientConfig, Arc<ControlPlaneVerifier>), ConnectError> {
-    let verifier = Arc::new(ControlPlaneVerifier::new(credentials, pin));
+    let verifier = Arc::new(ControlPlaneVerifier::new(credentials, anchor));
     let builder = provider::client(Arc::clone(&verifier) as _);
     let mut config = match present {
         Present::Nothing => builder.with_no_client_auth(),

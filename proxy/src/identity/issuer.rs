@@ -1,6 +1,6 @@
 //! One issue of an SVID: a signing request and a proof go to the control plane, a chain and roots come back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
 use tonic::{Request, transport::Channel};
@@ -12,17 +12,30 @@ use weft_proto::{
     },
 };
 
-use super::{ConnectError, ControlPlane, KeyError, SvidError, TokenError, control_plane::explain};
-use crate::{clock, tls::BundleError};
+use super::{
+    ConnectError, ControlPlane, KeyError, ServiceAccountToken, SvidError, TokenError,
+    control_plane::explain, pinned::Anchor,
+};
+use crate::{
+    clock,
+    tls::{Bundle, BundleError},
+};
 
 /// An answer may take so long: the control plane writes a token's use to its disk first.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What proves who we are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// A join token.
     Token(JoinToken),
+    /// A pod's ServiceAccount token.
+    ServiceAccount {
+        /// What is sent.
+        token: ServiceAccountToken,
+        /// What whoever gets it must be verified by.
+        roots: Vec<CertificateDer<'static>>,
+    },
     /// The SVID in force, on the connection itself.
     Svid,
 }
@@ -41,8 +54,8 @@ pub struct Issued {
 pub enum IssueError {
     /// There is nothing that proves who we are.
     #[error(
-        "there is no join token to prove who this proxy is; \
-         set WEFT_TOKEN_FILE (or --token-file) to a file that holds one"
+        "there is nothing to prove who this proxy is; set WEFT_TOKEN_FILE (or --token-file) to a file that \
+         holds a join token, or in Kubernetes WEFT_SERVICE_ACCOUNT_TOKEN_FILE and WEFT_ROOTS_FILE"
     )]
     NoToken,
     /// The token cannot be used.
@@ -95,21 +108,30 @@ impl GrpcIssuer {
         Self { control_plane, workload }
     }
 
-    fn channel(&self, proof: &Proof) -> Channel {
-        match proof {
-            Proof::Token(token) => self.control_plane.joining_channel(token.root_sha256),
+    fn channel(&self, proof: &Proof) -> Result<Channel, BundleError> {
+        Ok(match proof {
+            Proof::Token(token) => {
+                self.control_plane.joining_channel(Anchor::Hash(token.root_sha256))
+            }
+            Proof::ServiceAccount { roots, .. } => {
+                let bundle = Bundle::new(roots.clone())?;
+                self.control_plane.joining_channel(Anchor::Roots(Arc::new(bundle)))
+            }
             Proof::Svid => self.control_plane.channel(),
-        }
+        })
     }
 }
 
 impl Issuer for GrpcIssuer {
     async fn issue(&self, request: Vec<u8>, proof: Proof) -> Result<Issued, IssueError> {
-        let mut client = IdentityClient::new(self.channel(&proof));
+        let mut client = IdentityClient::new(self.channel(&proof)?);
         let message = IssueRequest {
             csr: request,
             proof: Some(match proof {
                 Proof::Token(token) => WireProof::JoinToken(token.to_string()),
+                Proof::ServiceAccount { token, .. } => {
+                    WireProof::ServiceAccountToken(token.into_secret())
+                }
                 Proof::Svid => WireProof::Renewal(Renewal {}),
             }),
             workload: self.workload.to_string(),

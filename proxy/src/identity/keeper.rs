@@ -1,4 +1,4 @@
-//! Keeps the identity alive: the first SVID by the token, renewals by the SVID in force.
+//! Keeps the identity alive: the first SVID by a token, renewals by the SVID in force.
 //!
 //! ```text
 //!            issued                      due, or another root signs
@@ -13,7 +13,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use weft_proto::JoinToken;
 
 use super::{
     Credentials, Identity, IssueError, Issuer, PrivateKey, Proof, Svid, TokenError, TokenSource,
@@ -38,8 +37,8 @@ pub struct Keeper<I> {
     identity: Identity,
     issuer: I,
     source: Option<TokenSource>,
-    /// The last token that could be read: a descriptor can be read once, and a file may be taken away.
-    token: Option<JoinToken>,
+    /// The last proof that could be read: a descriptor can be read once, and a file may be taken away.
+    proof: Option<Proof>,
     /// How many SVIDs in a row came under another root than the bundle's newest.
     disagreements: u32,
     wall_clock: WallClock,
@@ -50,7 +49,7 @@ impl<I: Issuer> Keeper<I> {
     #[must_use]
     pub fn new(identity: Identity, issuer: I, source: Option<TokenSource>) -> Self {
         let wall_clock = Arc::new(clock::since_epoch);
-        Self { identity, issuer, source, token: None, disagreements: 0, wall_clock }
+        Self { identity, issuer, source, proof: None, disagreements: 0, wall_clock }
     }
 
     /// With another clock than the system's.
@@ -89,7 +88,7 @@ impl<I: Issuer> Keeper<I> {
     async fn try_to_issue(&mut self) -> Result<(), IssueError> {
         let proof = match self.left() {
             Some(left) if !left.is_zero() => Proof::Svid,
-            Some(_) | None => Proof::Token(self.read_token().await?),
+            Some(_) | None => self.read_proof().await?,
         };
         let renewal = matches!(proof, Proof::Svid);
         let key = PrivateKey::generate()?;
@@ -112,11 +111,12 @@ impl<I: Issuer> Keeper<I> {
         Some(credentials.svid.not_after().saturating_sub((self.wall_clock)()))
     }
 
-    /// The token as it is now in its place, or as it was read last.
-    async fn read_token(&mut self) -> Result<JoinToken, IssueError> {
+    /// The proof as it is now in its place; a join token else as it was read last. A pod's token would have expired,
+    /// and its roots might be trusted no longer.
+    async fn read_proof(&mut self) -> Result<Proof, IssueError> {
         let source = self.source.clone().ok_or(IssueError::NoToken)?;
-        if let (TokenSource::Descriptor(_), Some(token)) = (&source, &self.token) {
-            return Ok(token.clone());
+        if let (TokenSource::Descriptor(_), Some(proof)) = (&source, &self.proof) {
+            return Ok(proof.clone());
         }
         let from = source.to_string();
         let failed = |error| TokenError::Read { from: from.clone(), error };
@@ -126,9 +126,9 @@ impl<I: Issuer> Keeper<I> {
             Ok(Err(error)) => Err(failed(std::io::Error::other(error))),
             Err(_) => Err(failed(std::io::ErrorKind::TimedOut.into())),
         };
-        match (read, &self.token) {
-            (Ok(token), _) => Ok(self.token.insert(token).clone()),
-            (Err(TokenError::Read { .. }), Some(token)) => Ok(token.clone()),
+        match (read, &self.proof) {
+            (Ok(proof), _) => Ok(self.proof.insert(proof).clone()),
+            (Err(TokenError::Read { .. }), Some(proof @ Proof::Token(_))) => Ok(proof.clone()),
             (Err(error), _) => Err(error.into()),
         }
     }

@@ -1,8 +1,9 @@
 //! Whether a server is the control plane of this mesh.
 //!
 //! With a bundle: its chain leads to a root of it, and its SPIFFE ID is the control plane's in our trust domain.
-//! Before the first bundle: the join token carries the SHA-256 of a root; the control plane sends that root in
-//! its chain, and the chain must lead to it. The hash is what is trusted: whoever gave us the token gave us that.
+//! Before the first bundle, and once the roots of an old one are gone: what came with the proof. A join token
+//! carries the SHA-256 of a root; the control plane sends that root in its chain, and the chain must lead to it. The
+//! hash is what is trusted: whoever gave us the token gave us that. Beside a ServiceAccount token lie the roots.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -31,21 +32,29 @@ use crate::{
 const NAMESPACE: &str = "weft-system";
 const SERVICE_ACCOUNT: &str = "control-plane";
 
+/// What the control plane is verified by at a join, beside the bundle in force.
+#[derive(Debug, Clone)]
+pub(super) enum Anchor {
+    /// SHA-256 of a root that it sends.
+    Hash([u8; 32]),
+    /// Roots.
+    Roots(Arc<Bundle>),
+}
+
 /// Verifies the control plane, by whatever is known of it.
 #[derive(Debug)]
 pub(super) struct ControlPlaneVerifier {
     by_bundle: Option<Arc<PeerVerifier>>,
-    /// SHA-256 of a root.
-    pin: Option<[u8; 32]>,
+    anchor: Option<Anchor>,
 }
 
 impl ControlPlaneVerifier {
-    pub(super) fn new(credentials: Option<&Credentials>, pin: Option<[u8; 32]>) -> Self {
+    pub(super) fn new(credentials: Option<&Credentials>, anchor: Option<Anchor>) -> Self {
         let by_bundle = credentials.and_then(|credentials| {
             let domain = credentials.svid.identity().trust_domain();
             verifier(Arc::clone(&credentials.bundle), domain)
         });
-        Self { by_bundle, pin }
+        Self { by_bundle, anchor }
     }
 
     /// # Errors
@@ -58,10 +67,13 @@ impl ControlPlaneVerifier {
             },
             None => None,
         };
-        match (self.pin, refused) {
-            (Some(pin), refused) => {
-                check_pinned(chain, pin, now).map_err(|pinned| refused.unwrap_or(pinned))
-            }
+        let anchored = match &self.anchor {
+            Some(Anchor::Hash(hash)) => Some(check_pinned(chain, *hash, now)),
+            Some(Anchor::Roots(roots)) => Some(check_under(Arc::clone(roots), chain, now)),
+            None => None,
+        };
+        match (anchored, refused) {
+            (Some(anchored), refused) => anchored.map_err(|anchored| refused.unwrap_or(anchored)),
             (None, Some(refused)) => Err(refused),
             (None, None) => Err(Refused {
                 reason: Reason::IdentityMissing,
@@ -101,13 +113,24 @@ fn check_pinned(
     };
     let bundle =
         Bundle::new(vec![root.clone().into_owned()]).map_err(|error| refused(error.to_string()))?;
+    check_under(Arc::new(bundle), chain, now)
+}
+
+/// Checks a chain that must lead to one of these roots. Its domain is taken from what it presents: the roots are
+/// trusted to name nobody falsely.
+fn check_under(
+    roots: Arc<Bundle>,
+    chain: &[CertificateDer<'_>],
+    now: Duration,
+) -> Result<SpiffeId, Refused> {
     let leaf = chain.first().and_then(|leaf| Leaf::parse(leaf).ok());
     let identity = leaf.and_then(|leaf| leaf.identity.ok());
-    // Its domain is taken from what it presents: the root is trusted to name nobody falsely.
     let default = TrustDomain::default();
     let domain = identity.as_ref().map_or(default.as_str(), SpiffeId::trust_domain);
-    let verifier = verifier(Arc::new(bundle), domain)
-        .ok_or_else(|| refused(format!("{domain:?} is not a trust domain")))?;
+    let verifier = verifier(roots, domain).ok_or_else(|| Refused {
+        reason: Reason::PeerUnverified,
+        detail: format!("{domain:?} is not a trust domain"),
+    })?;
     verifier.check(chain, now).map(|peer| peer.identity)
 }
 

@@ -1,4 +1,5 @@
-//! Where the join token comes from: a file that only we can read, or an inherited descriptor.
+//! Where the proof of the first SVID comes from: a join token in a file that only we can read, or from an inherited
+//! descriptor; in Kubernetes the pod's own [`ServiceAccount`] token.
 //!
 //! Never from the command line or the environment, which the application and other users may see. Errors name
 //! the file, never its content.
@@ -10,27 +11,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weft_proto::{JoinToken, NameError};
+use weft_proto::JoinToken;
 
-/// A token has 150 bytes.
+use super::{Proof, ServiceAccount};
+
+/// A join token has 150 bytes.
 const MAX_BYTES: u64 = 4096;
 
-/// Where the join token comes from.
+/// Where the proof comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
-    /// A file with mode 0600 or 0400. It is read at each join, so that an operator can replace the token.
+    /// A join token, in a file with mode 0600 or 0400. It is read at each join, so that an operator can replace the token.
     File(PathBuf),
-    /// An inherited descriptor, a pipe or a file, read to its end once.
+    /// A join token, from an inherited descriptor, a pipe or a file, read to its end once.
     Descriptor(i32),
+    /// A pod's projected token, read at each join.
+    ServiceAccount(ServiceAccount),
 }
 
-/// Why there is no token.
+/// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// It cannot be read.
-    #[error("cannot read the join token from {from}: {error}")]
+    #[error("cannot read {from}: {error}")]
     Read {
-        /// The file or descriptor.
+        /// The file or descriptor, and what it is for.
         from: String,
         /// Why.
         error: io::Error,
@@ -46,45 +51,51 @@ pub enum TokenError {
         /// Its permissions.
         mode: u32,
     },
-    /// It is no token.
-    #[error("what is in {from} is wrong: {error}")]
+    /// It is not what it should be.
+    #[error("what is in {from} is wrong: {why}")]
     Form {
-        /// The file or descriptor.
+        /// The file or descriptor, and what it is for.
         from: String,
         /// What would be right. The value is not in it.
-        error: NameError,
+        why: String,
     },
 }
 
 impl TokenSource {
-    /// Reads the token. Blocks: a pipe is read until its writer has closed it.
+    /// Reads the proof. Blocks: a pipe is read until its writer has closed it.
     ///
     /// # Errors
-    /// It cannot be read, others can read it, or it is no token.
-    pub fn read(&self) -> Result<JoinToken, TokenError> {
+    /// It cannot be read, others can read a join token, or it is none.
+    pub fn read(&self) -> Result<Proof, TokenError> {
         let from = self.to_string();
         let failed = |error| TokenError::Read { from: from.clone(), error };
         let file = match self {
             Self::File(path) => open_private(path)?,
             Self::Descriptor(number) => open_descriptor(*number).map_err(failed)?,
+            Self::ServiceAccount(source) => return source.read(),
         };
         let mut text = String::new();
         file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
-        text.parse().map_err(|error| TokenError::Form { from, error })
+        let token = text.parse::<JoinToken>();
+        token.map(Proof::Token).map_err(|error| TokenError::Form { from, why: error.to_string() })
     }
 }
 
 impl std::fmt::Display for TokenSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => write!(f, "the file {path:?}"),
-            Self::Descriptor(number) => write!(f, "the descriptor {number}"),
+            Self::File(path) => write!(f, "the join token's file {path:?}"),
+            Self::Descriptor(number) => write!(f, "the join token's descriptor {number}"),
+            Self::ServiceAccount(ServiceAccount { token, .. }) => {
+                write!(f, "the ServiceAccount token's file {token:?}")
+            }
         }
     }
 }
 
 fn open_private(path: &Path) -> Result<File, TokenError> {
-    let failed = |error| TokenError::Read { from: format!("the file {path:?}"), error };
+    let failed =
+        |error| TokenError::Read { from: format!("the join token's file {path:?}"), error };
     let file = File::open(path).map_err(failed)?;
     // Asked of the open file, not of the path, which could be changed in between.
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
@@ -130,7 +141,7 @@ mod tests {
     fn a_private_file_is_read() {
         for mode in [0o600, 0o400] {
             let (_folder, path) = file(&format!("{}\n", token()), mode);
-            assert_eq!(TokenSource::File(path).read().unwrap(), token());
+            assert_eq!(TokenSource::File(path).read().unwrap(), Proof::Token(token()));
         }
     }
 
@@ -161,7 +172,8 @@ mod tests {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(token().to_string().as_bytes()).unwrap();
         drop(writer);
-        assert_eq!(TokenSource::Descriptor(reader.as_raw_fd()).read().unwrap(), token());
+        let read = TokenSource::Descriptor(reader.as_raw_fd()).read().unwrap();
+        assert_eq!(read, Proof::Token(token()));
         assert!(TokenSource::Descriptor(i32::MAX).read().is_err());
     }
 }

@@ -15,6 +15,7 @@ use crate::identity::{Identity, PrivateKey, Svid};
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    pem: String,
 }
 
 impl Authority {
@@ -25,13 +26,19 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let root = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), root }
+        let root = params.self_signed(&key).unwrap();
+        let (pem, root) = (root.pem(), root.der().clone());
+        Self { issuer: Issuer::new(params, key), root, pem }
     }
 
     /// The root's certificate.
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         self.root.clone()
+    }
+
+    /// The same, in PEM.
+    pub(crate) fn root_pem(&self) -> String {
+        self.pem.clone()
     }
 
     /// An SVID that holds for an hour, and did so for five minutes.

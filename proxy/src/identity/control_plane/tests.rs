@@ -29,7 +29,7 @@ use weft_proto::{
 
 use super::*;
 use crate::{
-    identity::{GrpcIssuer, Issuer as _, PrivateKey, Proof, Svid},
+    identity::{GrpcIssuer, Issuer as _, PrivateKey, Proof, ServiceAccount, Svid},
     net::TcpListener,
     tls::testing::{Authority, id, leaf_params},
 };
@@ -86,6 +86,7 @@ struct Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     Token(String),
+    ServiceAccount(String),
     Renewal(Vec<u8>),
 }
 
@@ -99,10 +100,11 @@ impl IdentityService for Service {
         let request = request.into_inner();
         let seen = match request.proof {
             Some(WireProof::JoinToken(token)) => Seen::Token(token),
+            Some(WireProof::ServiceAccountToken(token)) => Seen::ServiceAccount(token),
             Some(WireProof::Renewal(_)) => {
                 Seen::Renewal(caller.ok_or_else(|| Status::unauthenticated("who?"))?)
             }
-            _ => return Err(Status::invalid_argument("no proof")),
+            None => return Err(Status::invalid_argument("no proof")),
         };
         self.seen.lock().unwrap().push(seen);
         if request.workload != "shop/cart" {
@@ -247,6 +249,48 @@ async fn a_server_without_the_pinned_root_is_never_sent_the_token() {
             if behind.len() == 1 { "not the root with the SHA-256" } else { "leads to no root" };
         assert!(error.contains(expected), "{error}");
         assert!(error.contains(&fake.address), "{error}");
+        assert_eq!(fake.seen(), []);
+    }
+}
+
+const POD_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsid2VmdC5kZXYiXX0.c2lnbmF0dXJl";
+
+/// A pod's proof, in whose volume lie these roots.
+fn pod_proof(roots: &[&Authority]) -> Proof {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, file) = (folder.path().join("token"), folder.path().join("roots.pem"));
+    std::fs::write(&token, POD_TOKEN).unwrap();
+    std::fs::write(&file, roots.iter().map(|root| root.root_pem()).collect::<String>()).unwrap();
+    ServiceAccount { token, roots: file }.read().unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_joins_by_its_service_account_whichever_of_its_roots_signs() {
+    let old = Authority::new("old");
+    // The root itself need not be sent: it lies in the pod.
+    let authority = Arc::new(Authority::new("root"));
+    let fake = Fake::start_as(Arc::clone(&authority), CONTROL_PLANE, &[]).await;
+    let identity = Identity::default();
+    issue(&fake, &identity, pod_proof(&[&old, &authority])).await.unwrap();
+    assert_eq!(fake.seen(), [Seen::ServiceAccount(POD_TOKEN.to_owned())]);
+    // With another bundle in force, as after an outage in which the roots were rotated.
+    let joined_before = old.sidecar("cart");
+    issue(&fake, &joined_before, pod_proof(&[&authority])).await.unwrap();
+    assert_eq!(fake.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_not_the_control_plane_under_the_pods_roots_is_never_sent_its_token() {
+    let mesh = Arc::new(Authority::new("root"));
+    let stranger = Arc::new(Authority::new("stranger"));
+    for (authority, name, expected) in [
+        (&stranger, CONTROL_PLANE, "leads to no root"),
+        (&mesh, &*id("payments"), "peer-unexpected"),
+    ] {
+        let behind = [authority.root()];
+        let fake = Fake::start_as(Arc::clone(authority), name, &behind).await;
+        let error = issue(&fake, &Identity::default(), pod_proof(&[&mesh])).await.unwrap_err();
+        assert!(error.contains(expected) && error.contains(&fake.address), "{error}");
         assert_eq!(fake.seen(), []);
     }
 }

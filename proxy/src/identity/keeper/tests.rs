@@ -8,10 +8,11 @@ use std::{
 
 use rustls_pki_types::CertificateDer;
 use tokio::{task::JoinHandle, time::Instant};
+use weft_proto::JoinToken;
 
 use super::*;
 use crate::{
-    identity::{IdentityStatus, Issued},
+    identity::{IdentityStatus, Issued, ServiceAccount},
     tls::testing::{Authority, id, leaf_params},
 };
 
@@ -36,6 +37,7 @@ struct Fake {
     script: Mutex<VecDeque<Answer>>,
     /// When, and whether by token.
     calls: Mutex<Vec<(Duration, bool)>>,
+    proofs: Mutex<Vec<Proof>>,
     /// Roots that discovery pushes while the request is under way.
     pushed_meanwhile: Mutex<Option<(Identity, Vec<CertificateDer<'static>>)>>,
 }
@@ -49,6 +51,7 @@ impl Fake {
             authorities: Mutex::new(vec![Authority::new("root")]),
             script: Mutex::default(),
             calls: Mutex::default(),
+            proofs: Mutex::default(),
             pushed_meanwhile: Mutex::default(),
         })
     }
@@ -82,7 +85,8 @@ impl Fake {
 
 impl Issuer for Arc<Fake> {
     async fn issue(&self, request: Vec<u8>, proof: Proof) -> Result<Issued, IssueError> {
-        self.calls.lock().unwrap().push((self.now(), matches!(proof, Proof::Token(_))));
+        self.calls.lock().unwrap().push((self.now(), !matches!(proof, Proof::Svid)));
+        self.proofs.lock().unwrap().push(proof);
         let answer = self.script.lock().unwrap().pop_front();
         if let Some((identity, roots)) = self.pushed_meanwhile.lock().unwrap().take() {
             identity.set_bundle(roots).unwrap();
@@ -259,4 +263,40 @@ async fn what_is_issued_wrongly_is_never_put_into_force() {
     }
     assert!(failures[0].contains("another key"), "{failures:?}");
     assert!(failures[1].contains("leads to no root"), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_joins_by_its_token_as_it_is_then_also_after_an_outage_longer_than_its_svid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("roots.pem"), Authority::new("root").root_pem()).unwrap();
+    std::fs::write(path("token"), "aaaa.bbbb.first").unwrap();
+    let source = ServiceAccount { token: path("token"), roots: path("roots.pem") };
+    let fake = Fake::new(HOUR);
+    let second = path("token");
+    let running = run_with(&fake, Some(TokenSource::ServiceAccount(source)), folder);
+    running.identity.watch().changed().await.unwrap();
+
+    fake.answer_next_with(std::iter::repeat_n(Answer::Refuse, 1000));
+    std::fs::write(&second, "aaaa.bbbb.second").unwrap();
+    pass(2 * HOUR).await;
+    assert!(!running.identity.credentials().unwrap().svid.holds_at(fake.now()));
+    let last = fake.proofs.lock().unwrap().last().cloned().unwrap();
+    let Proof::ServiceAccount { token, .. } = last else { panic!("{last:?}") };
+    assert_eq!(token.into_secret(), "aaaa.bbbb.second");
+
+    // A file that is gone is said, and nothing from before goes out.
+    std::fs::remove_file(&second).unwrap();
+    pass(Duration::from_secs(60)).await;
+    let failure = running.status().last_failure.unwrap();
+    assert!(failure.contains(second.to_str().unwrap()), "{failure}");
+    let calls = fake.calls().len();
+    pass(Duration::from_secs(120)).await;
+    assert_eq!(fake.calls().len(), calls);
+
+    std::fs::write(&second, "aaaa.bbbb.third").unwrap();
+    fake.script.lock().unwrap().clear();
+    pass(Duration::from_secs(31)).await;
+    assert!(running.identity.credentials().unwrap().svid.holds_at(fake.now()));
+    assert_eq!(running.status().last_failure, None);
 }
