@@ -1,13 +1,14 @@
 //! The admin port: readiness, metrics, the effective configuration, the log's level, drain.
 //!
 //! Comes in: HTTP requests, on the control runtime. Goes out: what the process knows of itself; no secret ever.
-//! `/ready`, `/live` and `/metrics` answer to everybody who reaches the port; everything else to this machine
+//! `/ready`, `/live`, `/probe` and `/metrics` answer to everybody who reaches the port; everything else to this machine
 //! alone, and changes never to a browser's page, which could be anybody's.
 //!
 //! | path | does |
 //! |---|---|
 //! | `GET /live` | 200 while the process runs |
 //! | `GET /ready` | 200 when requests may come; 503 with the reasons, also while draining |
+//! | `GET /probe/CONTAINER/KIND` | 200 when the application in the pod is as it should be; 503 with the reason |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /config` | settings, identity, what is known of the mesh, as JSON |
 //! | `GET`, `PUT /log` | the log's filter, as text |
@@ -16,6 +17,7 @@
 
 mod access;
 mod dump;
+mod probe;
 mod readiness;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::{
     discovery::Directory,
     drain::DrainTrigger,
     identity::Identity,
+    kubelet::Prober,
     net::TcpListener,
     telemetry::{AccessLog, Metrics, logging::LogHandle},
 };
@@ -58,6 +61,8 @@ pub struct Admin {
     pub access: AccessLog,
     /// The log's level; `None` where another has set up logging.
     pub log: Option<LogHandle>,
+    /// Performs the kubelet's probes.
+    pub prober: Prober,
     /// The order to stop.
     pub drain: Arc<DrainTrigger>,
 }
@@ -81,6 +86,7 @@ fn router(admin: Admin) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
+        .route("/probe/{container}/{kind}", get(probe::probe))
         .route("/metrics", get(metrics))
         .merge(local)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -30,6 +30,7 @@ use crate::{
     identity::{
         ConnectError, ControlPlane, GrpcIssuer, Identity, Keeper, ServiceAccount, TokenSource,
     },
+    kubelet::Prober,
     net::Binding,
     pool::Itself,
     shared::Process,
@@ -127,6 +128,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     let (data, admin_listener) = Listeners::bind(&config)?;
     let addresses = data.addresses(admin_listener.address());
 
+    let resolver = Resolver::from_system();
     let identity = Identity::default();
     telemetry.metrics.follow_identity(identity.clone());
     let control_plane = ControlPlane::new(&config.control_plane, identity.clone())?;
@@ -139,7 +141,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     let cut_off = Arc::<AtomicUsize>::default();
     let process = Process {
         mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls, telemetry.metrics.tls()),
-        resolver: Resolver::from_system(),
+        resolver: resolver.clone(),
         connections: Arc::default(),
         cut_off: cut_off.clone(),
         own_ports: data.own_ports(admin_listener.address()),
@@ -168,6 +170,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
         config.app_ports.clone(),
     ));
     let admin = Admin {
+        prober: Prober::new(&config, resolver),
         config: config.clone(),
         directory: directory.clone(),
         identity: identity.clone(),

@@ -12,6 +12,8 @@ use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
 use weft_proto::{Port, WorkloadName};
 
+use crate::kubelet::Probes;
+
 /// All settings of one proxy.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Config {
@@ -93,6 +95,17 @@ pub struct Config {
     /// How the application's health is probed: `tcp`, `http:PATH` or `none`
     #[arg(long, env = "WEFT_APP_PROBE", default_value = "tcp")]
     pub app_probe: AppProbe,
+
+    /// In Kubernetes: the probes and hooks of the pod's containers, which are made for the kubelet at
+    /// /probe/CONTAINER/KIND of the admin port (JSON)
+    #[arg(
+        long,
+        env = "WEFT_PROBES",
+        value_name = "JSON",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub probes: Probes,
 
     /// File to write the bound addresses to, as one JSON object, once all are bound
     #[arg(long, env = "WEFT_PORTS_FILE")]

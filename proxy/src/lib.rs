@@ -51,6 +51,7 @@ pub mod discovery;
 pub mod telemetry;
 
 pub mod admin;
+pub mod kubelet;
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]

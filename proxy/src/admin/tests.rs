@@ -11,6 +11,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 use super::*;
 use crate::{
     discovery::{InboundPorts, MeshScope, Resolution},
+    dns::Resolver,
     drain, telemetry,
     tls::testing::{Authority, id},
 };
@@ -30,7 +31,12 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let command = Command::try_parse_from(["weft-proxy", "--workload", "shop/web"]);
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(flags: &[&str]) -> Self {
+        let fixed = ["weft-proxy", "--workload", "shop/web"];
+        let command = Command::try_parse_from(fixed.iter().chain(flags));
         let mesh = MeshScope {
             trust_domain: weft_proto::TrustDomain::default(),
             ranges: vec![("10.0.0.0".parse().expect("an address"), 8)],
@@ -41,6 +47,7 @@ impl Served {
         let (subscriber, log) =
             telemetry::logging::build(&config.telemetry, std::io::sink()).expect("good settings");
         let admin = Admin {
+            prober: Prober::new(&config, Resolver::from_system()),
             config,
             directory: Directory::fixed(mesh, InboundPorts::default()),
             identity: Identity::default(),
@@ -155,4 +162,59 @@ async fn the_identity_is_shown_without_its_key() {
     assert_eq!(identity["spiffe_id"], id("web"));
     assert_eq!(identity["valid"], true);
     assert_eq!(identity["roots_sha256"][0].as_str().expect("a hash").len(), 64);
+}
+
+/// Answers the first connection, on which the request's head is sent back as the answer's body.
+async fn mirror(status: &'static str) -> (u16, JoinSet<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).await.expect("a request");
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("open");
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    (port, tasks)
+}
+
+#[tokio::test]
+async fn a_probe_is_performed_for_whoever_asks_and_nothing_but_what_is_listed() {
+    let (port, mut seen) = mirror("204 No Content").await;
+    let probes = format!(
+        r#"--probes={{"web/liveness": {{"httpGet": {{"port": {port}, "path": "/live?x=1"}}}},
+        "web/readiness": {{"tcpSocket": {{"port": 1}}}}}}"#
+    );
+    let served = Served::start_with(&[&probes]).await;
+    assert_eq!(served.get("/probe/web/liveness").await, (200, "ok\n".to_owned()));
+    let request = seen.join_next().await.expect("one").expect("no panic");
+    assert!(request.starts_with("GET /live?x=1 HTTP/1.1\r\n"), "{request}");
+    let (status, text) = served.get("/probe/web/readiness").await;
+    assert_eq!(status, 503);
+    assert!(text.starts_with("cannot connect to 127.0.0.1:1: "), "{text}");
+    for path in ["/probe/web/startup", "/probe/api/liveness", "/probe/web%2Fliveness/x"] {
+        assert_eq!(served.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(served.call(Method::POST, "/probe/web/liveness", "").await.0, 405);
+}
+
+#[tokio::test]
+async fn a_hook_that_got_no_answer_gives_none_and_any_other_is_right() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (port, _seen) = mirror("500 Internal Server Error").await;
+    let probes = format!(
+        r#"--probes={{"web/post-start": {{"httpGet": {{"port": {port}}}}},
+        "web/pre-stop": {{"httpGet": {{"port": 1}}}}}}"#
+    );
+    let served = Served::start_with(&[&probes]).await;
+    assert_eq!(served.get("/probe/web/post-start").await.0, 200);
+    let mut stream = TcpStream::connect(served.address).await.expect("listens");
+    let request = b"GET /probe/web/pre-stop HTTP/1.1\r\nHost: pod\r\n\r\n";
+    stream.write_all(request).await.expect("open");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert_eq!(String::from_utf8_lossy(&answer), "");
 }

@@ -9,7 +9,7 @@ use rustls::{
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
     server::danger::ClientCertVerifier,
     time_provider::TimeProvider,
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use rustls_pki_types::UnixTime;
 
@@ -38,6 +38,17 @@ pub(crate) fn client(
     ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(WallClock))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has cipher suites for TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+}
+
+/// A client's configuration towards a server that is not of the mesh, in whatever version of TLS it speaks.
+pub(crate) fn client_of_any_version(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(WallClock))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("the provider has cipher suites for both")
         .dangerous()
         .with_custom_certificate_verifier(verifier)
 }
