@@ -4,6 +4,7 @@
 pub mod apps;
 pub mod client;
 pub mod frames;
+pub mod joining;
 pub mod kubernetes;
 pub mod load;
 pub mod log;

@@ -25,6 +25,8 @@ pub struct Mesh {
     folder: TempDir,
     settings: Vec<String>,
     discovery: SocketAddr,
+    /// How the cluster is reached, in a cluster.
+    cluster: Option<kube::Config>,
     control_plane: Option<ControlPlane>,
 }
 
@@ -56,18 +58,32 @@ impl Mesh {
 
     /// A mesh with these objects, whose control plane has these further settings (`--name=value`).
     pub async fn start_with(objects: &str, settings: &[&str]) -> Self {
-        log();
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(folder.path().join("objects")).expect("a fresh folder");
-        let mut mesh = Self {
-            folder,
-            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
-            discovery: SocketAddr::from(([127, 0, 0, 1], 0)),
-            control_plane: None,
-        };
+        let mut mesh = Self::without_control_plane(settings);
         mesh.write("mesh.yaml", objects);
         mesh.start_control_plane().await;
         mesh
+    }
+
+    /// A mesh on a cluster, whose control plane's own namespace is this one.
+    pub async fn in_cluster(config: &kube::Config, namespace: &str, settings: &[&str]) -> Self {
+        let mut mesh = Self::without_control_plane(settings);
+        mesh.settings.push(format!("--namespace={namespace}"));
+        mesh.cluster = Some(config.clone());
+        mesh.start_control_plane().await;
+        mesh
+    }
+
+    fn without_control_plane(settings: &[&str]) -> Self {
+        log();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("objects")).expect("a fresh folder");
+        Self {
+            folder,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            discovery: SocketAddr::from(([127, 0, 0, 1], 0)),
+            cluster: None,
+            control_plane: None,
+        }
     }
 
     /// Starts the control plane (again), where it was before.
@@ -80,7 +96,7 @@ impl Mesh {
             "--registration-grace=1s".to_owned(),
         ];
         arguments.extend(self.settings.iter().cloned());
-        let control_plane = ControlPlane::start(&arguments).await;
+        let control_plane = ControlPlane::start(&arguments, self.cluster.as_ref()).await;
         self.discovery = control_plane.running.addresses.discovery;
         self.control_plane = Some(control_plane);
     }
@@ -190,11 +206,21 @@ impl Mesh {
 }
 
 impl ControlPlane {
-    async fn start(arguments: &[String]) -> Self {
+    async fn start(arguments: &[String], cluster: Option<&kube::Config>) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("threads can be made");
         let running = wait::until("the control plane's port to be free", || async {
-            let starting = runtime.spawn(control_plane::App::start(parse(arguments)));
+            let (config, cluster) = (parse(arguments), cluster.cloned());
+            // A client belongs to the runtime on which it was made.
+            let starting = runtime.spawn(async move {
+                match cluster {
+                    None => control_plane::App::start(config).await,
+                    Some(cluster) => {
+                        let client = kube::Client::try_from(cluster).expect("it is usable");
+                        control_plane::App::start_in_cluster(config, client).await
+                    }
+                }
+            });
             starting.await.expect("it does not panic").ok()
         })
         .await;

@@ -45,7 +45,13 @@ impl PodTokens for Reviews {
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|error| unavailable(error.to_string()))?;
         let answer = self.api.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+        let answer = answer.map_err(|error| match error {
+            // What the API takes for no token at all.
+            kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
+                TokenError::Refused(status.message)
+            }
+            error => unavailable(error.to_string()),
+        })?;
         read(answer.status.unwrap_or_default())
     }
 }

@@ -39,6 +39,36 @@ impl SecretVault {
         }
     }
 
+    /// Writes one key over what is known.
+    async fn replace(
+        &self,
+        known: Option<&Secret>,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Secret, kube::Error> {
+        let with = |mut secret: Secret| {
+            let data = secret.data.get_or_insert_default();
+            data.insert(name.to_owned(), ByteString(bytes.to_vec()));
+            secret
+        };
+        let settings = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
+        let Some(known) = known else {
+            return self.api.create(&settings, &with(self.fresh())).await;
+        };
+        let written = self.api.replace(STATE, &settings, &with(known.clone())).await;
+        match written {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                // Somebody may have labelled it: what counts is whether the state is the one that we know.
+                let present = self.api.get(STATE).await?;
+                if present.data != known.data {
+                    return Err(kube::Error::Api(status));
+                }
+                self.api.replace(STATE, &settings, &with(present)).await
+            }
+            written => written,
+        }
+    }
+
     fn failed(&self, name: &str, error: &kube::Error) -> CaError {
         let why = match error {
             kube::Error::Api(status) if status.code == 409 => {
@@ -77,18 +107,7 @@ impl Vault for SecretVault {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CaError> {
         // Held over the write: the next one must build on what this one leaves.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let exists = known.is_some();
-        let mut secret = known.clone().unwrap_or_else(|| self.fresh());
-        let data = secret.data.get_or_insert_default();
-        data.insert(name.to_owned(), ByteString(bytes.to_vec()));
-        let settings = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
-        let written = self.runtime.block_on(async {
-            if exists {
-                self.api.replace(STATE, &settings, &secret).await
-            } else {
-                self.api.create(&settings, &secret).await
-            }
-        });
+        let written = self.runtime.block_on(self.replace(known.as_ref(), name, bytes));
         *known = Some(written.map_err(|error| self.failed(name, &error))?);
         Ok(())
     }

@@ -38,7 +38,10 @@ impl ServiceRange {
     #[must_use]
     pub fn new(network: Ipv4Addr, prefix: u32) -> Self {
         assert!(prefix <= 30, "a range of cluster addresses needs room");
-        Self { first: u32::from(network), count: 1_u32.checked_shl(32 - prefix).unwrap_or(u32::MAX) }
+        Self {
+            first: u32::from(network),
+            count: 1_u32.checked_shl(32 - prefix).unwrap_or(u32::MAX),
+        }
     }
 
     /// Gives a Service its address.
@@ -94,7 +97,8 @@ impl ServiceRange {
             Err(Failure::invalid(kind, name, &[cause]))
         };
         match asked.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) if u32::from(address).wrapping_sub(self.first) < self.count => {}
+            Ok(IpAddr::V4(address)) if u32::from(address).wrapping_sub(self.first) < self.count => {
+            }
             // What is no address at all is refused by the validation.
             Err(_) => return Ok(()),
             Ok(_) => {
@@ -104,7 +108,9 @@ impl ServiceRange {
             }
         }
         if taken.contains(asked) {
-            return refuse(&format!("failed to allocate IP {asked}: provided IP is already allocated"));
+            return refuse(&format!(
+                "failed to allocate IP {asked}: provided IP is already allocated"
+            ));
         }
         Ok(())
     }

@@ -99,7 +99,8 @@ fn hooks_for(server: &Server, admitted: &Admitted<'_>, object: &Value) -> Vec<Va
     };
     let configurations = store.list(RESOURCE, "").map(|(_, configuration)| configuration);
     let hooks = configurations.flat_map(|it| it["webhooks"].as_array().into_iter().flatten());
-    let selects = |selector: &Value, object: &Value| LabelSelector::of_object(selector).selects(object);
+    let selects =
+        |selector: &Value, object: &Value| LabelSelector::of_object(selector).selects(object);
     let sees = |hook: &&Value| {
         let rules = hook["rules"].as_array().into_iter().flatten();
         let in_scope = namespace.is_none_or(|it| selects(&hook["namespaceSelector"], it));
@@ -117,7 +118,8 @@ impl Admitted<'_> {
             items.into_iter().any(|item| item == "*" || item == wanted)
         };
         let resource = self.target.resource_and_subresource();
-        let resources = rule["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let resources =
+            rule["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let is_resource = resources.into_iter().any(|one| match one.split_once('/') {
             None => one == resource || (one == "*" && self.target.subresource.is_empty()),
             Some(("*", "*")) => true,
@@ -190,7 +192,10 @@ impl Admitted<'_> {
 
 fn patched(response: &Value, patch: &Value, object: &Value) -> Result<Value, String> {
     if response["patchType"] != "JSONPatch" {
-        return Err(format!("patchType {}, and only \"JSONPatch\" is known", response["patchType"]));
+        return Err(format!(
+            "patchType {}, and only \"JSONPatch\" is known",
+            response["patchType"]
+        ));
     }
     let bytes: ByteString = serde_json::from_value(patch.clone())
         .map_err(|error| format!("a patch that is no base64: {error}"))?;
@@ -207,7 +212,9 @@ fn failed(hook: &Value, name: &str, why: &str, object: Value) -> Result<Value, F
     if hook["failurePolicy"] == "Ignore" {
         return Ok(object);
     }
-    Err(Failure::internal(format!("failed calling webhook \"{name}\": failed to call webhook: {why}")))
+    Err(Failure::internal(format!(
+        "failed calling webhook \"{name}\": failed to call webhook: {why}"
+    )))
 }
 
 fn denied(name: &str, status: &Value) -> Failure {
@@ -276,7 +283,11 @@ fn check_hook(hook: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     if !client["caBundle"].is_null() && !call::is_bundle(&client["caBundle"]) {
         let why = "unable to load root certificates: unable to parse bytes as PEM block";
-        causes.push(Cause::invalid(format!("{path}.clientConfig.caBundle"), &client["caBundle"], why));
+        causes.push(Cause::invalid(
+            format!("{path}.clientConfig.caBundle"),
+            &client["caBundle"],
+            why,
+        ));
     }
     if hook["matchConditions"].as_array().is_some_and(|conditions| !conditions.is_empty()) {
         let why = "this server does not evaluate CEL";

@@ -92,7 +92,9 @@ fn refuse_conflicts(entries: &[Owned], taken: &Fields) -> Result<(), Failure> {
 /// Removes what this manager applied before and does not any more, as far as nobody else owns it or inside it.
 fn remove_given_up(object: &mut Value, before: &Fields, wanted: &Fields, others: &[Owned]) {
     let is_kept = |path: &Path| {
-        let below = |fields: &Fields| fields.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
+        let below = |fields: &Fields| {
+            fields.range(path.clone()..).next().is_some_and(|next| next.starts_with(path))
+        };
         below(wanted) || others.iter().any(|entry| below(&entry.fields))
     };
     // An item goes before, and with, what is in it.
@@ -138,10 +140,11 @@ fn merge(kind: &Kind, object: &mut Value, applied: &Value, path: &mut Path) {
             let there = as_list(object);
             for item in items {
                 let step = item_step(item, &keys);
-                let index = there.iter().position(|one| leads_to(&step, one)).unwrap_or_else(|| {
-                    there.push(json!({}));
-                    there.len() - 1
-                });
+                let index =
+                    there.iter().position(|one| leads_to(&step, one)).unwrap_or_else(|| {
+                        there.push(json!({}));
+                        there.len() - 1
+                    });
                 path.push(step);
                 for (name, value) in item.as_object().into_iter().flatten() {
                     path.push(Step::Field(name.clone()));

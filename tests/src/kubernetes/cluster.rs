@@ -212,7 +212,8 @@ impl Cluster {
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let accounts: Objects<ServiceAccount> = self.objects(namespace);
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let answer = answer.unwrap_or_else(|error| panic!("token of {namespace}/{account}: {error}"));
+        let answer =
+            answer.unwrap_or_else(|error| panic!("token of {namespace}/{account}: {error}"));
         answer.status.expect("a token request has a status").token
     }
 
@@ -236,9 +237,10 @@ impl Cluster {
             wait::until_true("a definition is established", || async {
                 let found = objects.get(&name).await.expect("it was applied");
                 let conditions = found.status.and_then(|status| status.conditions);
-                conditions.into_iter().flatten().any(|condition| {
-                    condition.type_ == "Established" && condition.status == "True"
-                })
+                conditions
+                    .into_iter()
+                    .flatten()
+                    .any(|condition| condition.type_ == "Established" && condition.status == "True")
             })
             .await;
         }

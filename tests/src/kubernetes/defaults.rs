@@ -65,7 +65,9 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         "endpointslices.discovery.k8s.io" => fill_endpoint_slice(object),
         "deployments.apps" | "statefulsets.apps" | "daemonsets.apps" | "replicasets.apps"
         | "jobs.batch" => fill_pod(&mut object["spec"]["template"]["spec"]),
-        "cronjobs.batch" => fill_pod(&mut object["spec"]["jobTemplate"]["spec"]["template"]["spec"]),
+        "cronjobs.batch" => {
+            fill_pod(&mut object["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+        }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             each(object, "webhooks", fill_webhook);
         }
@@ -138,9 +140,12 @@ fn fill_container(container: &mut Value) {
     });
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let Some(probe) = container.get_mut(probe) else { continue };
-        for (field, value) in
-            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-        {
+        for (field, value) in [
+            ("timeoutSeconds", 1),
+            ("periodSeconds", 10),
+            ("successThreshold", 1),
+            ("failureThreshold", 3),
+        ] {
             or(probe, field, json!(value));
         }
         if let Some(get) = probe.get_mut("httpGet") {
@@ -258,7 +263,8 @@ fn mount_token(pod: &mut Value) {
     or(&mut pod["spec"], "volumes", json!([]));
     if let Some(volumes) = pod["spec"]["volumes"].as_array_mut() {
         let namespace = json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
-        let root = json!({"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]});
+        let root =
+            json!({"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]});
         volumes.push(json!({"name": name, "projected": {"defaultMode": 420, "sources": [
             {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
             {"configMap": root},

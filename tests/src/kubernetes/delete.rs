@@ -36,7 +36,8 @@ impl DeleteOptions {
             grace: body["gracePeriodSeconds"].as_i64(),
             uid: text(&conditions["uid"]),
             version: text(&conditions["resourceVersion"]),
-            dry_run: asked.options.dry_run || body["dryRun"].as_array().is_some_and(|all| !all.is_empty()),
+            dry_run: asked.options.dry_run
+                || body["dryRun"].as_array().is_some_and(|all| !all.is_empty()),
         })
     }
 
@@ -117,7 +118,8 @@ fn delete_one(store: &mut Store, kind: &Kind, key: &Key, options: &DeleteOptions
     if grace == 0 && !is_held {
         return remove(store, kind, key, options.dry_run);
     }
-    let is_sooner = object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|now| grace < now);
+    let is_sooner =
+        object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|now| grace < now);
     if object["metadata"]["deletionTimestamp"].is_string() && !is_sooner {
         return Some(shown(kind, &object));
     }
@@ -139,8 +141,10 @@ fn delete_one(store: &mut Store, kind: &Kind, key: &Key, options: &DeleteOptions
 
 /// Removes an object, and with a definition the objects of its kind.
 fn remove(store: &mut Store, kind: &Kind, key: &Key, dry_run: bool) -> Option<Value> {
-    let answers_object =
-        kind.is("pods") || kind.is("services") || kind.is("serviceaccounts") || kind.is("namespaces");
+    let answers_object = kind.is("pods")
+        || kind.is("services")
+        || kind.is("serviceaccounts")
+        || kind.is("namespaces");
     if dry_run {
         return store.get(key).filter(|_| answers_object).map(|object| shown(kind, object));
     }

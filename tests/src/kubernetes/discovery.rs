@@ -21,10 +21,14 @@ pub fn document(store: &Store, path: &str) -> Option<Value> {
             "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
         })),
         ["healthz" | "readyz" | "livez"] => Some(json!("ok")),
-        ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
+        ["api"] => Some(
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        ),
         ["apis"] => {
-            let groups: Vec<Value> =
-                versions(store).into_iter().map(|(name, versions)| group(&name, &versions)).collect();
+            let groups: Vec<Value> = versions(store)
+                .into_iter()
+                .map(|(name, versions)| group(&name, &versions))
+                .collect();
             Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
         ["apis", name] => {
@@ -71,7 +75,8 @@ fn resources(store: &Store, group: &str, version: &str) -> Option<Value> {
             })
         }));
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     (!list.is_empty()).then(|| {
         json!({
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list,

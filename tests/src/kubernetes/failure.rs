@@ -104,7 +104,12 @@ impl Failure {
     /// Any failure without details.
     #[must_use]
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code: code.as_u16(), reason: Cow::Borrowed(reason), message: message.into(), details: json!({}) }
+        Self {
+            code: code.as_u16(),
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            details: json!({}),
+        }
     }
 
     /// A request that cannot be understood.

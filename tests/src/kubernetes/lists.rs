@@ -75,8 +75,15 @@ fn built_in_list(path: &[Step]) -> Merging {
         ("spec", "ports") => &["port", "protocol"],
         (
             _,
-            "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes"
-            | "imagePullSecrets" | "secrets" | "webhooks" | "versions",
+            "containers"
+            | "initContainers"
+            | "ephemeralContainers"
+            | "env"
+            | "volumes"
+            | "imagePullSecrets"
+            | "secrets"
+            | "webhooks"
+            | "versions",
         ) => &["name"],
         (_, "volumeMounts") => &["mountPath"],
         (_, "conditions") => &["type"],

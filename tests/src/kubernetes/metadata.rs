@@ -58,7 +58,14 @@ pub fn stamp_new(kind: &Kind, object: &mut Value, namespace: &str) {
     metadata["uid"] = Value::String(new_uid());
     metadata["creationTimestamp"] = Value::String(now());
     if let Some(map) = metadata.as_object_mut() {
-        for name in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "managedFields"] {
+        for name in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "generation",
+            "managedFields",
+        ] {
             map.remove(name);
         }
         map.retain(|_, value| !value.is_null());

@@ -46,7 +46,12 @@ impl PatchKind {
 ///
 /// # Errors
 /// When the patch is malformed or does not fit the object.
-pub fn patch(kind: &Kind, which: PatchKind, object: &Value, patch: Value) -> Result<Value, Failure> {
+pub fn patch(
+    kind: &Kind,
+    which: PatchKind,
+    object: &Value,
+    patch: Value,
+) -> Result<Value, Failure> {
     let mut patched = object.clone();
     match which {
         PatchKind::Json => {
@@ -73,7 +78,9 @@ fn strategic(kind: &Kind, object: &mut Value, patch: &Value, path: &mut Path) {
         }
         (Merging::Set, Value::Array(items)) => {
             let mut there = object.as_array().cloned().unwrap_or_default();
-            there.extend(items.iter().filter(|item| !there.contains(item)).cloned().collect::<Vec<_>>());
+            there.extend(
+                items.iter().filter(|item| !there.contains(item)).cloned().collect::<Vec<_>>(),
+            );
             *object = Value::Array(there);
         }
         _ => *object = patch.clone(),
@@ -112,7 +119,8 @@ fn strategic_list(
     keys: &[String],
     path: &mut Path,
 ) {
-    let replaces = items.iter().any(|item| item["$patch"] == "replace" && item.get(&keys[0]).is_none());
+    let replaces =
+        items.iter().any(|item| item["$patch"] == "replace" && item.get(&keys[0]).is_none());
     let mut there = match replaces {
         true => Vec::new(),
         false => object.as_array().cloned().unwrap_or_default(),

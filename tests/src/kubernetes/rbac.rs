@@ -137,7 +137,11 @@ pub fn rules_of(store: &Store, caller: &Caller, namespace: &str) -> Vec<Value> {
         let name = role["name"].as_str()?;
         match role["kind"].as_str()? {
             "ClusterRole" => store.find(&format!("clusterroles.{GROUP}"), "", name),
-            _ => store.find(&format!("roles.{GROUP}"), binding["metadata"]["namespace"].as_str()?, name),
+            _ => store.find(
+                &format!("roles.{GROUP}"),
+                binding["metadata"]["namespace"].as_str()?,
+                name,
+            ),
         }
     });
     roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()

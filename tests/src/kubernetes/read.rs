@@ -105,7 +105,9 @@ pub fn version_of(text: &str) -> Result<u64, Failure> {
     match text {
         "" => Ok(0),
         text => text.parse().map_err(|_| {
-            Failure::bad_request(format!("resourceVersion: Invalid value: {text:?}: must be a number"))
+            Failure::bad_request(format!(
+                "resourceVersion: Invalid value: {text:?}: must be a number"
+            ))
         }),
     }
 }

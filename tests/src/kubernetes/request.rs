@@ -241,7 +241,8 @@ impl Options {
             "" => false,
             "All" => true,
             other => {
-                let why = format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"");
+                let why =
+                    format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"");
                 return Err(Failure::bad_request(why));
             }
         };

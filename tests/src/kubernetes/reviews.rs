@@ -42,7 +42,12 @@ pub fn answer(server: &Server, caller: &Caller, asked: &Asked) -> Result<Value, 
     }
 }
 
-fn access(store: &Store, subject: &Caller, mut review: Value, kind: &str) -> Result<Value, Failure> {
+fn access(
+    store: &Store,
+    subject: &Caller,
+    mut review: Value,
+    kind: &str,
+) -> Result<Value, Failure> {
     let (resource, path) =
         (&review["spec"]["resourceAttributes"], &review["spec"]["nonResourceAttributes"]);
     if resource.is_object() == path.is_object() {

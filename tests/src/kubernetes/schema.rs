@@ -20,7 +20,8 @@ pub fn check(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) -> V
         }
     }
     fields.retain(|name, value| {
-        let is_known = is_own(name) || preserves(schema) || schema["properties"].get(name).is_some();
+        let is_known =
+            is_own(name) || preserves(schema) || schema["properties"].get(name).is_some();
         if !is_known {
             unknown.push(name.clone());
         }
@@ -245,7 +246,9 @@ fn check_list(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>
         .collect();
     let identity = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
         Some("set") => Some(item.clone()),
-        Some("map") => Some(keys.iter().map(|key| ((*key).to_owned(), item[key].clone())).collect()),
+        Some("map") => {
+            Some(keys.iter().map(|key| ((*key).to_owned(), item[key].clone())).collect())
+        }
         _ => None,
     };
     let mut seen = Vec::new();

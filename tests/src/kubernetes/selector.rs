@@ -204,7 +204,9 @@ impl FieldSelector {
     /// Whether it selects this object.
     #[must_use]
     pub fn selects(&self, object: &Value) -> bool {
-        self.terms.iter().all(|(field, wanted, value)| (field_text(object, field) == *value) == *wanted)
+        self.terms
+            .iter()
+            .all(|(field, wanted, value)| (field_text(object, field) == *value) == *wanted)
     }
 }
 

@@ -26,8 +26,9 @@ use super::{
     faults::Faults,
     kinds::{Kind, REVIEWS},
     rbac::Action,
-    read, reviews,
+    read,
     request::{Asked, Target, Verb},
+    reviews,
     store::Store,
     tokens::{API_AUDIENCE, Tokens},
     watch::Watch,
@@ -86,7 +87,10 @@ impl Server {
     }
 
     /// Answers a request.
-    pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Infallible> {
         let (head, body) = request.into_parts();
         tokio::time::sleep(self.faults.latency()).await;
         let body = match to_bytes(body, BODY_LIMIT).await {
@@ -111,7 +115,9 @@ impl Server {
 
     /// Who asks, by the token.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(Caller::anonymous()) };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Ok(Caller::anonymous());
+        };
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token = token.ok_or_else(Failure::unauthorized)?.trim();
         if token == self.admin_token {
@@ -172,7 +178,11 @@ impl Server {
             *group == target.group && *resource == target.resource && target.version == "v1"
         };
         if REVIEWS.iter().any(|review| is_review(&review)) {
-            return if asked.verb == Verb::Create { Ok(None) } else { Err(Failure::no_such_verb()) };
+            return if asked.verb == Verb::Create {
+                Ok(None)
+            } else {
+                Err(Failure::no_such_verb())
+            };
         }
         let kind = store.kind(&target.group, &target.version, &target.resource);
         kind.map(Some).ok_or_else(Failure::no_such_path)
@@ -182,7 +192,10 @@ impl Server {
     fn events(self: Arc<Self>, watch: Watch) -> Response<Body> {
         let lines = watch.lines().map(move |line| {
             if self.faults.cuts_now() {
-                return vec![Ok(line.slice(..line.len() / 2)), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
+                return vec![
+                    Ok(line.slice(..line.len() / 2)),
+                    Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                ];
             }
             vec![Ok(line)]
         });

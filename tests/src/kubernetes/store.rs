@@ -158,8 +158,7 @@ impl Store {
         after: u64,
     ) -> (Option<&Change>, u64) {
         let from = self.log.partition_point(|change| change.version <= after);
-        let found =
-            self.log.range(from..).find(|change| is_in(&change.key, resource, namespace));
+        let found = self.log.range(from..).find(|change| is_in(&change.key, resource, namespace));
         (found, found.map_or(self.version, |change| change.version))
     }
 
@@ -183,7 +182,8 @@ impl Store {
 
     fn note(&mut self, key: Key, before: Option<Arc<Value>>, after: Option<Arc<Value>>) {
         if key.resource == "customresourcedefinitions.apiextensions.k8s.io" {
-            let definitions = self.objects.iter().filter(|(other, _)| other.resource == key.resource);
+            let definitions =
+                self.objects.iter().filter(|(other, _)| other.resource == key.resource);
             self.custom = definitions
                 .flat_map(|(_, definition)| Kind::of_definition(definition))
                 .map(Arc::new)

@@ -102,7 +102,9 @@ impl Tokens {
         let mut review = asked.json()?;
         let token = review["spec"]["token"].as_str().unwrap_or_default().to_owned();
         if token.is_empty() {
-            return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+            return Err(Failure::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
         }
         let mut audiences = texts(&review["spec"]["audiences"]);
         if audiences.is_empty() {
@@ -144,15 +146,14 @@ impl Tokens {
         }
         let namespace = &issued.namespace;
         let is_there = |resource: &str, name: &str, uid: &str| {
-            store.find(resource, namespace, name).is_some_and(|object| {
-                object["metadata"]["uid"] == uid && !is_long_deleted(object)
-            })
+            store
+                .find(resource, namespace, name)
+                .is_some_and(|object| object["metadata"]["uid"] == uid && !is_long_deleted(object))
         };
         if !is_there("serviceaccounts", &issued.account, &issued.account_uid) {
             return Err("service account token has been invalidated".to_owned());
         }
-        let mut caller =
-            Caller::service_account(namespace, &issued.account, &issued.account_uid);
+        let mut caller = Caller::service_account(namespace, &issued.account, &issued.account_uid);
         let id = format!("JTI={}", issued.id);
         caller.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), json!([id]));
         if let Some((name, uid)) = &issued.pod {
@@ -229,7 +230,8 @@ fn bound_pod(
         return Err(Failure::bad_request(why));
     }
     let pods: &Kind = &built_in("pods");
-    let pod = store.find("pods", namespace, &name).ok_or_else(|| Failure::not_found(pods, &name))?;
+    let pod =
+        store.find("pods", namespace, &name).ok_or_else(|| Failure::not_found(pods, &name))?;
     if pod["spec"]["serviceAccountName"] != account {
         return Err(Failure::bad_request(format!(
             "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
@@ -253,8 +255,10 @@ fn is_long_deleted(object: &Value) -> bool {
 }
 
 fn refuse_request(cause: Cause) -> Failure {
-    let message =
-        format!("TokenRequest.authentication.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message);
+    let message = format!(
+        "TokenRequest.authentication.k8s.io \"\" is invalid: {}: {}",
+        cause.field, cause.message
+    );
     let mut failure = Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
     failure.details = json!({"group": "authentication.k8s.io", "kind": "TokenRequest", "causes": [
         {"reason": cause.reason, "message": cause.message, "field": cause.field},

@@ -51,7 +51,9 @@ pub fn object(kind: &Kind, object: &Value) -> Result<(), Failure> {
         "deployments.apps" | "statefulsets.apps" | "daemonsets.apps" | "replicasets.apps" => {
             pod::check_template(object, &mut causes);
         }
-        "jobs.batch" => pod::check(&object["spec"]["template"]["spec"], "spec.template.spec", &mut causes),
+        "jobs.batch" => {
+            pod::check(&object["spec"]["template"]["spec"], "spec.template.spec", &mut causes)
+        }
         "cronjobs.batch" => pod::check(
             &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
             "spec.jobTemplate.spec.template.spec",

@@ -140,11 +140,8 @@ impl Watch {
         loop {
             if self.version < store.compacted() {
                 self.ended = true;
-                let why = format!(
-                    "too old resource version: {} ({})",
-                    self.version,
-                    store.compacted()
-                );
+                let why =
+                    format!("too old resource version: {} ({})", self.version, store.compacted());
                 return Some(json!({"type": "ERROR", "object": Failure::expired(why).to_status()}));
             }
             let (change, version) = store.next_change(&resource, &self.namespace, self.version);
@@ -160,10 +157,12 @@ impl Watch {
     /// What a change is to a client that sees only what its selectors select.
     fn event(&self, change: &Change) -> Option<Value> {
         let seen = |object: &Option<Arc<Value>>| {
-            object.as_ref().filter(|object| {
-                self.options.labels.selects(object) && self.options.fields.selects(object)
-            })
-            .cloned()
+            object
+                .as_ref()
+                .filter(|object| {
+                    self.options.labels.selects(object) && self.options.fields.selects(object)
+                })
+                .cloned()
         };
         let (word, object) = match (seen(&change.before), seen(&change.after)) {
             (None, None) => return None,
@@ -186,7 +185,8 @@ impl Watch {
         }
         if self.options.send_initial_events == Some(true) && self.options.bookmarks {
             let mut event = self.bookmark_event();
-            event["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            event["object"]["metadata"]["annotations"] =
+                json!({"k8s.io/initial-events-end": "true"});
             self.waiting.push_back(event);
         }
     }
@@ -211,8 +211,7 @@ impl Watch {
 fn check_initial_events(options: &Options) -> Result<(), Failure> {
     let refuse = |why: &str| {
         let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
-        let mut failure =
-            Failure::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        let mut failure = Failure::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         failure.details = json!({"group": "meta.k8s.io", "kind": "ListOptions"});
         Err(failure)
     };

@@ -96,7 +96,9 @@ impl Write<'_> {
             return self.apply(body).await;
         }
         if self.asked.options.force {
-            return Err(bad_patch_option("force: Forbidden: may not be specified for non-apply patch"));
+            return Err(bad_patch_option(
+                "force: Forbidden: may not be specified for non-apply patch",
+            ));
         }
         let warnings = std::sync::Mutex::new(Vec::new());
         let make = |before: &Value| {
@@ -115,10 +117,15 @@ impl Write<'_> {
     }
 
     async fn apply(self, mut applied: Value) -> Result<Written, Failure> {
-        if self.asked.options.field_manager.is_empty() || self.asked.options.field_manager == "unknown" {
-            return Err(bad_patch_option("fieldManager: Required value: is required for apply patch"));
+        if self.asked.options.field_manager.is_empty()
+            || self.asked.options.field_manager == "unknown"
+        {
+            return Err(bad_patch_option(
+                "fieldManager: Required value: is required for apply patch",
+            ));
         }
-        if applied["metadata"]["managedFields"].as_array().is_some_and(|fields| !fields.is_empty()) {
+        if applied["metadata"]["managedFields"].as_array().is_some_and(|fields| !fields.is_empty())
+        {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
         // What is applied may be a part of an object, so it is not held to what a whole one must have.
@@ -175,7 +182,8 @@ impl Write<'_> {
         self.server.addresses.allocate(&store, self.kind, &mut object)?;
         validate::object(self.kind, &object)?;
         let empty = json!({"metadata": {}});
-        let owned = owned.unwrap_or_else(|| after_update(self.kind, &empty, &object, &self.owner()));
+        let owned =
+            owned.unwrap_or_else(|| after_update(self.kind, &empty, &object, &self.owner()));
         set_owners(&mut object, &owned);
         if self.asked.options.dry_run {
             return Ok(object);
@@ -186,7 +194,10 @@ impl Write<'_> {
     }
 
     /// Takes an object through everything that happens to one that changes.
-    async fn change(self, make: impl Fn(&Value) -> Result<Value, Failure>) -> Result<Value, Failure> {
+    async fn change(
+        self,
+        make: impl Fn(&Value) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
         let name = &self.asked.target.name;
         for _ in 0..ATTEMPTS {
             let before = self.read().ok_or_else(|| Failure::not_found(self.kind, name))?;
@@ -206,8 +217,8 @@ impl Write<'_> {
                 continue;
             }
             validate::object(self.kind, &after)?;
-            let owned = applied
-                .unwrap_or_else(|| after_update(self.kind, &before, &after, &self.owner()));
+            let owned =
+                applied.unwrap_or_else(|| after_update(self.kind, &before, &after, &self.owner()));
             set_owners(&mut after, &owned);
             if is_same(&before, &after) || self.asked.options.dry_run {
                 let unchanged = is_same(&before, &after);
@@ -362,9 +373,9 @@ fn in_open_namespace(
     if !kind.namespaced {
         return Ok(());
     }
-    let found = store.find("namespaces", "", namespace).ok_or_else(|| {
-        Failure::not_found(&super::kinds::built_in("namespaces"), namespace)
-    })?;
+    let found = store
+        .find("namespaces", "", namespace)
+        .ok_or_else(|| Failure::not_found(&super::kinds::built_in("namespaces"), namespace))?;
     if !found["metadata"]["deletionTimestamp"].is_string() {
         return Ok(());
     }

@@ -54,19 +54,13 @@ fn place_of(server: &Server, client: &Value) -> anyhow::Result<Place> {
     let text = |field: &str| service[field].as_str().unwrap_or_default().to_owned();
     let (namespace, name) = (text("namespace"), text("name"));
     let port = service["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
-    let address = server
-        .services
-        .get(&namespace, &name, port)
-        .with_context(|| format!("service \"{name}\" not found in namespace \"{namespace}\", port {port}"))?;
+    let address = server.services.get(&namespace, &name, port).with_context(|| {
+        format!("service \"{name}\" not found in namespace \"{namespace}\", port {port}")
+    })?;
     Ok(Place { address, name: format!("{name}.{namespace}.svc"), path: text("path") })
 }
 
-async fn ask(
-    place: &Place,
-    bundle: &Value,
-    review: &Value,
-    seconds: u64,
-) -> anyhow::Result<Value> {
+async fn ask(place: &Place, bundle: &Value, review: &Value, seconds: u64) -> anyhow::Result<Value> {
     let config = ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::aws_lc_rs::default_provider(),
     ))
@@ -81,7 +75,8 @@ async fn ask(
         .connect(name, stream)
         .await
         .context("tls: failed to verify certificate")?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let path = match place.path.as_str() {
         "" => "/",
@@ -97,7 +92,11 @@ async fn ask(
     let status = answer.status();
     let body = answer.into_body().collect().await?.to_bytes();
     connection.abort();
-    ensure!(status.is_success(), "an error on the server ({}) has prevented the request from succeeding: {status}", String::from_utf8_lossy(&body));
+    ensure!(
+        status.is_success(),
+        "an error on the server ({}) has prevented the request from succeeding: {status}",
+        String::from_utf8_lossy(&body)
+    );
     let answer: Value = serde_json::from_slice(&body).context("the answer is no JSON")?;
     ensure!(
         answer["kind"] == "AdmissionReview" && answer["apiVersion"] == "admission.k8s.io/v1",

@@ -222,8 +222,7 @@ impl Cluster {
 fn conditions(ready: bool) -> Value {
     let status = if ready { "True" } else { "False" };
     let now = Time(Timestamp::now());
-    let condition =
-        |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": now});
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": now});
     json!([
         condition("PodScheduled", "True"),
         condition("Initialized", "True"),

@@ -54,7 +54,9 @@ pub fn fields_of(kind: &Kind, object: &Value) -> Fields {
             "apiVersion" | "kind" => {}
             "metadata" => {
                 let owned = value.as_object().into_iter().flatten();
-                for (name, value) in owned.filter(|(name, _)| !UNOWNED_METADATA.contains(&name.as_str())) {
+                for (name, value) in
+                    owned.filter(|(name, _)| !UNOWNED_METADATA.contains(&name.as_str()))
+                {
                     let path = vec![Step::Field("metadata".to_owned()), Step::Field(name.clone())];
                     collect(kind, value, path, &mut fields);
                 }

@@ -48,11 +48,17 @@ fn check_structural(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     let is_free = schema["x-kubernetes-int-or-string"] == true
         || schema["x-kubernetes-preserve-unknown-fields"] == true;
     if schema["type"].as_str().unwrap_or_default().is_empty() && !is_free {
-        causes.push(Cause::required(format!("{path}.type"), "must not be empty for specified object fields"));
+        causes.push(Cause::required(
+            format!("{path}.type"),
+            "must not be empty for specified object fields",
+        ));
     }
     if schema["properties"].is_object() && !schema["additionalProperties"].is_null() {
         let field = format!("{path}.additionalProperties");
-        causes.push(Cause::forbidden(field, "additionalProperties and properties are mutual exclusive"));
+        causes.push(Cause::forbidden(
+            field,
+            "additionalProperties and properties are mutual exclusive",
+        ));
     }
     if schema["type"] == "array" && schema["items"].is_null() {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
@@ -83,7 +89,8 @@ fn check_structural(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 /// The keys of a keyed list must be there: required, or with a default.
 fn check_list_map(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let keys = schema["x-kubernetes-list-map-keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let keys =
+        schema["x-kubernetes-list-map-keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     if keys.is_empty() {
         let why = "must not be empty if x-kubernetes-list-type is map";
         causes.push(Cause::required(format!("{path}.x-kubernetes-list-map-keys"), why));

@@ -52,13 +52,21 @@ fn is_qualified_word(text: &str) -> bool {
 
 /// The refusal of what is no DNS word.
 pub(super) fn not_label(field: &str, text: &str) -> Cause {
-    Cause::invalid(field, &json!(text), if text.len() > 63 { "must be no more than 63 characters" } else { NOT_LABEL })
+    Cause::invalid(
+        field,
+        &json!(text),
+        if text.len() > 63 { "must be no more than 63 characters" } else { NOT_LABEL },
+    )
 }
 
 /// The refusal of what is no DNS name.
 pub(super) fn not_subdomain(field: &str, text: &str) -> Cause {
     let long = text.len() > 253;
-    Cause::invalid(field, &json!(text), if long { "must be no more than 253 characters" } else { NOT_SUBDOMAIN })
+    Cause::invalid(
+        field,
+        &json!(text),
+        if long { "must be no more than 253 characters" } else { NOT_SUBDOMAIN },
+    )
 }
 
 /// A key of labels or annotations: a word, with a DNS name before it or not.
@@ -68,7 +76,8 @@ fn check_key(key: &str, field: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(field, &json!(key), &format!("prefix part {NOT_SUBDOMAIN}")));
     }
     if !is_qualified_word(name) {
-        let why = if name.len() > 63 { "name part must be no more than 63 characters" } else { NOT_KEY };
+        let why =
+            if name.len() > 63 { "name part must be no more than 63 characters" } else { NOT_KEY };
         causes.push(Cause::invalid(field, &json!(key), why));
     }
 }
@@ -79,7 +88,8 @@ pub(super) fn check_labels(labels: &Value, field: &str, causes: &mut Vec<Cause>)
         check_key(key, field, causes);
         let text = value.as_str().unwrap_or_default();
         if !text.is_empty() && !is_qualified_word(text) {
-            let why = if text.len() > 63 { "must be no more than 63 characters" } else { NOT_VALUE };
+            let why =
+                if text.len() > 63 { "must be no more than 63 characters" } else { NOT_VALUE };
             causes.push(Cause::invalid(field, value, why));
         }
     }

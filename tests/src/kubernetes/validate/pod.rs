@@ -17,7 +17,11 @@ pub(super) fn check_template(object: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::required("spec.selector", ""));
     } else if !selector.selects(template) {
         let why = "`selector` does not match template `labels`";
-        causes.push(Cause::invalid("spec.template.metadata.labels", &template["metadata"]["labels"], why));
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            &template["metadata"]["labels"],
+            why,
+        ));
     }
     check(&template["spec"], "spec.template.spec", causes);
     if template["spec"]["restartPolicy"] != "Always" {
@@ -132,7 +136,9 @@ fn check_restart(container: &Value, is_init: bool, path: &str, causes: &mut Vec<
         (_, Value::Null) => {}
         (true, policy) if policy == "Always" => {}
         (true, policy) => causes.push(Cause::unsupported(field, policy, &["Always"])),
-        (false, _) => causes.push(Cause::forbidden(field, "may not be set for non-init containers")),
+        (false, _) => {
+            causes.push(Cause::forbidden(field, "may not be set for non-init containers"))
+        }
     }
     let goes_on = !is_init || policy == "Always";
     for probe in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
@@ -183,7 +189,13 @@ fn check_handler(handler: &Value, path: &str, is_probe: bool, causes: &mut Vec<C
 }
 
 fn check_timings(probe: &Value, path: &str, once: bool, causes: &mut Vec<Cause>) {
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         if probe[field].as_i64().is_some_and(|value| value < 0) {
             let why = "must be greater than or equal to 0";
             causes.push(Cause::invalid(format!("{path}.{field}"), &probe[field], why));
@@ -239,7 +251,9 @@ fn check_host_ports(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let mut taken = BTreeSet::new();
     for (index, container) in list(&spec["containers"]).iter().enumerate() {
         for (port_index, port) in list(&container["ports"]).iter().enumerate() {
-            let Some(number) = port["hostPort"].as_i64().filter(|number| *number > 0) else { continue };
+            let Some(number) = port["hostPort"].as_i64().filter(|number| *number > 0) else {
+                continue;
+            };
             let key = (number, port["protocol"].to_string(), port["hostIP"].to_string());
             if !taken.insert(key) {
                 let field = format!("{path}.containers[{index}].ports[{port_index}].hostPort");
@@ -315,7 +329,8 @@ fn check_security(container: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     }
     if security["allowPrivilegeEscalation"] == false {
-        let adds_admin = list(&security["capabilities"]["add"]).iter().any(|one| one == "CAP_SYS_ADMIN");
+        let adds_admin =
+            list(&security["capabilities"]["add"]).iter().any(|one| one == "CAP_SYS_ADMIN");
         if security["privileged"] == true || adds_admin {
             let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
             causes.push(Cause::invalid(path, security, why));

@@ -60,7 +60,8 @@ fn check_ports(ports: &[Value], causes: &mut Vec<Cause>) {
                 causes.push(Cause::duplicate(format!("{path}.name"), &json!(name)));
             }
         }
-        let is_port = |value: &Value| value.as_i64().is_some_and(|port| (1..=65535).contains(&port));
+        let is_port =
+            |value: &Value| value.as_i64().is_some_and(|port| (1..=65535).contains(&port));
         if !is_port(&port["port"]) {
             let why = "must be between 1 and 65535, inclusive";
             causes.push(Cause::invalid(format!("{path}.port"), &port["port"], why));
