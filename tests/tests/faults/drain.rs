@@ -88,3 +88,44 @@ async fn a_draining_proxy_tells_its_clients_to_go() {
     assert!(web.stop().await);
     assert!(began.elapsed() < Duration::from_secs(7), "the drain is bounded");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intercepted_application_is_served_until_it_has_ended() {
+    let shop = Shop::start(&[], web().with("--interception=transparent")).await;
+    let app = App::echo_both("one").await;
+    let _catalog = shop.replica("0", "one", &app).await;
+    let cache = echo_bytes().await;
+    let _cache = shop.mesh.sidecar(SidecarSpec::of("shop/cache").serves("", cache.address)).await;
+    let web = shop.web;
+    let (outbound, admin) = (web.outbound(), web.admin());
+    // Both were told to stop; the application is still at work, on a connection that it keeps.
+    let mut kept = Raw::connect(outbound).await;
+    kept.send("CONNECT cache:6379 HTTP/1.1\r\nHost: cache:6379\r\n\r\n").await;
+    assert!(kept.receive_head().await.starts_with("HTTP/1.1 200"));
+    web.running().drain();
+    let began = Instant::now();
+    assert_eq!(readiness(admin).await, Some(StatusCode::SERVICE_UNAVAILABLE));
+    while began.elapsed() < Duration::from_secs(3) {
+        kept.send("during").await;
+        assert_eq!(kept.receive_exactly(6).await, b"during");
+        // Also on a new connection, and to where nobody asked for before.
+        let mut late = Raw::connect(outbound).await;
+        late.send("GET http://catalog/c HTTP/1.1\r\nHost: catalog\r\n\r\n").await;
+        let head = late.receive_head().await.to_lowercase();
+        assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+    }
+    // It ends, and with it its sidecar, which does not wait for the drain timeout.
+    kept.finish().await;
+    kept.receive_to_end().await;
+    let ended = Instant::now();
+    assert!(web.stop().await, "every connection ended by itself");
+    assert!(ended.elapsed() < Duration::from_secs(15), "{:?}", ended.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intercepted_application_that_is_gone_is_not_waited_for() {
+    let shop = Shop::start(&[], web().with("--interception=transparent")).await;
+    let began = Instant::now();
+    assert!(shop.web.stop().await);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
