@@ -120,7 +120,8 @@ pub struct Running {
 pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartError> {
     let config = Arc::new(config);
     let mut telemetry = Telemetry::new(&config.telemetry);
-    let (tracer, exporting) = Tracer::new(&config, &telemetry.metrics)?;
+    let resolver = Resolver::from_system();
+    let (tracer, exporting) = Tracer::new(&config, &telemetry.metrics, &resolver)?;
     telemetry.tracer = tracer;
     let (drain, drained) = drain::channel();
     let drain = Arc::new(drain);
@@ -128,7 +129,6 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     let (data, admin_listener) = Listeners::bind(&config)?;
     let addresses = data.addresses(admin_listener.address());
 
-    let resolver = Resolver::from_system();
     let identity = Identity::default();
     telemetry.metrics.follow_identity(identity.clone());
     let control_plane = ControlPlane::new(&config.control_plane, identity.clone())?;
@@ -275,10 +275,11 @@ impl Running {
 
 /// Who this proxy is towards the control plane.
 fn settings(config: &Config, addresses: &Addresses) -> Result<discovery::Settings, StartError> {
-    let inbound = match discovery::advertised_address(config, addresses.inbound) {
-        Ok(address) => address,
-        Err(error) if !config.app_ports.is_empty() => return Err(StartError::Advertise(error)),
-        Err(_) => addresses.inbound,
+    let inbound = if config.app_ports.is_empty() {
+        addresses.inbound
+    } else {
+        let advertised = discovery::advertised_address(config, addresses.inbound);
+        advertised.map_err(StartError::Advertise)?
     };
     Ok(discovery::Settings::new(config, inbound, Some(addresses.admin)))
 }

@@ -1,10 +1,13 @@
-//! DNS for destinations outside the mesh: names to addresses, with how long the answer holds.
+//! DNS, for destinations outside the mesh and for the control plane: names to addresses, with how long the answer
+//! holds.
 //!
-//! hickory caches by TTL and reads the system's configuration once; so it is made anew when that has changed, as on a
+//! Never by the C library, whose look-ups need files that a bare image does not have. The search domains of
+//! /etc/resolv.conf count, with their `ndots`, and so does /etc/hosts. hickory caches by TTL and reads the system's configuration once; so it is made anew when that has changed, as on a
 //! laptop that joins another network. On a machine without one, look-ups fail with a clear error; addresses need none.
 
 use std::{
-    net::IpAddr,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -69,6 +72,36 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The addresses that `HOST:PORT` stands for, in the order in which they are to be tried; never none. An address
+    /// is its own.
+    ///
+    /// # Errors
+    /// The name has no address, or DNS does not answer.
+    pub async fn authority(&self, authority: &str) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = authority.parse() {
+            return Ok(vec![address]);
+        }
+        let parts =
+            authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = parts.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{authority:?} is not HOST:PORT"))
+        })?;
+        let at_port = |ip: IpAddr| SocketAddr::new(ip, port);
+        // RFC 6761 6.3: nobody need be asked.
+        if host.eq_ignore_ascii_case("localhost") {
+            return Ok(vec![
+                at_port(Ipv4Addr::LOCALHOST.into()),
+                at_port(Ipv6Addr::LOCALHOST.into()),
+            ]);
+        }
+        let answer = self.resolve(host).await;
+        let answer =
+            answer.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error.detail))?;
+        Ok(answer.addresses.into_iter().map(at_port).collect())
+    }
+}
+
 impl Configured {
     fn read() -> Self {
         // Before the files are read: a change meanwhile is seen at the next look-up.
@@ -85,5 +118,28 @@ fn changes() -> [Option<SystemTime>; 2] {
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Resolver")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_and_this_machine_need_no_dns() {
+        let resolver = Resolver::from_system();
+        for (authority, expected) in [
+            ("10.0.0.1:4480", &["10.0.0.1:4480"][..]),
+            ("[fd00::1]:4480", &["[fd00::1]:4480"]),
+            ("localhost:4480", &["127.0.0.1:4480", "[::1]:4480"]),
+        ] {
+            let addresses = resolver.authority(authority).await.expect("no question");
+            let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(addresses, expected);
+        }
+        for authority in ["localhost", "localhost:http", ""] {
+            let error = resolver.authority(authority).await.expect_err("no port");
+            assert_eq!(error.to_string(), format!("{authority:?} is not HOST:PORT"));
+        }
     }
 }

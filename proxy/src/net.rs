@@ -14,13 +14,15 @@ mod system;
 pub(crate) use simulated::unacknowledged;
 #[cfg(weft_sim)]
 pub use simulated::{
-    Binding, TcpListener, TcpStream, bind, connect, original_destination, reset_at_end,
+    Binding, TcpListener, TcpStream, bind, connect, connect_by_name, original_destination,
+    reset_at_end,
 };
 #[cfg(not(weft_sim))]
 pub(crate) use system::unacknowledged;
 #[cfg(not(weft_sim))]
 pub use system::{
-    Binding, TcpListener, TcpStream, bind, connect, original_destination, reset_at_end,
+    Binding, TcpListener, TcpStream, bind, connect, connect_by_name, original_destination,
+    reset_at_end,
 };
 
 /// The address that people know: an IPv4 peer of a dual-stack socket shows as `::ffff:10.0.0.1` otherwise.

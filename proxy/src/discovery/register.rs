@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use weft_proto::discovery::{Interception, Register, RegisteredPort};
@@ -14,6 +14,7 @@ use super::Settings;
 use crate::{
     clock,
     config::{self, Config},
+    dns::Resolver,
 };
 
 impl Settings {
@@ -48,10 +49,10 @@ impl Settings {
 
 /// The address that others dial for inbound: the configured one, the one that is listened on, or, when that
 /// is every address of the machine, the machine's address towards the control plane. Looks the control plane's
-/// name up, so it may block for as long as DNS does: asked once, at the start.
+/// name up, so it may block for as long as DNS does: asked once, at the start, of a proxy that registers something.
 ///
 /// # Errors
-/// The machine has no route to the control plane; then the address has to be configured.
+/// The control plane's name has no address, or the machine no route there; then the address has to be configured.
 pub fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<SocketAddr> {
     if let Some(configured) = config.inbound_advertise {
         return Ok(configured);
@@ -60,7 +61,7 @@ pub fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<Sock
         return Ok(bound);
     }
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for control_plane in config.control_plane.to_socket_addrs()? {
+    for control_plane in look_up(&config.control_plane)? {
         // An IPv4 port is not reached by IPv6; the IPv6 port that stands for every address is by both.
         if bound.is_ipv4() && control_plane.is_ipv6() {
             continue;
@@ -71,6 +72,19 @@ pub fn advertised_address(config: &Config, bound: SocketAddr) -> io::Result<Sock
         }
     }
     Err(last)
+}
+
+/// Looks `HOST:PORT` up, on a thread of its own: the caller may be on a runtime, where nothing else may block.
+fn look_up(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = authority.parse() {
+        return Ok(vec![address]);
+    }
+    let look_up = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(Resolver::from_system().authority(authority))
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(look_up).join());
+    ended.unwrap_or_else(|_| Err(io::Error::other("the look-up has panicked")))
 }
 
 /// This machine's address on the way to another one.

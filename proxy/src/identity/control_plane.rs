@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     clock,
+    dns::Resolver,
     net::{self, TcpStream},
     tls::{Refused, provider},
 };
@@ -38,6 +39,7 @@ pub struct ControlPlane {
     address: Arc<str>,
     endpoint: Endpoint,
     identity: Identity,
+    resolver: Resolver,
 }
 
 /// Why there is no connection to the control plane.
@@ -99,7 +101,7 @@ impl ControlPlane {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        Ok(Self { address, endpoint, identity })
+        Ok(Self { address, endpoint, identity, resolver: Resolver::from_system() })
     }
 
     /// Where it is, `HOST:PORT`.
@@ -152,7 +154,7 @@ impl ControlPlane {
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let address = || Arc::clone(&self.address);
         let name = ServerName::try_from(SERVER_NAME).expect("a constant that is a DNS name");
-        let dialled = net::connect(&*self.address).await;
+        let dialled = net::connect_by_name(&self.address, &self.resolver).await;
         let stream = dialled.map_err(|error| ConnectError::Dial { address: address(), error })?;
         // Small messages that are waited for. Failing to set it costs time, no more.
         let _ = stream.set_nodelay(true);

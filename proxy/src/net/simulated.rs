@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use turmoil::ToSocketAddrs;
 pub use turmoil::net::TcpStream;
 
-use crate::clock;
+use crate::{clock, dns::Resolver};
 
 /// TCP asks again after this, and then after twice as long each time (RFC 6298 section 2).
 const FIRST_RETRANSMISSION: Duration = Duration::from_secs(1);
@@ -131,6 +131,14 @@ pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
             connected => return connected,
         }
     }
+}
+
+/// Connects to `HOST:PORT`, where the host may be a simulated one's name.
+///
+/// # Errors
+/// Nobody listens there, or the name is no host's.
+pub async fn connect_by_name(authority: &str, _resolver: &Resolver) -> io::Result<TcpStream> {
+    connect(authority).await
 }
 
 /// Binds a port of the simulated host for one listener, however many are wanted.

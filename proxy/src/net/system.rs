@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::net::ToSocketAddrs;
 pub use tokio::net::{TcpListener, TcpStream};
 
 use super::canonical;
+use crate::{clock, dns::Resolver};
 
 mod unacknowledged;
 pub(crate) use unacknowledged::unacknowledged;
@@ -21,6 +21,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// `tcp_retries2`.)
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
+
+/// An address of several is given up on after this.
+const FIRST_ATTEMPTS: Duration = Duration::from_secs(2);
 
 /// An address that is bound, ready to be listened on by one worker.
 #[derive(Debug)]
@@ -46,14 +49,38 @@ impl Binding {
     }
 }
 
-/// Connects to an address, or to one that a name resolves to.
+/// Connects to an address.
 ///
 /// # Errors
 /// As the system says.
-pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
     Ok(stream)
+}
+
+/// Connects to `HOST:PORT`: to the first of the name's addresses that accepts.
+///
+/// # Errors
+/// The name has no address, or none accepts.
+pub async fn connect_by_name(authority: &str, resolver: &Resolver) -> io::Result<TcpStream> {
+    let mut addresses = resolver.authority(authority).await?.into_iter().peekable();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    while let Some(address) = addresses.next() {
+        let connected = match addresses.peek() {
+            // One that is silent leaves time for the next.
+            Some(_) => match clock::timeout(FIRST_ATTEMPTS, connect(address)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+            None => connect(address).await,
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn keep_alive() -> socket2::TcpKeepalive {

@@ -26,7 +26,7 @@ pub use export::{Exporting, TracesError};
 pub use span::{AttemptSpan, RequestSpan};
 
 use super::{Direction, Metrics, TraceMetrics};
-use crate::{config::Config, http::RequestHead};
+use crate::{config::Config, dns::Resolver, http::RequestHead};
 use context::Parent;
 use export::Item;
 
@@ -57,9 +57,10 @@ impl Tracer {
     pub fn new(
         config: &Config,
         metrics: &Metrics,
+        resolver: &Resolver,
     ) -> Result<(Self, Option<Exporting>), TracesError> {
         let Some(endpoint) = &config.telemetry.otlp_endpoint else { return Ok((Self(None), None)) };
-        let exporter = export::otlp(config, endpoint)?;
+        let exporter = export::otlp(config, endpoint, resolver)?;
         let (spans, exporting) = Exporting::new(exporter, metrics.traces());
         Ok((Self::with(config.telemetry.trace_ratio, spans, metrics), Some(exporting)))
     }

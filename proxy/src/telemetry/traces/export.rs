@@ -5,8 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter},
@@ -15,9 +16,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::MissedTickBehavior,
 };
+use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, warn};
 
-use crate::{config::Config, telemetry::TraceMetrics};
+use crate::{config::Config, dns::Resolver, net, telemetry::TraceMetrics};
 
 /// Spans that wait: some megabytes at most.
 const QUEUE: usize = 4096;
@@ -26,12 +28,15 @@ const BATCH: usize = 512;
 const INTERVAL: Duration = Duration::from_secs(1);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The port of a collector that names none.
+const DEFAULT_PORT: u16 = 80;
+
 /// The collector's address cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("otlp endpoint {endpoint:?}: {source}; use http://HOST:PORT")]
 pub struct TracesError {
     endpoint: String,
-    source: ExporterBuildError,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 pub(super) enum Item {
@@ -53,13 +58,15 @@ pub struct Exporting<E = opentelemetry_otlp::SpanExporter> {
 pub(super) fn otlp(
     config: &Config,
     endpoint: &str,
+    resolver: &Resolver,
 ) -> Result<opentelemetry_otlp::SpanExporter, TracesError> {
+    let failed = |source| TracesError { endpoint: endpoint.to_owned(), source };
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
-        .with_endpoint(endpoint)
+        .with_channel(channel(endpoint, resolver.clone()).map_err(|error| failed(error.into()))?)
         .with_timeout(EXPORT_TIMEOUT)
         .build()
-        .map_err(|source| TracesError { endpoint: endpoint.to_owned(), source })?;
+        .map_err(|error| failed(error.into()))?;
     let resource = Resource::builder_empty()
         .with_attributes([
             KeyValue::new("service.name", config.workload.name.to_string()),
@@ -70,6 +77,20 @@ pub(super) fn otlp(
         .build();
     exporter.set_resource(&resource);
     Ok(exporter)
+}
+
+/// A channel that looks names up as everything here does; it connects when it is first used.
+fn channel(endpoint: &str, resolver: Resolver) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(endpoint.to_owned())?.timeout(EXPORT_TIMEOUT);
+    let connector = tower::service_fn(move |uri: http::Uri| {
+        let resolver = resolver.clone();
+        async move {
+            let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+            let authority = format!("{}:{port}", uri.host().unwrap_or_default());
+            net::connect_by_name(&authority, &resolver).await.map(TokioIo::new)
+        }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
 impl<E: SpanExporter> Exporting<E> {

@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use super::*;
 use crate::{
     discovery::{Endpoint, EndpointHealth, Transport},
+    dns::Resolver,
     http::HeaderCase,
     reason::Reason,
     telemetry::{RequestOutcome, TlsState},
@@ -79,7 +80,8 @@ impl Traced {
         });
         let metrics = Metrics::new();
         let (tracer, exporting) =
-            Tracer::new(&config(&endpoint, ratio), &metrics).expect("a good endpoint");
+            Tracer::new(&config(&endpoint, ratio), &metrics, &Resolver::from_system())
+                .expect("a good endpoint");
         tasks.spawn(exporting.expect("an endpoint is set").run());
         Self { tracer, metrics, received, _tasks: tasks }
     }
@@ -287,7 +289,8 @@ fn switched_off_nothing_is_begun() {
     let metrics = Metrics::new();
     let mut off = config("http://127.0.0.1:1", "1");
     off.telemetry.otlp_endpoint = None;
-    let (tracer, exporting) = Tracer::new(&off, &metrics).expect("nothing to set up");
+    let (tracer, exporting) =
+        Tracer::new(&off, &metrics, &Resolver::from_system()).expect("nothing to set up");
     assert!(exporting.is_none());
     let head = head(Method::GET, "/", &[("traceparent", SAMPLED)]);
     assert!(tracer.begin(&head, Direction::Inbound).is_none());
@@ -298,7 +301,7 @@ async fn a_bad_endpoint_is_named() {
     // The flag would have refused it already.
     let mut config = config("http://127.0.0.1:4317", "1");
     config.telemetry.otlp_endpoint = Some("not a uri".to_owned());
-    let error = Tracer::new(&config, &Metrics::new()).expect_err("bad");
+    let error = Tracer::new(&config, &Metrics::new(), &Resolver::from_system()).expect_err("bad");
     let text = error.to_string();
     assert!(text.starts_with("otlp endpoint \"not a uri\": "), "{text}");
 }
