@@ -28,6 +28,7 @@ pub mod lists;
 pub mod metadata;
 pub mod ownership;
 pub mod patch;
+pub mod quantity;
 pub mod rbac;
 pub mod read;
 pub mod request;

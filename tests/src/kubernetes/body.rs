@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     failure::{Cause, Failure},
     kinds::{Kind, Shape},
+    quantity::amount,
     request::{FieldValidation, Options},
     schema,
 };
@@ -17,7 +18,9 @@ use super::{
 /// When it is another kind, or its fields have other types.
 pub fn check(kind: &Kind, object: &mut Value, options: &Options) -> Result<Vec<String>, Failure> {
     check_kind(kind, object)?;
-    quantities_as_text(object);
+    if !kind.is_custom() {
+        check_quantities(object)?;
+    }
     let mut unknown = Vec::new();
     let mut causes = Vec::new();
     match &kind.shape {
@@ -108,6 +111,9 @@ fn check_kind(kind: &Kind, object: &mut Value) -> Result<(), Failure> {
     }
     object["apiVersion"] = Value::String(api_version);
     object["kind"] = Value::String(kind.kind.clone());
+    if object["metadata"].is_null() {
+        object["metadata"] = json!({});
+    }
     Ok(())
 }
 
@@ -148,22 +154,28 @@ fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// Quantities may be written as numbers; the types know them as text alone.
-fn quantities_as_text(object: &mut Value) {
+/// Quantities may be written as numbers, which the types know as text alone; what is none cannot be read.
+fn check_quantities(object: &mut Value) -> Result<(), Failure> {
     match object {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match (name.as_str(), value) {
-                    ("limits" | "requests", Value::Object(quantities)) => {
-                        for quantity in quantities.values_mut().filter(|value| value.is_number()) {
-                            *quantity = json!(quantity.to_string());
-                        }
-                    }
-                    (_, value) => quantities_as_text(value),
-                }
+        Value::Array(items) => items.iter_mut().try_for_each(check_quantities),
+        Value::Object(fields) => fields.iter_mut().try_for_each(|(name, value)| match value {
+            Value::Object(quantities) if matches!(name.as_str(), "limits" | "requests") => {
+                quantities.values_mut().try_for_each(check_quantity)
             }
-        }
-        Value::Array(items) => items.iter_mut().for_each(quantities_as_text),
-        _ => {}
+            value => check_quantities(value),
+        }),
+        _ => Ok(()),
     }
+}
+
+fn check_quantity(quantity: &mut Value) -> Result<(), Failure> {
+    if quantity.is_number() {
+        *quantity = json!(quantity.to_string());
+    }
+    if quantity.is_null() || quantity.as_str().and_then(amount).is_some() {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', not {quantity}"
+    )))
 }

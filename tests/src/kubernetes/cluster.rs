@@ -8,7 +8,10 @@
 mod clean_up;
 pub mod pods;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
+    sync::{Mutex, PoisonError},
+};
 
 use k8s_openapi::{
     api::{
@@ -99,6 +102,27 @@ impl Cluster {
     #[must_use]
     pub fn client_with_token(&self, token: &str) -> Client {
         Client::try_from(self.config_with_token(token)).expect("the configuration is well-formed")
+    }
+
+    /// This machine's address that the API server reaches, for webhooks.
+    ///
+    /// # Panics
+    /// When the way to the API server is not known.
+    #[must_use]
+    pub fn own_address(&self) -> IpAddr {
+        let url = &self.config.cluster_url;
+        let host = url.host().expect("the cluster has a host").trim_matches(['[', ']']);
+        let port = url.port_u16().unwrap_or(443);
+        let mut addresses = (host, port).to_socket_addrs().expect("the host has an address");
+        let address = addresses.next().expect("the host has an address");
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Nothing is sent: the system only looks up the way.
+        let socket = UdpSocket::bind((any, 0)).expect("a free port");
+        socket.connect(address).expect("a way there");
+        socket.local_addr().expect("it is bound").ip()
     }
 
     /// Objects of a kind in a namespace.

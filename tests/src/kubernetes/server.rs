@@ -58,7 +58,7 @@ pub struct Server {
 /// What a request is answered with.
 enum Answer {
     Object(Written),
-    Events(Watch),
+    Events(Box<Watch>),
 }
 
 impl Server {
@@ -108,7 +108,7 @@ impl Server {
         };
         Ok(match answered {
             Ok(Answer::Object(written)) => object(&written),
-            Ok(Answer::Events(watch)) => self.events(watch),
+            Ok(Answer::Events(watch)) => self.events(*watch),
             Err(failure) => refusal(&failure),
         })
     }
@@ -153,7 +153,8 @@ impl Server {
             (Verb::Get, _) => Answer::Object(read(read::get(&self.store(), &kind, &asked.target)?)),
             (Verb::List, _) => Answer::Object(read(read::list(&self.store(), &kind, asked)?)),
             (Verb::Watch, _) => {
-                Answer::Events(Watch::begin(&self.store, self.changed.subscribe(), kind, asked)?)
+                let watch = Watch::begin(&self.store, self.changed.subscribe(), kind, asked)?;
+                Answer::Events(Box::new(watch))
             }
             (Verb::Create, "token") => {
                 let object = self.tokens.request(&self.store(), asked)?;

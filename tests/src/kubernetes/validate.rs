@@ -93,10 +93,10 @@ pub fn change(kind: &Kind, before: &Value, after: &Value) -> Result<(), Failure>
         }
         "secrets" => fixed("/type"),
         "rolebindings.rbac.authorization.k8s.io"
-        | "clusterrolebindings.rbac.authorization.k8s.io" => {
-            if before["roleRef"] != after["roleRef"] {
-                causes.push(Cause::invalid("roleRef", &after["roleRef"], "cannot change roleRef"));
-            }
+        | "clusterrolebindings.rbac.authorization.k8s.io"
+            if before["roleRef"] != after["roleRef"] =>
+        {
+            causes.push(Cause::invalid("roleRef", &after["roleRef"], "cannot change roleRef"));
         }
         "customresourcedefinitions.apiextensions.k8s.io" => {
             fixed("/spec/group");

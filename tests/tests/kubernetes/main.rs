@@ -1,4 +1,5 @@
 //! Weft against the Kubernetes API: the one in memory, or the real one that `KUBECONFIG` names.
 
+mod api;
 mod endpoints;
 mod identity;

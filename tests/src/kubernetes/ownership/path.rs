@@ -111,7 +111,7 @@ fn longer(path: &[Step], step: Step) -> Path {
 pub fn leads_to(step: &Step, item: &Value) -> bool {
     match step {
         Step::Field(_) => false,
-        Step::Value(text) => item.to_string() == *text,
+        Step::Value(text) => serde_json::from_str::<Value>(text).is_ok_and(|value| value == *item),
         Step::Item(text) => {
             let keys: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
             keys.iter().all(|(key, value)| key_value(item, key) == *value)

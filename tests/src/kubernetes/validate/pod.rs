@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::names::{is_label, is_port_name, is_subdomain, not_label, not_subdomain};
-use crate::kubernetes::{failure::Cause, selector::LabelSelector};
+use crate::kubernetes::{failure::Cause, quantity::amount, selector::LabelSelector};
 
 /// Checks a workload's template: its pods must be selected by its own selector.
 pub(super) fn check_template(object: &Value, causes: &mut Vec<Cause>) {
@@ -340,55 +340,23 @@ fn check_security(container: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn check_resources(container: &Value, path: &str, causes: &mut Vec<Cause>) {
     let resources = &container["resources"];
+    let amount_of = |list: &str, name: &str| amount(resources[list][name].as_str()?);
     for list in ["limits", "requests"] {
         for (name, quantity) in resources[list].as_object().into_iter().flatten() {
-            let field = format!("{path}.resources.{list}[{name}]");
-            let text = quantity.as_str().unwrap_or_default();
-            match amount(text) {
-                None => causes.push(Cause::invalid(field, quantity, "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")),
-                Some(amount) if amount < 0.0 => {
-                    causes.push(Cause::invalid(field, quantity, "must be greater than or equal to 0"));
-                }
-                Some(amount_here) if list == "requests" => {
-                    let limit = resources["limits"][name].as_str().and_then(amount);
-                    if limit.is_some_and(|limit| amount_here > limit) {
-                        let why = format!("must be less than or equal to {name} limit of {}", resources["limits"][name].as_str().unwrap_or_default());
-                        causes.push(Cause::invalid(field, quantity, &why));
-                    }
-                }
-                Some(_) => {}
+            if amount_of(list, name).is_some_and(|amount| amount < 0.0) {
+                let field = format!("{path}.resources.{list}[{name}]");
+                causes.push(Cause::invalid(field, quantity, "must be greater than or equal to 0"));
             }
         }
     }
-}
-
-/// How much a quantity is: a number and a suffix, decimal or binary.
-fn amount(text: &str) -> Option<f64> {
-    let split = text.find(|letter: char| !letter.is_ascii_digit() && !"+-.".contains(letter));
-    let (number, suffix) = text.split_at(split.unwrap_or(text.len()));
-    let factor = match suffix {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0 * 1024.0,
-        "Gi" => 1024.0 * 1024.0 * 1024.0,
-        "Ti" => 1024_f64.powi(4),
-        "Pi" => 1024_f64.powi(5),
-        "Ei" => 1024_f64.powi(6),
-        exponent => {
-            let exponent = exponent.strip_prefix(['e', 'E'])?;
-            10_f64.powi(exponent.parse().ok()?)
+    for (name, request) in resources["requests"].as_object().into_iter().flatten() {
+        let limit = amount_of("limits", name);
+        if amount_of("requests", name).zip(limit).is_some_and(|(request, limit)| request > limit) {
+            let limit = resources["limits"][name].as_str().unwrap_or_default();
+            let why = format!("must be less than or equal to {name} limit of {limit}");
+            causes.push(Cause::invalid(format!("{path}.resources.requests"), request, &why));
         }
-    };
-    Some(number.parse::<f64>().ok()? * factor)
+    }
 }
 
 /// A pod's spec stays as it is, but for images, a deadline and new tolerations; a node may be given once.
