@@ -152,7 +152,7 @@ async fn a_pod_that_is_gone_gets_no_certificate_any_more() {
     })
     .await;
     let answer = client.by_token(&token, &workload).await;
-    let status = answer.err().expect("it is refused");
+    let status = answer.expect_err("it is refused");
     assert!(matches!(status.code(), Code::Unauthenticated | Code::Unavailable), "{status:?}");
 }
 
