@@ -44,7 +44,7 @@ pub(crate) enum Command {
 
     /// Run a control plane
     ControlPlane(Box<ControlPlaneArgs>),
-    /// Run a sidecar
+    /// Run a sidecar, or redirect connections through one
     Proxy(Box<ProxyArgs>),
 
     /// Print a completion script for a shell
@@ -317,7 +317,7 @@ pub(crate) struct ControlPlaneArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArgs {
     #[command(flatten)]
-    pub(crate) config: weft_proxy::config::Config,
+    pub(crate) command: weft_proxy::command::Command,
 }
 
 #[derive(Debug, Args)]
@@ -409,6 +409,7 @@ mod tests {
             "weft token list",
             "weft token revoke 1234",
             "weft proxy --workload shop/cart --token-fd 0",
+            "weft proxy init --skip-outbound-ports 4480 --print",
             "weft completion bash",
             "weft version -o json",
             "weft exec --parent 1 -- sh -c 'x'",

@@ -44,7 +44,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Command::ControlPlane(args) => return control_plane(args.config),
 
-        Command::Proxy(args) => return Ok(weft_proxy::process::run(args.config)),
+        Command::Proxy(args) => return Ok(args.command.run()),
         Command::Completion(args) => completion(&args)?,
         Command::Version(args) => block_on(version::print(args))?,
         Command::Janitor(args) => up::janitor::run(&args)?,

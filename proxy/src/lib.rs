@@ -2,8 +2,12 @@
 //!
 //! The modules stand in the order in which bytes travel; docs/request-path.md walks one request through them.
 
+pub mod command;
+
 pub mod app;
 pub mod process;
+
+pub mod init;
 
 pub mod config;
 pub mod error;

@@ -1,18 +1,18 @@
-//! `weft-proxy`: the sidecar as a process.
+//! `weft-proxy`: the sidecar as a process, and the init container that goes before it.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use weft_proxy::{config::Config, process};
+use weft_proxy::command::Command;
 
 /// Weft's sidecar proxy
 #[derive(Debug, Parser)]
 #[command(name = "weft-proxy", version)]
 struct Arguments {
     #[command(flatten)]
-    config: Config,
+    command: Command,
 }
 
 fn main() -> ExitCode {
-    process::run(Arguments::parse().config)
+    Arguments::parse().command.run()
 }
