@@ -10,11 +10,13 @@ pub mod load;
 pub mod log;
 pub mod mesh;
 pub mod namespace;
+pub mod network;
 pub mod peer;
 pub mod process;
 pub mod program;
 pub mod raw;
 pub mod recorder;
+pub mod stage;
 pub mod wait;
 
 /// A test cannot run here: says so loudly, and fails where everything must run (the gate).

@@ -1,20 +1,17 @@
-//! Network namespaces that stand for pods: joined by a bridge, each with an IPv4 and an IPv6 address.
+//! Network namespaces that stand for pods and nodes: made, entered, and removed.
 //!
 //! Root only. A namespace's sockets are made by threads that moved into it: [`Namespace::run`] starts one, and
-//! what it spawns stays there; a [`Pod`] has a runtime of such threads. Everything is removed when the
-//! [`Network`] is dropped, and what a killed test left behind by the next one.
+//! what it spawns stays there; a [`Pod`] has a runtime of such threads. How they are joined is
+//! [`crate::network`]'s, which also removes them, and what a killed test left behind.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{
-        Once,
-        atomic::{AtomicU32, Ordering},
-    },
     thread::{self, JoinHandle},
 };
 
@@ -53,14 +50,7 @@ impl User {
     }
 }
 
-/// Pods on one bridge.
-#[derive(Debug)]
-pub struct Network {
-    bridge: String,
-    pods: Vec<Namespace>,
-}
-
-/// One pod.
+/// One namespace.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     name: String,
@@ -85,53 +75,46 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("-V").output().is_ok()
 }
 
-impl Network {
-    /// Makes this many pods.
-    #[must_use]
-    pub fn new(pods: u8) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        static SWEEP: Once = Once::new();
-        SWEEP.call_once(remove_leftovers);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("weft{}-{number}", std::process::id());
-        let bridge = format!("{prefix}-sw");
-        let mut network = Self { bridge: bridge.clone(), pods: Vec::new() };
-        ip(&format!("netns add {bridge}"));
-        ip(&format!("-n {bridge} link add br0 type bridge"));
-        ip(&format!("-n {bridge} link set br0 up"));
-        for index in 0..pods {
-            let host = index + 2;
-            let pod = Namespace {
-                name: format!("{prefix}-{index}"),
-                v4: Ipv4Addr::new(10, 77, 0, host),
-                v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(host)),
-            };
-            network.pods.push(pod.clone());
-            pod.attach(&bridge, index);
-        }
-        network
-    }
-
-    /// A pod by its number.
-    #[must_use]
-    pub fn pod(&self, index: usize) -> &Namespace {
-        &self.pods[index]
-    }
-}
-
 impl Namespace {
-    fn attach(&self, bridge: &str, index: u8) {
-        let name = &self.name;
+    /// Makes a namespace of this name, with loopback up; whoever makes it removes it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn make(name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
         ip(&format!("netns add {name}"));
-        ip(&format!("-n {bridge} link add port{index} type veth peer name eth0 netns {name}"));
-        ip(&format!("-n {bridge} link set port{index} master br0 up"));
         ip(&format!("-n {name} link set lo up"));
-        ip(&format!("-n {name} addr add {}/24 dev eth0", self.v4));
-        ip(&format!("-n {name} -6 addr add {}/64 dev eth0 nodad", self.v6));
-        ip(&format!("-n {name} link set eth0 up"));
-        // Service addresses lie outside the link: packets to them must be routable to be intercepted.
-        ip(&format!("-n {name} route add default dev eth0"));
-        ip(&format!("-n {name} -6 route add default dev eth0"));
+        Self { name: name.to_owned(), v4, v6 }
+    }
+
+    /// Removes it; what still runs in it keeps it alive.
+    pub fn remove(&self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
+    }
+
+    /// Its name, as `ip netns` has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Carries out a command of `ip` inside.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ip_command(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.name));
+    }
+
+    /// Sets a setting of its network (sysctl), such as `net/ipv4/ip_forward`.
+    ///
+    /// # Panics
+    /// When there is no such setting.
+    pub fn set(&self, setting: &str, value: &'static str) {
+        let file = format!("/proc/sys/{setting}");
+        let write =
+            move || std::fs::write(&file, value).map_err(|error| format!("{file}: {error}"));
+        self.run(User::Root, write).join().expect("no panic").expect("there is such a setting");
     }
 
     /// The address in this family.
@@ -183,11 +166,19 @@ impl Namespace {
         command
     }
 
+    /// A program inside the pod as root, with the privileges of whoever runs the test.
+    #[must_use]
+    pub fn root_program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
     /// Adds a further address to the pod, of either family.
     pub fn add_address(&self, address: IpAddr) {
         let (family, prefix) = if address.is_ipv4() { ("-4", 32) } else { ("-6", 128) };
         let nodad = if address.is_ipv4() { "" } else { " nodad" };
-        ip(&format!("-n {} {family} addr add {address}/{prefix} dev eth0{nodad}", self.name));
+        self.ip_command(&format!("{family} addr add {address}/{prefix} dev eth0{nodad}"));
     }
 
     /// Loads a file of nftables rules inside the pod, in one transaction.
@@ -195,8 +186,8 @@ impl Namespace {
     /// # Panics
     /// When the rules are refused.
     pub fn nft(&self, rules: &str) {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "nft", "-f", "-"]).stdin(Stdio::piped());
+        let mut command = self.root_program("nft");
+        command.args(["-f", "-"]).stdin(Stdio::piped());
         let mut nft = command.stderr(Stdio::piped()).spawn().expect("ip and nft are there");
         let mut stdin = nft.stdin.take().expect("it is piped");
         stdin.write_all(rules.as_bytes()).expect("nft reads all");
@@ -237,17 +228,8 @@ impl Drop for Pod {
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for pod in &self.pods {
-            let _ = Command::new("ip").args(["netns", "del", &pod.name]).output();
-        }
-        let _ = Command::new("ip").args(["netns", "del", &self.bridge]).output();
-    }
-}
-
 /// Removes the namespaces of tests that were killed: their names say which process made them.
-fn remove_leftovers() {
+pub(crate) fn remove_leftovers() {
     let list = check(Command::new("ip").args(["netns", "list"]));
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.split_whitespace().next());

@@ -8,7 +8,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+};
 
 use crate::{
     client::get_once,
@@ -76,8 +79,16 @@ fn read(file: &Path) -> Option<serde_json::Value> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
-/// The program that lies beside the tests, built now where it does not.
-async fn program() -> PathBuf {
+/// `weft-proxy`, which lies beside the tests; built now, once in a process.
+///
+/// # Panics
+/// When it cannot be built.
+pub async fn program() -> PathBuf {
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
+    PROGRAM.get_or_init(build).await.clone()
+}
+
+async fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let program = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("weft-proxy");
     let mut build = Command::new(env!("CARGO"));

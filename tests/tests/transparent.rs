@@ -1,5 +1,5 @@
-//! Transparent interception, for real: pods in network namespaces, redirected by the rules that users load
-//! (deploy/vm/transparent.nft), IPv4 and IPv6. Root only.
+//! Transparent interception, for real: network namespaces, redirected by the rules that users load on machines
+//! (deploy/vm/transparent.nft) and by those that `weft-proxy init` writes in pods, IPv4 and IPv6. Root only.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,14 +13,13 @@ use weft_proxy::{
     tls::{Alpn, MutualTls},
     worker,
 };
-use weft_tests::{apps::App, namespace::User, raw::Raw, wait};
-
-#[path = "transparent/pods.rs"]
-mod pods;
-#[path = "transparent/stage.rs"]
-mod stage;
-
-use stage::{Plaintext, Said, Stage, families};
+use weft_tests::{
+    apps::App,
+    namespace::User,
+    raw::Raw,
+    stage::{Plaintext, Said, Stage, grounds},
+    wait,
+};
 
 const WEB: &str = "spiffe://weft.local/ns/shop/sa/web";
 const SHOW: &str = "%{http_version} %{http_code} %header{app} %header{got-weft-client-id}\n";
@@ -28,8 +27,8 @@ const REQUEST: &str = "GET /items HTTP/1.1\r\nHost: catalog\r\nConnection: close
 
 #[tokio::test]
 async fn a_services_address_is_balanced_over_mutual_tls() {
-    for v6 in families("a_services_address_is_balanced_over_mutual_tls") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("a_services_address_is_balanced_over_mutual_tls") {
+        let stage = Stage::start(ground).await;
         let url = format!("http://{}/items", stage.service(80));
         let mut arguments = vec!["--parallel", "--parallel-immediate", "--write-out", SHOW];
         arguments.extend([url.as_str(); 40]);
@@ -52,8 +51,8 @@ async fn a_services_address_is_balanced_over_mutual_tls() {
 
 #[tokio::test]
 async fn an_instance_is_reached_by_its_own_address() {
-    for v6 in families("an_instance_is_reached_by_its_own_address") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("an_instance_is_reached_by_its_own_address") {
+        let stage = Stage::start(ground).await;
         for (index, catalog) in stage.catalogs.iter().enumerate() {
             let address = stage.pod(index + 1, catalog.http.address.port());
             for _ in 0..3 {
@@ -70,8 +69,8 @@ async fn an_instance_is_reached_by_its_own_address() {
 
 #[tokio::test]
 async fn http2_with_prior_knowledge_is_intercepted() {
-    for v6 in families("http2_with_prior_knowledge_is_intercepted") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("http2_with_prior_knowledge_is_intercepted") {
+        let stage = Stage::start(ground).await;
         let url = format!("http://{}/", stage.service(81));
         let said = stage.curl(&["--http2-prior-knowledge", "--write-out", SHOW, &url]).await;
         assert!(said.text.starts_with("2 200 catalog-"), "{said:?}");
@@ -81,8 +80,8 @@ async fn http2_with_prior_knowledge_is_intercepted() {
 
 #[tokio::test]
 async fn a_server_that_speaks_first_is_intercepted() {
-    for v6 in families("a_server_that_speaks_first_is_intercepted") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("a_server_that_speaks_first_is_intercepted") {
+        let stage = Stage::start(ground).await;
         let application = stage.network.pod(0).runtime(User::Application);
         let address = stage.service(6379);
         let talk = async move {
@@ -101,8 +100,8 @@ async fn a_server_that_speaks_first_is_intercepted() {
 
 #[tokio::test]
 async fn a_destination_outside_the_mesh_passes_through_at_once() {
-    for v6 in families("a_destination_outside_the_mesh_passes_through_at_once") {
-        let mut stage = Stage::start(v6).await;
+    for ground in grounds("a_destination_outside_the_mesh_passes_through_at_once") {
+        let mut stage = Stage::start(ground).await;
         let foreign = SocketAddr::new(stage.foreign(), 0);
         let server = stage.outside.run(App::tcp_at(foreign, says_who_calls)).await;
         let url = format!("http://{}/", server.address);
@@ -128,8 +127,8 @@ async fn says_who_calls(mut stream: tokio::net::TcpStream) {
 
 #[tokio::test]
 async fn what_nobody_in_the_mesh_has_is_refused_and_never_dialled() {
-    for v6 in families("what_nobody_in_the_mesh_has_is_refused_and_never_dialled") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("what_nobody_in_the_mesh_has_is_refused_and_never_dialled") {
+        let stage = Stage::start(ground).await;
         // Somebody does listen there, in the mesh's ranges; but no object says so.
         let listen = stage.outsider(0);
         let server = stage.outside.run(App::tcp_at(listen, says_who_calls)).await;
@@ -153,9 +152,10 @@ async fn what_nobody_in_the_mesh_has_is_refused_and_never_dialled() {
 
 #[tokio::test]
 async fn without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_plain() {
-    for v6 in families("without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_plain")
+    for ground in
+        grounds("without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_plain")
     {
-        let mut stage = Stage::start(v6).await;
+        let mut stage = Stage::start(ground).await;
         let server = stage.outside.run(App::tcp_at(stage.outsider(0), says_who_calls)).await;
         let known = format!("http://{}/", stage.service(80));
         let arguments = ["--parallel", "--write-out", SHOW, &known, &known];
@@ -177,8 +177,8 @@ async fn without_the_control_plane_the_known_goes_on_and_nothing_new_goes_in_pla
 
 #[tokio::test]
 async fn plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict() {
-    for v6 in families("plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict") {
+        let stage = Stage::start(ground).await;
         let catalog = &stage.catalogs[0];
         let http = stage.pod(1, catalog.http.address.port());
         assert_eq!(stage.outsider_says(http, REQUEST).await, "");
@@ -218,8 +218,8 @@ async fn plaintext_is_for_permissive_ports_and_ends_when_one_becomes_strict() {
 
 #[tokio::test]
 async fn the_port_named_in_the_handshake_is_the_one_that_was_dialled() {
-    for v6 in families("the_port_named_in_the_handshake_is_the_one_that_was_dialled") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("the_port_named_in_the_handshake_is_the_one_that_was_dialled") {
+        let stage = Stage::start(ground).await;
         let catalog = &stage.catalogs[0];
         let (dialled, other) = (catalog.http.address.port(), catalog.greeter.address.port());
         let address = stage.pod(1, dialled);
@@ -259,8 +259,8 @@ async fn mesh_request(identity: Identity, address: SocketAddr, named: u16) -> St
 
 #[tokio::test]
 async fn the_proxys_own_ports_lead_nowhere() {
-    for v6 in families("the_proxys_own_ports_lead_nowhere") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("the_proxys_own_ports_lead_nowhere") {
+        let stage = Stage::start(ground).await;
         for address in [
             stage.loopback(4140),
             stage.pod(0, 4140),
@@ -287,8 +287,8 @@ async fn the_proxys_own_ports_lead_nowhere() {
 
 #[tokio::test]
 async fn excluded_ports_stay_as_they_are() {
-    for v6 in families("excluded_ports_stay_as_they_are") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("excluded_ports_stay_as_they_are") {
+        let stage = Stage::start(ground).await;
         let catalog = &stage.catalogs[0];
         for port in [22, 4480] {
             let address = stage.pod(1, port);
@@ -307,8 +307,8 @@ async fn excluded_ports_stay_as_they_are() {
 
 #[tokio::test]
 async fn the_application_may_still_name_its_destination_to_the_proxy() {
-    for v6 in families("the_application_may_still_name_its_destination_to_the_proxy") {
-        let stage = Stage::start(v6).await;
+    for ground in grounds("the_application_may_still_name_its_destination_to_the_proxy") {
+        let stage = Stage::start(ground).await;
         let proxy = format!("http://{}", stage.loopback(4140));
         let said = stage.curl(&["-x", &proxy, "--write-out", SHOW, "http://catalog/"]).await;
         assert!(said.text.starts_with("1.1 200 catalog-"), "{said:?}");

@@ -112,7 +112,8 @@ impl Probe<'_> {
         connect().map_err(|error| {
             let what = match error.kind() {
                 ErrorKind::TimedOut => format!(
-                    "was not answered within {timeout:?}: it has left this network namespace, or a rule drops it"
+                    "was not answered within {:?}: it has left this network namespace, or a rule drops it",
+                    self.settings.timeout
                 ),
                 ErrorKind::ConnectionRefused => {
                     "was refused: another rule rejects it, or sends it elsewhere".to_owned()

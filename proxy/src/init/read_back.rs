@@ -146,3 +146,63 @@ fn on_the_way(chain: &Dumped) -> Option<String> {
     let name = attributes::text(&chain.attributes, NFTA_CHAIN_NAME)?;
     Some(format!("table {family} {table}, chain {name} ({place}, priority {priority})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::tests::table;
+
+    /// The rules as a kernel would have them.
+    fn dumped(messages: &[&Message]) -> Vec<Dumped> {
+        let handle = Attributes::new().bytes(3, &[0; 8]);
+        let dump = |message: &&Message| Dumped {
+            family: NFPROTO_INET,
+            attributes: message.attributes.clone().followed_by(&handle).as_bytes().to_vec(),
+        };
+        messages.iter().map(dump).collect()
+    }
+
+    #[test]
+    fn rules_must_be_there_in_their_order_and_no_others() {
+        let table = table(&[]);
+        let objects = messages::objects(&table);
+        let rules: Vec<_> = objects.iter().filter(|rule| rule.kind == NFT_MSG_NEWRULE).collect();
+        let check = |found: &[&Message]| match check_rules(&table, &rules, &dumped(found)) {
+            Ok(()) => "as written".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(check(&rules), "as written");
+
+        let mut swapped = rules.clone();
+        swapped.swap(1, 2);
+        assert!(check(&swapped).contains("rule 2 of chain outbound, \"meta skuid 4140 return\""));
+        let mut missing = rules.clone();
+        missing.pop();
+        let last =
+            "rule 7 of chain inbound, \"meta l4proto tcp counter redirect to :4143\" is missing";
+        assert!(check(&missing).contains(last), "{}", check(&missing));
+        let mut further = rules.clone();
+        further.push(rules[0]);
+        assert!(check(&further).contains("chain outbound has further rules"));
+
+        let another = crate::init::tests::table(&["--proxy-user=7"]);
+        let another = messages::objects(&another);
+        let changed: Vec<_> = another.iter().filter(|rule| rule.kind == NFT_MSG_NEWRULE).collect();
+        assert!(check(&changed).contains("\"meta skuid 4140 return\" is missing or different"));
+    }
+
+    #[test]
+    fn elements_are_compared_whatever_their_order_and_message() {
+        let objects = messages::objects(&table(&["--skip-outbound-ports=22,80-90"]));
+        let ports = objects.iter().find(|message| message.kind == NFT_MSG_NEWSETELEM);
+        let ports = ports.expect("there are some").attributes.as_bytes();
+        let values = [(22, false), (23, true), (80, false), (91, true)];
+        let expected: Vec<_> = values
+            .iter()
+            .map(|(port, is_end): &(u16, bool)| (port.to_be_bytes(), *is_end))
+            .collect();
+        let found = elements(std::iter::once(ports));
+        let found: Vec<_> = found.iter().map(|(key, is_end)| (*key, *is_end)).collect();
+        assert_eq!(found, expected.iter().map(|(key, end)| (&key[..], *end)).collect::<Vec<_>>());
+    }
+}

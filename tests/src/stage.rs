@@ -1,88 +1,169 @@
-//! The stage: pods whose traffic is redirected by the rules that users load, and one outside the mesh.
+//! The stage of interception: pods whose traffic is redirected, and one outside the mesh.
 //!
 //! | pod | runs |
 //! |---|---|
 //! | 0 | `web`: a sidecar, and an application that calls others |
 //! | 1, 2 | `catalog`: a sidecar each, and applications that listen on loopback alone |
 //! | 3 | the control plane, and whatever has no sidecar |
+//!
+//! It stands on one of two grounds: machines whose rules are those that users load (deploy/vm/transparent.nft), or
+//! pods on a node whose rules `weft-proxy init` has written. A case that holds on both plays on [`grounds`], one of
+//! Kubernetes alone on [`cluster_grounds`].
 
 use std::{
     fs::Permissions,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    process::Output,
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weft_tests::{
-    apps::{App, Http},
+
+use crate::{
+    apps::{App, echo},
     client::get_once,
     mesh::{Mesh, Sidecar, SidecarSpec},
-    namespace::{self, Namespace, Network, Pod, User},
-    wait,
+    namespace::{self, Namespace, Pod, User},
+    network::Network,
+    process, wait,
 };
 
-/// The rules, as users load them.
-const RULES: &str = include_str!("../../../deploy/vm/transparent.nft");
+/// The rules of machines, as users load them.
+const RULES: &str = include_str!("../../deploy/vm/transparent.nft");
+/// The ports that those rules leave out.
+const SKIPPED: [&str; 2] = ["--skip-inbound-ports=22,4480", "--skip-outbound-ports=22,4480"];
 
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4191);
 
 /// Where the control plane and the outsiders are.
 const OUTSIDE: usize = 3;
 
+/// The catalog's ports, the same in each of its pods.
+pub const HTTP: u16 = 8080;
+const HTTP2: u16 = 8081;
+/// Where the catalog speaks first.
+pub const GREETER: u16 = 6379;
+
+/// What a stage stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground {
+    /// Whether connections between pods are IPv6's.
+    pub v6: bool,
+    /// What the pods are.
+    pub place: Place,
+}
+
+/// What the pods are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Machines on a switch, with the rules that users load.
+    Machines,
+    /// Pods on a node that translates services' addresses, with the rules that `weft-proxy init` writes.
+    Cluster,
+}
+
 /// Everything that runs, in the order in which it must go.
-pub(crate) struct Stage {
-    pub(crate) web: Member,
-    pub(crate) catalogs: [Catalog; 2],
-    pub(crate) mesh: Mesh,
+pub struct Stage {
+    /// The caller's sidecar.
+    pub web: Member,
+    /// The instances of what it calls.
+    pub catalogs: [Catalog; 2],
+    /// The mesh.
+    pub mesh: Mesh,
     /// The runtime of the pod that has no sidecar.
-    pub(crate) outside: Pod,
-    pub(crate) network: Network,
+    pub outside: Pod,
+    /// The pods.
+    pub network: Network,
     v6: bool,
 }
 
 /// A sidecar, and the runtime that it lives on.
-pub(crate) struct Member {
-    pub(crate) sidecar: Sidecar,
+pub struct Member {
+    /// The sidecar.
+    pub sidecar: Sidecar,
     pod: Pod,
 }
 
 /// An instance of `catalog`.
-pub(crate) struct Catalog {
-    pub(crate) member: Member,
+pub struct Catalog {
+    /// Its sidecar.
+    pub member: Member,
     /// Echoes, by HTTP/1.
-    pub(crate) http: App,
+    pub http: App,
     /// Echoes, by HTTP/2.
     _http2: App,
     /// Speaks first, then echoes bytes.
-    pub(crate) greeter: App,
+    pub greeter: App,
     /// The runtime of its applications.
-    pub(crate) servers: Pod,
+    pub servers: Pod,
 }
 
 /// How a catalog's ports take plaintext.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Plaintext {
+pub enum Plaintext {
+    /// A strict port.
     Refused,
+    /// A permissive one.
     Served,
 }
 
 /// What a program said.
 #[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) exit: i32,
-    pub(crate) text: String,
+pub struct Said {
+    /// Its exit code.
+    pub exit: i32,
+    /// What it wrote to its standard output.
+    pub text: String,
 }
 
-/// The families to play in: none where namespaces cannot be made.
-pub(crate) fn families(test: &str) -> Vec<bool> {
-    if namespace::available(test) { vec![false, true] } else { Vec::new() }
+/// The grounds to play on, both in both families: none where namespaces cannot be made.
+#[must_use]
+pub fn grounds(test: &str) -> Vec<Ground> {
+    let mut grounds = cluster_grounds(test);
+    grounds
+        .extend(grounds.clone().iter().map(|ground| Ground { place: Place::Machines, ..*ground }));
+    grounds
+}
+
+/// Kubernetes' grounds, in both families: none where namespaces cannot be made.
+#[must_use]
+pub fn cluster_grounds(test: &str) -> Vec<Ground> {
+    let families: &[bool] = if namespace::available(test) { &[false, true] } else { &[] };
+    families.iter().map(|&v6| Ground { v6, place: Place::Cluster }).collect()
+}
+
+/// Lets `weft-proxy init` with these flags write a pod's rules, as root.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn init(pod: &Namespace, flags: &[&str]) -> Output {
+    let mut command = pod.root_program(process::program().await);
+    command.arg("init").args(flags);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    output.await.expect("no panic").expect("the program starts")
 }
 
 impl Stage {
-    /// With every connection between the pods in this family.
-    pub(crate) async fn start(v6: bool) -> Self {
-        let network = Network::new(4);
+    /// With every connection between the pods in the ground's family.
+    pub async fn start(ground: Ground) -> Self {
+        Self::start_with(ground, &[], &[]).await
+    }
+
+    /// With further flags of `weft-proxy init` for the caller's pod, and for the catalogs'.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_with(ground: Ground, web: &[&str], catalogs: &[&str]) -> Self {
+        let Ground { v6, place } = ground;
+        let network = match place {
+            Place::Machines => Network::switched(4),
+            Place::Cluster => Network::routed(4),
+        };
+        for index in 0..OUTSIDE {
+            let flags = if index == 0 { web } else { catalogs };
+            intercept(network.pod(index), place, flags).await;
+        }
         let outside = network.pod(OUTSIDE).runtime(User::Root);
         let control_plane = SocketAddr::new(network.pod(OUTSIDE).ip(v6), 0);
         let mesh = outside.run(async move {
@@ -92,67 +173,99 @@ impl Stage {
         let mesh = mesh.await;
         let catalogs = [catalog(&mesh, &network, 1).await, catalog(&mesh, &network, 2).await];
         let web = member(&mesh, &network, 0, SidecarSpec::of("shop/web")).await;
-        Self { web, catalogs, mesh, outside, network, v6 }
+        let stage = Self { web, catalogs, mesh, outside, network, v6 };
+        if place == Place::Cluster {
+            stage.balance();
+        }
+        stage
+    }
+
+    /// What kube-proxy does for those that have no sidecar.
+    fn balance(&self) {
+        for v6 in [false, true] {
+            for (port, target) in [(80, HTTP), (81, HTTP2), (6379, GREETER)] {
+                self.network.balance(service(v6, port), &[1, 2], target);
+            }
+            self.network.balance(unmeshed_service(v6), &[OUTSIDE], HTTP);
+        }
     }
 
     /// Says how the catalogs take plaintext from now on.
-    pub(crate) fn set_plaintext(&self, plaintext: Plaintext) {
+    pub fn set_plaintext(&self, plaintext: Plaintext) {
         self.mesh.write("mesh.yaml", &objects(plaintext));
     }
 
     /// A port of the service at its cluster address.
-    pub(crate) fn service(&self, port: u16) -> SocketAddr {
-        self.nobodys_or_services(0x10, 10, port)
+    #[must_use]
+    pub fn service(&self, port: u16) -> SocketAddr {
+        service(self.v6, port)
+    }
+
+    /// A port of the service at its cluster address of the other family.
+    #[must_use]
+    pub fn service_of_other_family(&self, port: u16) -> SocketAddr {
+        service(!self.v6, port)
+    }
+
+    /// The cluster address of a service without sidecars: port 80, which leads to [`HTTP`] of the pod that has none.
+    #[must_use]
+    pub fn unmeshed_service(&self) -> SocketAddr {
+        unmeshed_service(self.v6)
     }
 
     /// An address in the mesh's ranges that nobody has.
-    pub(crate) fn nobody(&self) -> SocketAddr {
-        self.nobodys_or_services(0x99, 99, 80)
-    }
-
-    fn nobodys_or_services(&self, v6: u16, v4: u8, port: u16) -> SocketAddr {
-        let v6 = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, v6);
-        let ip = if self.v6 { v6.into() } else { Ipv4Addr::new(10, 99, 0, v4).into() };
-        SocketAddr::new(ip, port)
+    #[must_use]
+    pub fn nobody(&self) -> SocketAddr {
+        cluster_address(self.v6, 99, 99, 80)
     }
 
     /// An address outside the mesh's ranges, which the pod without a sidecar has.
-    pub(crate) fn foreign(&self) -> IpAddr {
+    #[must_use]
+    pub fn foreign(&self) -> IpAddr {
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
         let ip = if self.v6 { v6.into() } else { Ipv4Addr::new(192, 0, 2, 9).into() };
-        self.network.pod(OUTSIDE).add_address(ip);
+        self.network.add_address(OUTSIDE, ip);
         ip
     }
 
     /// A port of a pod.
-    pub(crate) fn pod(&self, index: usize, port: u16) -> SocketAddr {
+    #[must_use]
+    pub fn pod(&self, index: usize, port: u16) -> SocketAddr {
         SocketAddr::new(self.network.pod(index).ip(self.v6), port)
     }
 
     /// A port of the pod that has no sidecar.
-    pub(crate) fn outsider(&self, port: u16) -> SocketAddr {
+    #[must_use]
+    pub fn outsider(&self, port: u16) -> SocketAddr {
         self.pod(OUTSIDE, port)
     }
 
     /// A port of this family's loopback.
-    pub(crate) fn loopback(&self, port: u16) -> SocketAddr {
+    #[must_use]
+    pub fn loopback(&self, port: u16) -> SocketAddr {
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
         SocketAddr::new(if self.v6 { v6 } else { Ipv4Addr::LOCALHOST.into() }, port)
     }
 
     /// Runs curl as the application of `web`.
-    pub(crate) async fn curl(&self, arguments: &[&str]) -> Said {
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn curl(&self, arguments: &[&str]) -> Said {
         curl(self.network.pod(0), arguments).await
     }
 
     /// Sends bytes to an address from the pod without a sidecar, and returns all that comes back.
-    pub(crate) async fn outsider_says(&self, address: SocketAddr, bytes: &'static str) -> String {
+    pub async fn outsider_says(&self, address: SocketAddr, bytes: &'static str) -> String {
         self.outside.run(exchange(address, bytes)).await
     }
 }
 
 /// Runs curl as an application of this pod.
-pub(crate) async fn curl(pod: &Namespace, arguments: &[&str]) -> Said {
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn curl(pod: &Namespace, arguments: &[&str]) -> Said {
     let mut command = pod.program("curl");
     command.args(["--silent", "--globoff", "--max-time", "15"]).args(arguments);
     for variable in ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"] {
@@ -162,6 +275,21 @@ pub(crate) async fn curl(pod: &Namespace, arguments: &[&str]) -> Said {
     let output = output.await.expect("no panic").expect("curl is there");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Said { exit: output.status.code().unwrap_or(-1), text }
+}
+
+fn service(v6: bool, port: u16) -> SocketAddr {
+    cluster_address(v6, 99, 10, port)
+}
+
+/// Outside the mesh's ranges.
+fn unmeshed_service(v6: bool) -> SocketAddr {
+    cluster_address(v6, 98, 10, 80)
+}
+
+/// 10.NETWORK.0.HOST, or fdNETWORK::HOST with the same digits.
+fn cluster_address(v6: bool, network: u8, host: u8, port: u16) -> SocketAddr {
+    let text = if v6 { format!("fd{network}::{host}") } else { format!("10.{network}.0.{host}") };
+    SocketAddr::new(text.parse().expect("an address"), port)
 }
 
 /// Sends bytes and returns all that comes back until the connection ends, however it does.
@@ -176,13 +304,13 @@ async fn exchange(address: SocketAddr, bytes: &'static str) -> String {
 
 impl Member {
     /// Waits until the samples of a metric that have these labels add up to this much, at least.
-    pub(crate) async fn counts(&self, name: &str, labels: &[&str], at_least: f64) {
+    pub async fn counts(&self, name: &str, labels: &[&str], at_least: f64) {
         let what = format!("{name} {labels:?} to be {at_least}");
         wait::until_true(&what, || async { self.count(name, labels).await >= at_least }).await;
     }
 
     /// The sum of the samples of a metric that have these labels.
-    pub(crate) async fn count(&self, name: &str, labels: &[&str]) -> f64 {
+    pub async fn count(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.pod.run(async { get_once(ADMIN, "/metrics").await.body }).await;
         let text = String::from_utf8_lossy(&text).into_owned();
         let of_metric = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
@@ -191,12 +319,24 @@ impl Member {
     }
 }
 
+/// Redirects a pod's connections.
+async fn intercept(pod: &Namespace, place: Place, flags: &[&str]) {
+    match place {
+        Place::Machines => pod.nft(RULES),
+        Place::Cluster => {
+            let output = init(pod, &[&SKIPPED, flags].concat()).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
 async fn catalog(mesh: &Mesh, network: &Network, index: usize) -> Catalog {
     let servers = network.pod(index).runtime(User::Root);
     let name = if index == 1 { "catalog-1" } else { "catalog-2" };
-    let http = servers.run(App::echo(Http::One, name)).await;
-    let http2 = servers.run(App::echo(Http::Two, name)).await;
-    let greeter = servers.run(greeter()).await;
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let http = servers.run(App::http_at(local(HTTP), move |request| echo(name, request))).await;
+    let http2 = servers.run(App::http_at(local(HTTP2), move |request| echo(name, request))).await;
+    let greeter = servers.run(App::tcp_at(local(GREETER), greet)).await;
     let spec = SidecarSpec::of("shop/catalog")
         .with(&format!("--instance={index}"))
         .with("--app-probe=none")
@@ -208,24 +348,23 @@ async fn catalog(mesh: &Mesh, network: &Network, index: usize) -> Catalog {
 }
 
 /// Says hello first, then echoes.
-async fn greeter() -> App {
-    App::tcp(|mut stream| async move {
-        let _ = stream.write_all(b"hello\n").await;
-        let (mut reader, mut writer) = stream.split();
-        let _ = tokio::io::copy(&mut reader, &mut writer).await;
-    })
-    .await
+async fn greet(mut stream: weft_proxy::net::TcpStream) {
+    let _ = stream.write_all(b"hello\n").await;
+    let (mut reader, mut writer) = stream.split();
+    let _ = tokio::io::copy(&mut reader, &mut writer).await;
 }
 
 /// A sidecar in a pod, behind the rules.
-pub(crate) async fn member(
+///
+/// # Panics
+/// When it does not become ready.
+pub async fn member(
     mesh: &Mesh,
     network: &Network,
     index: usize,
     spec: SidecarSpec,
 ) -> Member {
     let namespace = network.pod(index);
-    namespace.nft(RULES);
     let spec = spec
         .with("--interception=transparent")
         .with("--workers=2")

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use weft_tests::{
     apps::{self, App},
     mesh::{Mesh, SidecarSpec},
-    namespace::{Network, User},
+    namespace::User,
+    network::Network,
+    stage::{cluster_grounds, curl, init, member},
 };
-
-use super::stage::{curl, families, member};
 
 const CART: &str = "spiffe://weft.local/ns/shop/sa/cart";
 const SHOW: &str = "%{http_version} %{http_code} %header{app} %header{got-weft-client-id}\n";
@@ -38,13 +38,17 @@ spec:
 
 #[tokio::test]
 async fn a_pod_that_calls_itself_by_its_service_is_a_caller_like_any_other() {
-    for v6 in families("a_pod_that_calls_itself_by_its_service_is_a_caller_like_any_other") {
-        let network = Network::new(2);
+    for ground in
+        cluster_grounds("a_pod_that_calls_itself_by_its_service_is_a_caller_like_any_other")
+    {
+        let v6 = ground.v6;
+        let network = Network::switched(2);
         let outside = network.pod(1).runtime(User::Root);
         let listen = format!("--discovery-listen={}", SocketAddr::new(network.pod(1).ip(v6), 0));
         let mesh = outside.run(async move { Mesh::start_with(OBJECTS, &[&listen]).await }).await;
 
         let pod = network.pod(0);
+        assert!(init(pod, &[]).await.status.success());
         let servers = pod.runtime(User::Root);
         let listen = SocketAddr::new(pod.ip(v6), 0);
         let app = servers.run(App::http_at(listen, |request| apps::echo("cart-1", request))).await;
