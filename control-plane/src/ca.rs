@@ -5,7 +5,7 @@
 //! answer or an error, nor acknowledge what would not survive kill -9.
 //!
 //! In the order in which an issue passes them:
-//! - [`serving`]: TLS of port 4480: the certificate presented;
+//! - [`serving`]: TLS of port 4480 and of the webhook: the certificate presented; [`pem()`]: certificates as text;
 //! - [`peer`]: the client's certificate, verified under today's bundle;
 //! - [`service`]: the gRPC Identity service: which proof, for which workload;
 //! - [`tokens`]: join tokens, of which only a hash of the secret is kept;
@@ -31,6 +31,7 @@ pub mod durable;
 pub mod external;
 pub mod issued;
 pub mod peer;
+mod pem;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod root;
@@ -44,6 +45,7 @@ use std::{io, path::PathBuf};
 pub use authority::{Authority, AuthorityConfig, Bundle, RootStatus};
 pub use issued::{Issued, IssuedRecord};
 pub use peer::{Peer, PeerRefusal};
+pub use pem::pem;
 pub use svid::Holder;
 pub use tokens::{NewToken, TokenRefusal, TokenStatus, Tokens};
 

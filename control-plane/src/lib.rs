@@ -9,6 +9,7 @@
 //! - [`ca`]: roots, join tokens, SVIDs;
 //! - [`secure`]: the TLS port that sidecars connect to;
 //! - [`push`]: discovery: registrations in, differences out;
+//! - [`inject`]: pods of Kubernetes get their sidecars;
 //! - [`api`]: the API for the command line and the dashboard;
 //! - [`runtime`]: what operators ask of the running mesh;
 //! - [`admin`]: readiness and metrics over HTTP;
@@ -24,6 +25,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod index;
+pub mod inject;
 pub mod kubernetes;
 pub mod metrics;
 pub mod model;

@@ -37,12 +37,21 @@ struct AnswerLabels {
     answer: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    outcome: &'static str,
+}
+
+/// What the injection webhook may do with a pod.
+const REVIEW_OUTCOMES: [&str; 4] = ["injected", "left", "refused", "failed"];
+
 /// All metrics of one control plane.
 pub struct Metrics {
     registry: Mutex<Registry>,
     certificates: Family<IssueLabels, Counter>,
     updates: Family<KindLabels, Counter>,
     answers: Family<AnswerLabels, Counter>,
+    reviews: Family<ReviewLabels, Counter>,
     subscriptions: Gauge,
     proxies: Gauge,
     change_to_ack: Histogram,
@@ -56,6 +65,7 @@ impl Default for Metrics {
             certificates: Family::default(),
             updates: Family::default(),
             answers: Family::default(),
+            reviews: Family::default(),
             subscriptions: Gauge::default(),
             proxies: Gauge::default(),
             // From 1 ms, below which nobody notices, to 16 s, where something is wrong.
@@ -76,6 +86,15 @@ impl Default for Metrics {
             "Discovery updates acknowledged and refused, by kind of resource",
             this.answers.clone(),
         );
+        registry.register(
+            "pods_reviewed",
+            "Pods that the injection webhook was shown, by outcome",
+            this.reviews.clone(),
+        );
+        // An alert on failures needs a 0 before the first one.
+        for outcome in REVIEW_OUTCOMES {
+            drop(this.reviews.get_or_create(&ReviewLabels { outcome }));
+        }
         registry.register(
             "subscriptions",
             "Resources that proxies are subscribed to",
@@ -108,6 +127,12 @@ impl Metrics {
     pub(crate) fn answered(&self, kind: &'static str, accepted: bool) {
         let answer = if accepted { "ack" } else { "nack" };
         self.answers.get_or_create(&AnswerLabels { kind, answer }).inc();
+    }
+
+    /// The injection webhook was shown a pod: one of [`REVIEW_OUTCOMES`].
+    pub(crate) fn reviewed(&self, outcome: &'static str) {
+        debug_assert!(REVIEW_OUTCOMES.contains(&outcome), "{outcome}");
+        self.reviews.get_or_create(&ReviewLabels { outcome }).inc();
     }
 
     /// Subscriptions came or went.

@@ -358,12 +358,7 @@ async fn greet(mut stream: weft_proxy::net::TcpStream) {
 ///
 /// # Panics
 /// When it does not become ready.
-pub async fn member(
-    mesh: &Mesh,
-    network: &Network,
-    index: usize,
-    spec: SidecarSpec,
-) -> Member {
+pub async fn member(mesh: &Mesh, network: &Network, index: usize, spec: SidecarSpec) -> Member {
     let namespace = network.pod(index);
     let spec = spec
         .with("--interception=transparent")

@@ -63,9 +63,7 @@ impl Bundle {
     /// The roots as PEM (RFC 7468), the one that signs first.
     #[must_use]
     pub fn pem(&self) -> String {
-        let roots = self.roots.iter().map(|root| pem::Pem::new("CERTIFICATE", root.to_vec()));
-        let unix = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-        pem::encode_many_config(&roots.collect::<Vec<_>>(), unix)
+        super::pem(&self.roots)
     }
 }
 

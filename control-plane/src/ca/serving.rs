@@ -1,4 +1,5 @@
-//! TLS of port 4480: the control plane's own certificate, renewed by itself, and the client's asked for.
+//! TLS of port 4480 and of the webhook: the control plane's own certificate, renewed by itself; on 4480 the
+//! client's is asked for.
 //!
 //! Comes in: the authority. Goes out: a rustls configuration that always presents a certificate in force.
 //! The chain sent ends with the roots, so that a sidecar that holds nothing but a root's hash (in its join
@@ -81,6 +82,21 @@ impl Serving {
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// The configuration of the webhook's listener: TLS 1.3, HTTP/1, no certificate asked of the API server, which
+    /// has none unless somebody gave it one.
+    ///
+    /// # Errors
+    /// When the crypto provider lacks TLS 1.3.
+    pub fn webhook_config(&self) -> Result<Arc<ServerConfig>, CaError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(WallClock))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(self.current.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 
