@@ -24,6 +24,10 @@ fuzz SECONDS="60" *TARGETS:
 simulation *ARGS:
     RUSTC_WORKSPACE_WRAPPER={{justfile_directory()}}/tests/simulation/rustc cargo test --workspace --test simulation {{ARGS}}
 
+# Write the definitions of Weft's own kinds anew, from the types.
+crds:
+    WEFT_REGENERATE=1 cargo test -p weft-control-plane --lib model::crd
+
 # The whole gate.
 ci:
     .ci/run

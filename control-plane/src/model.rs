@@ -5,11 +5,13 @@
 //! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
 //! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
+//! - [`crd`]: the kinds' definitions for the Kubernetes API, made from the types.
 //! - [`pod`]: which workload a pod belongs to; [`pod_settings`]: what its annotations say of its sidecar.
 //! - [`registration`]: what a sidecar says of the instance beside it; [`cluster`]: what Kubernetes says of its pods.
 
 pub mod cluster;
 pub mod core;
+pub mod crd;
 pub mod kinds;
 pub mod locate;
 pub mod mesh_config;

@@ -3,8 +3,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema as _;
+
 use super::{
     core::{NamespaceSpec, ServiceAccountSpec},
+    crd::{Column, Rule, SchemaFn},
     mesh_config::MeshConfigSpec,
     metadata::Metadata,
     object::{FieldError, ObjectKey, Resource, Spec, Status},
@@ -54,6 +57,20 @@ pub struct KindInfo {
     /// How unknown fields are treated.
     pub fields: Fields,
     pub(super) parse: ParseFn,
+    /// How the spec describes itself: kinds of Weft's own only.
+    pub(super) schema: Option<SchemaFn>,
+    pub(super) columns: &'static [Column],
+    pub(super) rules: &'static [Rule],
+}
+
+/// Weft's own kinds have a definition in a cluster; the others are there already.
+macro_rules! schema {
+    (Strict, $spec:ty) => {
+        Some(<$spec>::json_schema)
+    };
+    (Lenient, $spec:ty) => {
+        None
+    };
 }
 
 macro_rules! kinds {
@@ -77,6 +94,9 @@ macro_rules! kinds {
             scope: Scope::$scope,
             fields: Fields::$fields,
             parse: parse_as::<$spec>,
+            schema: schema!($fields, $spec),
+            columns: <$spec as Spec>::COLUMNS,
+            rules: <$spec as Spec>::RULES,
         }),+];
 
         impl Object {

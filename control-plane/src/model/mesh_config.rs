@@ -2,10 +2,12 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_proto::{NameError, TrustDomain, names::is_subdomain};
 
 use super::{
+    crd::{Column, Rule, fields},
     kinds::Kind,
     metadata::Metadata,
     object::{FieldError, Spec},
@@ -17,28 +19,32 @@ use super::{
 pub const MESH: &str = "mesh";
 
 /// What a MeshConfig says. Without the object, all defaults hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MeshConfigSpec {
     /// The trust domain; must be the one that the control plane was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::trust_domain")]
     pub trust_domain: Option<TrustDomain>,
     /// How meshed ports treat traffic, unless they say it themselves.
     #[serde(default, skip_serializing_if = "InboundDefaults::is_default")]
     pub inbound: InboundDefaults,
-    /// Suffixes under which services have names; see [`MeshConfigSpec::suffixes`].
+    /// Suffixes under which services have names, lower-case; by default `svc.cluster.local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::subdomains")]
     name_suffixes: Option<Vec<String>>,
-    /// In which services and workloads have their addresses.
+    /// In which services and workloads have their addresses, such as `10.0.0.0/8` or `fd00::/8`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fields::ranges")]
     pub address_ranges: Vec<Cidr>,
 }
 
 /// Defaults of inbound ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InboundDefaults {
-    /// Absent: what the control plane was started with, strict unless said otherwise.
+    /// Whether they take traffic from outside the mesh. Where it is not said, the control plane's own default
+    /// holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<PortMode>,
 }
@@ -62,6 +68,24 @@ impl MeshConfigSpec {
 
 impl Spec for MeshConfigSpec {
     const KIND: Kind = Kind::MeshConfig;
+    const COLUMNS: &'static [Column] = &[
+        Column {
+            name: "Trust domain",
+            r#type: "string",
+            path: ".spec.trustDomain",
+            description: "The trust domain of every identity.",
+        },
+        Column {
+            name: "Inbound",
+            r#type: "string",
+            path: ".spec.inbound.mode",
+            description: "Whether meshed ports take traffic from outside the mesh.",
+        },
+    ];
+    const RULES: &'static [Rule] = &[Rule {
+        rule: "self.metadata.name == 'mesh'",
+        message: "the one MeshConfig is named mesh",
+    }];
 
     fn validate(&self, metadata: &Metadata) -> Result<(), FieldError> {
         if metadata.name != MESH {

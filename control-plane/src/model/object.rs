@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
+    crd::{Column, Rule},
     kinds::{Kind, Scope},
     metadata::Metadata,
 };
@@ -31,6 +33,10 @@ impl FieldError {
 pub trait Spec: Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned {
     /// Whose spec it is.
     const KIND: Kind;
+    /// What `kubectl get` shows of it, beside what it shows of every kind.
+    const COLUMNS: &'static [Column] = &[];
+    /// What of `validate` needs the metadata, as CEL.
+    const RULES: &'static [Rule] = &[];
 
     /// Checks what no single field's type can: names, duplicates, fields that exclude each other.
     ///
@@ -108,19 +114,20 @@ impl fmt::Display for ObjectKey {
 }
 
 /// Whether an object took effect.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Status {
     /// One a type, sorted by type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
 /// Kubernetes' metav1.Condition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// "Accepted", "Programmed", …
+    /// What it is about: `Accepted`, `ResolvedRefs`, `Programmed`.
     pub r#type: String,
     /// Whether it holds.
     pub status: ConditionStatus,
@@ -134,11 +141,12 @@ pub struct Condition {
     pub observed_generation: u64,
     /// RFC 3339: when `status` last changed.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: String,
 }
 
 /// Whether a condition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "they say it themselves")]
 pub enum ConditionStatus {
     True,

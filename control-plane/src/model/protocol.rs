@@ -1,25 +1,27 @@
 //! How a port's bytes are to be read, and who may send them: the words that operators use, and the
 //! messages that proxies get.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use weft_proto::discovery;
 
 use super::text;
 
 /// What an operator declares of a port. A port without a declaration is detected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("enum" = ["http", "http2", "h2c", "kubernetes.io/h2c", "grpc", "tcp", "tls", "https"]))]
 pub enum AppProtocol {
     /// HTTP/1.
     Http,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2 with prior knowledge; also `h2c`, `kubernetes.io/h2c`.
     #[serde(alias = "h2c", alias = "kubernetes.io/h2c")]
     Http2,
     /// gRPC.
     Grpc,
     /// Opaque bytes.
     Tcp,
-    /// The application's own TLS, passed through.
+    /// The application's own TLS, passed through; also `https`.
     #[serde(alias = "https")]
     Tls,
 }
@@ -85,7 +87,17 @@ impl<'de> Deserialize<'de> for Lenient {
 
 /// Whether a port takes traffic from outside the mesh.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum PortMode {

@@ -3,32 +3,46 @@
 //!
 //! Fields are optional wherever a default exists; callers ask the accessors, which know the defaults.
 
+mod rules;
 mod validate;
 
 use std::{net::IpAddr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use weft_proto::{Port, ServiceName, names::is_label};
 
 use super::{
+    crd::fields,
     protocol::{AppProtocol, PortMode},
     text,
 };
 
+/// How long the lists may be: an API server refuses rules over lists without a bound.
+const MOST_PORTS: usize = 16;
+const MOST_UPSTREAMS: usize = 64;
+const MOST_ADDRESSES: usize = 256;
+
 /// What a Workload says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct WorkloadSpec {
     /// The service, in the same namespace, that it belongs to. Without a Service object of that name, the
     /// workload's ports make one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::label")]
     pub service: Option<String>,
+    /// The service account that it acts as; by default the service's name, or its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::subdomain")]
     service_account: Option<String>,
+    /// How many instances run; 1 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replicas: Option<u32>,
     /// The program and its arguments; empty: something else starts it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fields::command")]
     pub command: Vec<String>,
     /// Environment of the program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -36,21 +50,27 @@ pub struct WorkloadSpec {
     /// Where the program starts; relative to the file that holds the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// Short for one entry of `ports`.
+    /// Where the app listens: short for one entry of `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::port")]
     port: Option<Port>,
-    /// Short for one entry of `ports`.
+    /// How the bytes of its one port are to be read: short for one entry of `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protocol: Option<AppProtocol>,
+    /// Every port that it serves, each with a name of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_PORTS), extend("x-kubernetes-validations" = rules::ports()))]
     ports: Vec<WorkloadPort>,
     /// What it calls by a local port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_UPSTREAMS), extend("x-kubernetes-validations" = rules::upstreams()))]
     pub upstreams: Vec<Upstream>,
+    /// How to see that the app is ready; by default its first port takes a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     readiness: Option<ReadinessSpec>,
     /// Addresses of instances that have no sidecar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_ADDRESSES))]
     pub addresses: Vec<StaticAddress>,
     /// Where it runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -58,10 +78,11 @@ pub struct WorkloadSpec {
 }
 
 /// A variable of a program's environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvVar {
     /// Its name.
+    #[schemars(schema_with = "fields::variable")]
     pub name: String,
     /// Its value.
     #[serde(default)]
@@ -69,16 +90,20 @@ pub struct EnvVar {
 }
 
 /// A port that a workload serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadPort {
     /// Its name; may be empty when it is the only one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(schema_with = "fields::optional_label")]
     pub name: String,
     /// Where the app listens. Absent: the runner finds a free one and tells the app by `PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::port")]
     pub port: Option<Port>,
+    /// The port by which callers name it at the service that the workload implies; by default `port`, or 80.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::port")]
     service_port: Option<Port>,
     /// How its bytes are to be read; undeclared: detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,17 +135,23 @@ const HTTP: Port = match Port::new(80) {
 };
 
 /// A service that the workload calls through a local port of its sidecar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upstream {
-    /// The service.
+    /// The service: NAME in the workload's own namespace, or NAME.NAMESPACE.
+    #[schemars(schema_with = "fields::service")]
     pub service: ServiceRef,
+    /// The service's port; 80 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::port")]
     port: Option<Port>,
     /// Where the sidecar listens on loopback; absent: a free port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::port")]
     pub local_port: Option<Port>,
+    /// The variable that tells the app where; by default the service's name in capitals and `_ADDR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     env: Option<String>,
 }
 
@@ -187,30 +218,45 @@ impl<'de> Deserialize<'de> for ServiceRef {
 }
 
 /// How to see that the app is ready, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::readiness()))]
 struct ReadinessSpec {
+    /// A GET is answered with 2xx or 3xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     http: Option<HttpProbe>,
+    /// The port takes a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpProbe>,
+    /// The name of the port that is tried; by default the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::optional_label")]
     port: Option<String>,
+    /// From one try to the next; 1 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::positive")]
     interval_seconds: Option<u32>,
+    /// For one try; 1 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::positive")]
     timeout_seconds: Option<u32>,
+    /// How many failures in a row make a ready app unready; 3 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::positive")]
     failure_threshold: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A GET that is answered with 2xx or 3xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HttpProbe {
+    /// What is asked for; begins with `/`.
+    #[schemars(schema_with = "fields::path")]
     path: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A connection that is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TcpProbe {}
 
@@ -242,24 +288,28 @@ pub enum Probe {
 }
 
 /// The address of an instance without a sidecar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StaticAddress {
     /// Where it is.
+    #[schemars(schema_with = "fields::address")]
     pub address: IpAddr,
     /// Ports that differ from the workload's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_PORTS))]
     pub ports: Vec<StaticPort>,
 }
 
 /// A port at an address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StaticPort {
     /// The workload's port by name; empty for the only one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(schema_with = "fields::optional_label")]
     pub name: String,
     /// Its number there.
+    #[schemars(schema_with = "fields::port")]
     pub port: Port,
 }
 

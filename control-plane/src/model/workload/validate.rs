@@ -3,8 +3,9 @@
 
 use weft_proto::names::{is_label, is_subdomain};
 
-use super::{StaticPort, WorkloadPort, WorkloadSpec};
+use super::{MOST_ADDRESSES, MOST_PORTS, MOST_UPSTREAMS, StaticPort, WorkloadPort, WorkloadSpec};
 use crate::model::{
+    crd::Column,
     kinds::Kind,
     metadata::{Metadata, bad_name},
     object::{FieldError, Spec},
@@ -12,8 +13,23 @@ use crate::model::{
 
 impl Spec for WorkloadSpec {
     const KIND: Kind = Kind::Workload;
+    const COLUMNS: &'static [Column] = &[
+        Column {
+            name: "Service",
+            r#type: "string",
+            path: ".spec.service",
+            description: "The service that it belongs to.",
+        },
+        Column {
+            name: "Programmed",
+            r#type: "string",
+            path: r#".status.conditions[?(@.type=="Programmed")].status"#,
+            description: "Whether at least one of its instances is ready.",
+        },
+    ];
 
     fn validate(&self, _: &Metadata) -> Result<(), FieldError> {
+        self.validate_lengths()?;
         self.validate_names()?;
         self.validate_ports()?;
         self.validate_upstreams()?;
@@ -23,6 +39,22 @@ impl Spec for WorkloadSpec {
 }
 
 impl WorkloadSpec {
+    fn validate_lengths(&self) -> Result<(), FieldError> {
+        let at_addresses = self.addresses.iter().map(|address| address.ports.len()).max();
+        for (field, length, most) in [
+            ("spec.ports", self.ports.len(), MOST_PORTS),
+            ("spec.upstreams", self.upstreams.len(), MOST_UPSTREAMS),
+            ("spec.addresses", self.addresses.len(), MOST_ADDRESSES),
+            ("spec.addresses[].ports", at_addresses.unwrap_or(0), MOST_PORTS),
+        ] {
+            if length > most {
+                let message = format!("{length} entries are too many: use at most {most}");
+                return Err(FieldError::new(field, message));
+            }
+        }
+        Ok(())
+    }
+
     fn validate_names(&self) -> Result<(), FieldError> {
         if let Some(service) = &self.service
             && !is_label(service)
