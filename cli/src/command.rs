@@ -1,8 +1,12 @@
 //! The command tree: what a user can type. Only declarations; `commands.rs` carries them out.
 
+mod kubernetes;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use kubernetes::{CheckArgs, ClusterArgs, InstallArgs, UninstallArgs};
 
 /// A service mesh on one machine or many.
 ///
@@ -41,6 +45,13 @@ pub(crate) enum Command {
     Identity(IdentityArgs),
     /// Create, list and revoke join tokens for sidecars
     Token(TokenArgs),
+
+    /// Print the manifests that put Weft into a Kubernetes cluster, for `kubectl apply -f -`
+    Install(InstallArgs),
+    /// Print what to delete to take Weft out of a cluster, for `kubectl delete -f -`
+    Uninstall(UninstallArgs),
+    /// Check whether a cluster is ready for Weft, or whether Weft works in it
+    Check(CheckArgs),
 
     /// Run a control plane
     ControlPlane(Box<ControlPlaneArgs>),
@@ -411,6 +422,10 @@ mod tests {
             "weft proxy --workload shop/cart --token-fd 0",
             "weft proxy init --skip-outbound-ports 4480 --print",
             "weft completion bash",
+            "weft install --image example.org/weft:1 --trust-domain mesh.example.org --no-crds",
+            "weft uninstall --keep-crds",
+            "weft check --pre -n shop --context staging",
+            "weft check -o json",
             "weft version -o json",
             "weft exec --parent 1 -- sh -c 'x'",
         ] {
@@ -437,6 +452,8 @@ mod tests {
             "weft token create cart --ttl 0s",
             "weft completion cobol",
             "weft demo --rate 0",
+            "weft install --inbound-mode open",
+            "weft install --namespace mesh",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! Carries out one command. Each group of commands has a file; the long-running ones have their own modules.
 
 mod identity;
+mod kubernetes;
 mod mesh;
 pub(crate) mod objects;
 mod orientation;
@@ -42,6 +43,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             TokenCommand::List(args) => block_on(token::list(args))?,
             TokenCommand::Revoke(args) => block_on(token::revoke(args))?,
         },
+        Command::Install(args) => kubernetes::install::print(&args)?,
+        Command::Uninstall(args) => kubernetes::uninstall::print(&args)?,
+        Command::Check(args) => block_on(kubernetes::check::run(args))?,
         Command::ControlPlane(args) => return control_plane(args.config),
 
         Command::Proxy(args) => return Ok(args.command.run()),
