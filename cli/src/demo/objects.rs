@@ -25,6 +25,10 @@ mod tests {
     fn every_example_is_right() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
         for entry in std::fs::read_dir(folder).expect("examples").flatten() {
+            // Folders hold what a cluster runs: deploy/k8s/verify.py is its judge.
+            if entry.path().is_dir() {
+                continue;
+            }
             let source = Source::Path(entry.path());
             let loaded = source.load().expect("right");
             // What other machines run is not started here.
