@@ -145,7 +145,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
         connections: Arc::default(),
         cut_off: cut_off.clone(),
         own_ports: data.own_ports(admin_listener.address()),
-        itself: Itself::new(&config.pod_ips.0, addresses.inbound.port()),
+        itself: Itself::new(&config.pod.ips.0, addresses.inbound.port()),
         config: config.clone(),
         directory: directory.clone(),
         telemetry: telemetry.clone(),
@@ -234,7 +234,9 @@ fn dial(control_plane: &ControlPlane) -> discovery::Dial {
 }
 
 fn token_source(config: &Config) -> Option<TokenSource> {
-    if let (Some(token), Some(roots)) = (&config.service_account_token_file, &config.roots_file) {
+    if let (Some(token), Some(roots)) =
+        (&config.pod.service_account_token_file, &config.pod.roots_file)
+    {
         let (token, roots) = (token.clone(), roots.clone());
         return Some(TokenSource::ServiceAccount(ServiceAccount { token, roots }));
     }

@@ -2,17 +2,15 @@
 //!
 //! Defaults suit a laptop. `docs/` lists them; `/config` on the admin port shows the effective ones.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+mod pod;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
 use weft_proto::{Port, WorkloadName};
 
-use crate::kubelet::Probes;
+pub use pod::{PodIps, PodSettings};
 
 /// All settings of one proxy.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -42,18 +40,6 @@ pub struct Config {
     /// Inherited descriptor to read the join token from, instead of a file
     #[arg(long, env = "WEFT_TOKEN_FD", conflicts_with = "token_file")]
     pub token_fd: Option<i32>,
-    /// In Kubernetes: file that holds the pod's projected ServiceAccount token (audience `weft.dev`), instead of a
-    /// join token
-    #[arg(
-        long,
-        env = "WEFT_SERVICE_ACCOUNT_TOKEN_FILE",
-        requires = "roots_file",
-        conflicts_with_all = ["token_file", "token_fd"]
-    )]
-    pub service_account_token_file: Option<PathBuf>,
-    /// File of certificates (PEM): who gets the ServiceAccount token must be verified by one of them
-    #[arg(long, env = "WEFT_ROOTS_FILE", requires = "service_account_token_file")]
-    pub roots_file: Option<PathBuf>,
 
     /// Outbound: where the local application's traffic to others arrives
     /// [default: 127.0.0.1:4140; with transparent interception `[::]:4140`]
@@ -82,10 +68,6 @@ pub struct Config {
     #[arg(long, env = "WEFT_ADMIN_LISTEN", default_value = "127.0.0.1:4191")]
     pub admin_listen: SocketAddr,
 
-    /// In Kubernetes: the pod's own addresses, separated by commas (`status.podIPs`)
-    #[arg(long, env = "WEFT_POD_IPS", value_name = "IP,IP", default_value = "")]
-    pub pod_ips: PodIps,
-
     /// A port that the application serves, `[NAME=]PORT[@ADDRESS]`; registered with the control plane
     #[arg(long = "app-port", env = "WEFT_APP_PORTS", value_delimiter = ',')]
     pub app_ports: Vec<AppPort>,
@@ -96,21 +78,13 @@ pub struct Config {
     #[arg(long, env = "WEFT_APP_PROBE", default_value = "tcp")]
     pub app_probe: AppProbe,
 
-    /// In Kubernetes: the probes and hooks of the pod's containers, which are made for the kubelet at
-    /// /probe/CONTAINER/KIND of the admin port (JSON)
-    #[arg(
-        long,
-        env = "WEFT_PROBES",
-        value_name = "JSON",
-        default_value = "",
-        hide_env_values = true
-    )]
-    pub probes: Probes,
-
     /// File to write the bound addresses to, as one JSON object, once all are bound
     #[arg(long, env = "WEFT_PORTS_FILE")]
     pub ports_file: Option<PathBuf>,
 
+    /// In a pod of Kubernetes
+    #[command(flatten)]
+    pub pod: PodSettings,
     /// Limits against hostile and broken peers
     #[command(flatten)]
     pub limits: Limits,
@@ -133,21 +107,6 @@ pub enum Interception {
     Explicit,
     /// nftables redirects the application's connections; the original destination is asked of the kernel.
     Transparent,
-}
-
-/// A pod's own addresses, the main one first; none outside a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct PodIps(pub Vec<IpAddr>);
-
-impl std::str::FromStr for PodIps {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let parsed = parts.map(|part| {
-            part.parse().map_err(|_| format!("{part:?}: use IP or IP,IP such as 10.0.0.5,fd00::5"))
-        });
-        parsed.collect::<Result<_, _>>().map(Self)
-    }
 }
 
 /// A port of the local application.
@@ -481,31 +440,6 @@ mod tests {
             assert_eq!(config.outbound_listen.to_string(), outbound);
             assert_eq!(config.inbound_listen.to_string(), inbound);
         }
-    }
-
-    #[test]
-    fn a_proxy_proves_itself_in_one_way() {
-        let account = "--service-account-token-file=/token";
-        for (arguments, missing) in [
-            (&[account, "--roots-file=/roots.pem"][..], ""),
-            (&[account], "--roots-file <ROOTS_FILE>"),
-            (&["--roots-file=/roots.pem"], "--service-account-token-file"),
-            (&[account, "--roots-file=/roots.pem", "--token-file=/join"], "cannot be used with"),
-            (&[account, "--roots-file=/roots.pem", "--token-fd=3"], "cannot be used with"),
-        ] {
-            let error = parsed(arguments).err().map(|error| error.to_string()).unwrap_or_default();
-            assert_eq!(error.is_empty(), missing.is_empty(), "{arguments:?}: {error}");
-            assert!(error.contains(missing), "{arguments:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_pods_addresses_are_listed_as_kubernetes_writes_them() {
-        for (text, count) in [("", 0), ("10.0.0.5", 1), ("10.0.0.5,fd00::5", 2)] {
-            assert_eq!(text.parse::<PodIps>().expect("valid").0.len(), count, "{text}");
-        }
-        let error = "10.0.0.5,pod".parse::<PodIps>().expect_err("no address");
-        assert_eq!(error, "\"pod\": use IP or IP,IP such as 10.0.0.5,fd00::5");
     }
 
     #[test]

@@ -255,6 +255,13 @@ impl Destinations {
         let subscription = Some(self.directory.resolve(name));
         let view = View { name, subscription, side: Side::Outside };
         let service = self.service(Arc::new(destination), view, Direction::Outbound);
+        // It may have joined the mesh while its name was being resolved.
+        let is_outside = service
+            .subscription
+            .borrow()
+            .as_ref()
+            .is_some_and(|subscription| matches!(*subscription.borrow(), Resolution::Outside));
+        service.has_left.set(!is_outside);
         service.valid_until.set(valid_until);
         self.outside.borrow_mut().insert(name.into(), service.clone());
         service

@@ -68,8 +68,8 @@ impl Prober {
     #[must_use]
     pub fn new(config: &Config, resolver: Resolver) -> Self {
         let slot = |probe: &Probe| Slot { probe: probe.clone(), running: Mutex::default() };
-        let slots = config.probes.0.iter().map(|(name, probe)| (name.clone(), slot(probe)));
-        let pod_ip = config.pod_ips.0.first().copied();
+        let slots = config.pod.probes.0.iter().map(|(name, probe)| (name.clone(), slot(probe)));
+        let pod_ip = config.pod.ips.0.first().copied();
         let dial = Dial { pod_ip: pod_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), resolver };
         Self { slots: Arc::new(slots.collect()), dial }
     }

@@ -105,6 +105,9 @@ fn a_view_of_what_joined_the_mesh_leads_nowhere_in_plain() {
             assert!(!outside.has_left());
         }
         assert_eq!(outside.snapshot().destination.endpoints.len(), 1, "still where it was");
+        // While a name is being resolved, it may join the mesh.
+        directory.pin(NAME, Resolution::NotFound);
+        assert!(destinations.keep_outside(NAME, endpoint(), None).has_left());
     };
     worker::run(test).expect("a runtime");
 }
