@@ -28,6 +28,10 @@ simulation *ARGS:
 crds:
     WEFT_REGENERATE=1 cargo test -p weft-control-plane --lib model::crd
 
+# What speaks Kubernetes, against the API server that KUBECONFIG names, or the one in memory.
+test-k8s *ARGS:
+    cargo test -p weft-tests --test kubernetes {{ARGS}}
+
 # The whole gate.
 ci:
     .ci/run

@@ -6,9 +6,10 @@
 //! served is the table in `kinds`, the custom resources of the definitions applied, TokenRequest and the reviews.
 //!
 //! What it must never do is to accept what a real server refuses. Where it knows less, it says so: CEL rules
-//! (`x-kubernetes-validations`, `matchConditions`) are not evaluated, Pod Security and quotas are not enforced,
-//! `/scale`, `/eviction`, `/exec` and validating webhooks are not served, nor the Table and protobuf forms. The suite
-//! in `tests/kubernetes` holds it to a real server when `KUBECONFIG` is set.
+//! (`x-kubernetes-validations`, `matchConditions`) are not evaluated; Pod Security, quotas and the prevention of
+//! escalation by RBAC objects are not enforced; `/scale`, `/eviction`, `/exec` and validating webhooks are not served,
+//! nor the Table and protobuf forms. The suite in `tests/kubernetes` holds it to a real server when `KUBECONFIG` is
+//! set.
 
 pub mod addresses;
 pub mod admission;

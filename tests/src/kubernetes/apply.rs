@@ -64,29 +64,51 @@ fn refuse_conflicts(entries: &[Owned], taken: &Fields) -> Result<(), Failure> {
     if conflicts.is_empty() {
         return Ok(());
     }
-    let text = |(owner, path): &(&Owner, &Path)| {
-        let using = match owner.operation {
-            "Update" => format!(" using {}", owner.api_version),
-            _ => String::new(),
-        };
-        let subresource = match owner.subresource.as_str() {
-            "" => String::new(),
-            subresource => format!(" with subresource \"{subresource}\""),
-        };
-        let manager = &owner.manager;
-        (format!("conflict with \"{manager}\"{subresource}{using}"), text_of(path))
+    let mut message = match conflicts[..] {
+        [(owner, path)] => {
+            format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                shown(owner),
+                text_of(path)
+            )
+        }
+        _ => format!("Apply failed with {} conflicts:", conflicts.len()),
     };
-    let texts: Vec<(String, String)> = conflicts.iter().map(text).collect();
-    let plural = if texts.len() == 1 { "conflict" } else { "conflicts" };
-    let listed: Vec<String> = texts.iter().map(|(who, path)| format!("{who}: {path}")).collect();
-    let message = format!("Apply failed with {} {plural}: {}", texts.len(), listed.join(", "));
+    if conflicts.len() > 1 {
+        let mut last = None;
+        for (owner, path) in &conflicts {
+            if last != Some(owner) {
+                let mark = if last.is_none() { ' ' } else { '\n' };
+                message += &format!("{mark}conflicts with {}:", shown(owner));
+            }
+            message += &format!("\n- {}", text_of(path));
+            last = Some(owner);
+        }
+    }
     let mut failure = Failure::new(StatusCode::CONFLICT, "Conflict", message);
-    let causes: Vec<Value> = texts
+    let causes: Vec<Value> = conflicts
         .iter()
-        .map(|(who, path)| json!({"reason": "FieldManagerConflict", "message": who, "field": path}))
+        .map(|(owner, path)| {
+            json!({
+                "reason": "FieldManagerConflict", "message": format!("conflict with {}", shown(owner)),
+                "field": text_of(path),
+            })
+        })
         .collect();
     failure.details = json!({"causes": causes});
     Err(failure)
+}
+
+/// An owner, as messages write it.
+fn shown(owner: &Owner) -> String {
+    let mut text = format!("\"{}\"", owner.manager);
+    if !owner.subresource.is_empty() {
+        text += &format!(" with subresource \"{}\"", owner.subresource);
+    }
+    if owner.operation == "Update" {
+        text += &format!(" using {}", owner.api_version);
+    }
+    text
 }
 
 /// Removes what this manager applied before and does not any more, as far as nobody else owns it or inside it.

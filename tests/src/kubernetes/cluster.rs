@@ -24,6 +24,7 @@ use k8s_openapi::{
 use kube::{
     Api as Objects, Client, Config, Resource, ResourceExt,
     api::{ApiResource, ObjectMeta, Patch, PatchParams, PostParams},
+    config::{AuthInfo, Kubeconfig},
     core::Status,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -88,10 +89,7 @@ impl Cluster {
     #[must_use]
     pub fn config_with_token(&self, token: &str) -> Config {
         let mut config = self.config.clone();
-        config.auth_info = kube::config::AuthInfo {
-            token: Some(token.to_owned().into()),
-            ..kube::config::AuthInfo::default()
-        };
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
         config
     }
 
@@ -102,6 +100,23 @@ impl Cluster {
     #[must_use]
     pub fn client_with_token(&self, token: &str) -> Client {
         Client::try_from(self.config_with_token(token)).expect("the configuration is well-formed")
+    }
+
+    /// A kubeconfig for somebody with this token, for programs that read one.
+    ///
+    /// # Panics
+    /// When `KUBECONFIG` cannot be read.
+    #[must_use]
+    pub fn kubeconfig(&self, token: &str) -> Kubeconfig {
+        if let Some(api) = &self.api {
+            return api.kubeconfig(token);
+        }
+        let mut kubeconfig = Kubeconfig::read().expect("KUBECONFIG names a readable kubeconfig");
+        for user in &mut kubeconfig.auth_infos {
+            user.auth_info =
+                Some(AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() });
+        }
+        kubeconfig
     }
 
     /// This machine's address that the API server reaches, for webhooks.

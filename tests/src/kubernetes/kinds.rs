@@ -14,6 +14,7 @@ use k8s_openapi::{
         coordination::v1::Lease,
         core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
+        events::v1::Event as NewEvent,
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
@@ -171,6 +172,7 @@ pub static BUILT_IN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
         Kind::built_in::<ConfigMap>(&["configmaps", "cm"], true, &[]),
         Kind::built_in::<Secret>(&["secrets"], true, &[]),
         Kind::built_in::<Event>(&["events", "ev"], true, &[]),
+        Kind::built_in::<NewEvent>(&["events", "ev"], true, &[]),
         Kind::built_in::<EndpointSlice>(&["endpointslices"], true, &["generation"]),
         Kind::built_in::<Deployment>(&["deployments", "deploy"], true, both),
         Kind::built_in::<StatefulSet>(&["statefulsets", "sts"], true, both),
@@ -202,6 +204,7 @@ pub static BUILT_IN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
 /// Objects that are only asked for and never kept, with where they are served.
 pub const REVIEWS: &[(&str, &str, &str)] = &[
     ("authentication.k8s.io", "tokenreviews", "TokenReview"),
+    ("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
     ("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     ("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),

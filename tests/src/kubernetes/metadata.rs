@@ -117,7 +117,10 @@ fn is_wanted_otherwise(kind: &Kind, before: &Value, after: &Value) -> bool {
         }
         fields
     };
-    wanted(before) != wanted(after)
+    let labels = |object: &Value| object["metadata"]["labels"].clone();
+    // Of a slice, its labels say whose it is.
+    let is_slice = kind.is("endpointslices.discovery.k8s.io");
+    wanted(before) != wanted(after) || (is_slice && labels(before) != labels(after))
 }
 
 /// Whether two states differ in anything that a client can see, besides version and the times of owners.

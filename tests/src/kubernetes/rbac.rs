@@ -58,7 +58,10 @@ impl Action {
         }
         is_somebody
             && self.verb == "create"
-            && self.target.group == "authorization.k8s.io"
+            && matches!(
+                self.target.group.as_str(),
+                "authorization.k8s.io" | "authentication.k8s.io"
+            )
             && self.target.resource.starts_with("selfsubject")
     }
 

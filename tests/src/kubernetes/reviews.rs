@@ -1,6 +1,6 @@
 //! Reviews: questions that are answered and not kept.
 //!
-//! In come TokenReview, SubjectAccessReview, SelfSubjectAccessReview and SelfSubjectRulesReview, out goes the same
+//! In come TokenReview, SelfSubjectReview, SubjectAccessReview, SelfSubjectAccessReview and SelfSubjectRulesReview, out goes the same
 //! with a status, by the same rules that requests are held to.
 
 use serde_json::{Map, Value, json};
@@ -22,6 +22,11 @@ pub fn answer(server: &Server, caller: &Caller, asked: &Asked) -> Result<Value, 
     let store = server.store();
     match asked.target.resource.as_str() {
         "tokenreviews" => server.tokens.review(&store, asked),
+        "selfsubjectreviews" => {
+            let mut review = asked.json()?;
+            review["status"] = json!({"userInfo": caller.to_value()});
+            Ok(review)
+        }
         "selfsubjectaccessreviews" => {
             access(&store, caller, asked.json()?, "SelfSubjectAccessReview")
         }

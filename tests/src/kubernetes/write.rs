@@ -4,11 +4,18 @@
 //! admission, shape again, validation, and then the store, if nobody was faster. Nothing is written before all of it
 //! has succeeded.
 
+mod apart;
+mod place;
+
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use self::{
+    apart::{keep_apart, only_written},
+    place::{in_open_namespace, must_name_version},
+};
 use super::{
     admission::{self, Admitted},
     apply::apply,
@@ -23,7 +30,7 @@ use super::{
     read::shown,
     request::{Asked, FieldValidation, Options, Verb},
     server::Server,
-    store::{Key, Store},
+    store::Key,
     validate,
 };
 
@@ -80,7 +87,7 @@ impl Write<'_> {
             let cause = Cause::invalid(field, &json!(0), "must be specified for an update");
             return Err(Failure::invalid(self.kind, &self.asked.target.name, &[cause]));
         }
-        let make = |before: &Value| self.named_version(before, &object).map(|()| object.clone());
+        let make = |before: &Value| self.check_version(before, &object).map(|()| object.clone());
         let object = self.change(make).await?;
         Ok(Written { object, code: StatusCode::OK, warnings })
     }
@@ -105,7 +112,7 @@ impl Write<'_> {
             let mut object = patch(self.kind, which, &shown(self.kind, before), body.clone())?;
             let found = body::check(self.kind, &mut object, &self.asked.options)?;
             self.check_identity(&object)?;
-            self.named_version(before, &object)?;
+            self.check_version(before, &object)?;
             if let Ok(mut warnings) = warnings.lock() {
                 *warnings = found;
             }
@@ -132,6 +139,7 @@ impl Write<'_> {
         let partial = body::check_partial(self.kind, &mut applied, &self.asked.options)?;
         applied["metadata"]["name"] = Value::String(self.asked.target.name.clone());
         self.check_identity(&applied)?;
+        only_written(self.kind, &self.asked.target.subresource, &mut applied);
         let manager = self.owner();
         if self.read().is_none() && self.asked.target.subresource.is_empty() {
             let object = apply(self.kind, &json!({"metadata": {}}), &applied, &manager, false)?;
@@ -142,7 +150,7 @@ impl Write<'_> {
             return Ok(Written { object: created, code: StatusCode::CREATED, warnings: partial });
         }
         let make = |before: &Value| {
-            self.named_version(before, &applied)?;
+            self.check_version(before, &applied)?;
             let force = self.asked.options.force;
             let mut object = apply(self.kind, before, &applied, &manager, force)?;
             body::check(self.kind, &mut object, &ignoring(&self.asked.options))?;
@@ -202,7 +210,7 @@ impl Write<'_> {
         for _ in 0..ATTEMPTS {
             let before = self.read().ok_or_else(|| Failure::not_found(self.kind, name))?;
             let mut after = make(&before)?;
-            self.keep_apart(&before, &mut after);
+            keep_apart(self.kind, &self.asked.target.subresource, &before, &mut after);
             let applied = is_apply(self.asked).then(|| owners(&after));
             after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
             stamp_changed(self.kind, &before, &mut after);
@@ -254,33 +262,6 @@ impl Write<'_> {
         Ok(object)
     }
 
-    /// Leaves of a change only what its path is for.
-    fn keep_apart(self, before: &Value, after: &mut Value) {
-        let keep = |after: &mut Value, field: &str| match before.get(field) {
-            Some(value) => after[field] = value.clone(),
-            None => {
-                after.as_object_mut().map(|fields| fields.remove(field));
-            }
-        };
-        match self.asked.target.subresource.as_str() {
-            "" if self.kind.has_status => keep(after, "status"),
-            "" => {}
-            subresource => {
-                let sent = std::mem::replace(after, before.clone());
-                match subresource {
-                    "finalize" => after["spec"]["finalizers"] = sent["spec"]["finalizers"].clone(),
-                    _ => after["status"] = sent["status"].clone(),
-                }
-                if self.kind.is("pods") {
-                    for field in ["labels", "annotations"] {
-                        after["metadata"][field] = sent["metadata"][field].clone();
-                    }
-                }
-                after["metadata"]["managedFields"] = sent["metadata"]["managedFields"].clone();
-            }
-        }
-    }
-
     fn read(self) -> Option<Arc<Value>> {
         let target = &self.asked.target;
         self.server.store().get(&Key::new(self.kind, &target.namespace, &target.name)).cloned()
@@ -294,64 +275,10 @@ impl Write<'_> {
             subresource: self.asked.target.subresource.clone(),
         }
     }
-
-    /// Name and namespace in the body must be the path's.
-    fn check_identity(self, object: &Value) -> Result<(), Failure> {
-        let target = &self.asked.target;
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if !name.is_empty() && name != target.name {
-            return Err(Failure::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name
-            )));
-        }
-        self.check_namespace(object)
-    }
-
-    fn check_namespace(self, object: &Value) -> Result<(), Failure> {
-        let said = object["metadata"]["namespace"].as_str().unwrap_or_default();
-        if said.is_empty() || !self.kind.namespaced || said == self.asked.target.namespace {
-            return Ok(());
-        }
-        Err(Failure::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ))
-    }
-
-    /// A version or uid in the body must be the object's.
-    fn named_version(self, before: &Value, object: &Value) -> Result<(), Failure> {
-        let text = |object: &Value, name: &str| {
-            object["metadata"][name].as_str().unwrap_or_default().to_owned()
-        };
-        let name = &self.asked.target.name;
-        let (version, uid) = (text(object, "resourceVersion"), text(object, "uid"));
-        if !uid.is_empty() && uid != text(before, "uid") {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                text(before, "uid")
-            );
-            return Err(Failure::conflict(self.kind, name, &why));
-        }
-        if !version.is_empty() && version != text(before, "resourceVersion") {
-            return Err(Failure::modified(self.kind, name));
-        }
-        Ok(())
-    }
 }
 
 fn is_apply(asked: &Asked) -> bool {
     asked.verb == Verb::Patch && asked.content_type == "application/apply-patch+yaml"
-}
-
-/// Kinds whose updates must say which version they replace.
-fn must_name_version(kind: &Kind) -> bool {
-    kind.is_custom()
-        || matches!(
-            kind.qualified().as_str(),
-            "leases.coordination.k8s.io"
-                | "customresourcedefinitions.apiextensions.k8s.io"
-                | "mutatingwebhookconfigurations.admissionregistration.k8s.io"
-        )
 }
 
 /// Whether the last finalizer of an object that is to be deleted has gone.
@@ -361,34 +288,6 @@ fn is_released(before: &Value, after: &Value) -> bool {
         lists.iter().any(|list| list.as_array().is_some_and(|list| !list.is_empty()))
     };
     after["metadata"]["deletionTimestamp"].is_string() && held(before) && !held(after)
-}
-
-/// An object's namespace must be there, and not on its way out.
-fn in_open_namespace(
-    store: &Store,
-    kind: &Kind,
-    namespace: &str,
-    object: &Value,
-) -> Result<(), Failure> {
-    if !kind.namespaced {
-        return Ok(());
-    }
-    let found = store
-        .find("namespaces", "", namespace)
-        .ok_or_else(|| Failure::not_found(&super::kinds::built_in("namespaces"), namespace))?;
-    if !found["metadata"]["deletionTimestamp"].is_string() {
-        return Ok(());
-    }
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let why = format!(
-        "unable to create new content in namespace {namespace} because it is being terminated"
-    );
-    let mut failure = Failure::forbidden(kind, name, &why);
-    failure.details["causes"] = json!([{
-        "reason": "NamespaceTerminating", "field": "metadata.namespace",
-        "message": format!("namespace {namespace} is being terminated"),
-    }]);
-    Err(failure)
 }
 
 /// What is applied names its object; nobody owns the name, so it does not come with the owned fields.

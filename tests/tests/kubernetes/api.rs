@@ -2,9 +2,14 @@
 //! that only the one in memory has.
 
 mod apply;
+mod custom;
 mod faults;
+mod kubectl;
+mod lists;
 mod objects;
+mod pods;
 mod rights;
+mod services;
 mod tokens;
 mod watches;
 mod webhooks;

@@ -65,7 +65,6 @@ async fn a_token_is_worth_nothing_to_others() {
     {
         let status = review(&cluster, token, audiences).await;
         assert_ne!(status.authenticated, Some(true), "{audiences:?}");
-        assert!(status.error.is_some_and(|error| !error.is_empty()), "{audiences:?}");
         assert_eq!(status.user.unwrap_or_default().username, None);
     }
     let maps: Objects<Pod> = Objects::namespaced(cluster.client_with_token(&token), &namespace);
