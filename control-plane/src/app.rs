@@ -36,6 +36,7 @@ use crate::{
     },
     clock,
     config::{Config, InitialToken, StoreKind},
+    inject::{self, ClusterNamespaces},
     kubernetes::{
         client::{ClientError, connect},
         roots,
@@ -111,6 +112,8 @@ pub struct Addresses {
     pub api: PathBuf,
     /// The admin port, if there is one.
     pub admin: Option<SocketAddr>,
+    /// The admission webhook, if there is one.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// The control plane.
@@ -205,7 +208,7 @@ impl App {
             tasks.loops.spawn(keep_roots);
         }
 
-        let (listener, discovery) = bind(config.discovery_listen).await?;
+        let (listener, discovery) = bind(config.discovery_listen, "--discovery-listen").await?;
         let instance = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
         let streams = TaskTracker::new();
         let push = Arc::new(Push {
@@ -226,13 +229,20 @@ impl App {
             authority: authority.clone(),
             tokens: tokens.clone(),
             issued: issued.clone(),
-            pod_tokens: cluster.map(|client| Arc::new(Reviews::new(client)) as _),
+            pod_tokens: cluster.clone().map(|client| Arc::new(Reviews::new(client)) as _),
             workloads: catalog.clone(),
             metrics: metrics.clone(),
         };
         let serving = Serving::new(authority.clone(), &reached_at(&config, discovery))?;
         serve_sidecars(listener, serving, push, identity, stop.clone(), &mut tasks)?;
 
+        let webhook = match cluster {
+            Some(client) => {
+                let (authority, metrics) = (authority.clone(), metrics.clone());
+                serve_webhook(&config, client, authority, metrics, stop.clone(), &mut tasks).await?
+            }
+            None => None,
+        };
         let parts = Parts {
             catalog,
             authority,
@@ -246,7 +256,7 @@ impl App {
         let api = config.api_socket();
         serve_api(&api, ApiService::new(store, Arc::new(parts)), stop.clone(), &mut tasks).await?;
         let admin = serve_admin(&config, metrics, stop, &mut tasks).await?;
-        let addresses = Addresses { discovery, api, admin };
+        let addresses = Addresses { discovery, api, admin, webhook };
         Ok(Running { addresses, stopping, tasks, streams })
     }
 }
@@ -412,9 +422,39 @@ async fn serve_admin(
     Ok(Some(address))
 }
 
-async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen =
-        |source| StartError::Listen { address: wanted, flag: "--discovery-listen", source };
+/// Serves the webhook, and keeps the API server's trust in it.
+async fn serve_webhook(
+    config: &Config,
+    client: Client,
+    authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(wanted) = config.webhook_listen else { return Ok(None) };
+    let (listener, address) = bind(wanted, "--webhook-listen").await?;
+    let default = inject::Settings::default();
+    let settings = inject::Settings {
+        proxy_image: config.proxy_image.clone().unwrap_or(default.proxy_image),
+        control_plane: format!("weft-control-plane.{}.svc:4480", config.namespace),
+        system_namespace: config.namespace.clone(),
+    };
+    tasks.loops.spawn(inject::keep_ca_bundle(client.clone(), authority.clone()));
+    let namespaces = Arc::new(ClusterNamespaces::new(client));
+    tasks.servers.spawn(async move {
+        let served = inject::serve(listener, authority, settings, namespaces, metrics, stop);
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the webhook is no longer served");
+        }
+    });
+    Ok(Some(address))
+}
+
+async fn bind(
+    wanted: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = |source| StartError::Listen { address: wanted, flag, source };
     let listener = TcpListener::bind(wanted).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok((listener, address))

@@ -82,6 +82,7 @@ fn announce(running: &Running) {
         discovery = %addresses.discovery,
         api = %addresses.api.display(),
         admin = addresses.admin.map(|address| address.to_string()),
+        webhook = addresses.webhook.map(|address| address.to_string()),
         "the control plane is ready"
     );
 }

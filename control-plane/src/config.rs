@@ -45,6 +45,13 @@ pub struct Config {
     #[arg(long, env = "WEFT_CP_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
 
+    /// Where the admission webhook is served, HTTPS; needs the store `kubernetes`; off unless set
+    #[arg(long, env = "WEFT_CP_WEBHOOK_LISTEN")]
+    pub webhook_listen: Option<SocketAddr>,
+    /// The image of the sidecars that the webhook injects [default: this version's]
+    #[arg(long, env = "WEFT_CP_PROXY_IMAGE")]
+    pub proxy_image: Option<String>,
+
     /// How ports treat traffic from outside the mesh, where neither they nor MeshConfig say
     #[arg(long, env = "WEFT_CP_INBOUND_MODE", value_enum, default_value_t = PortMode::Strict)]
     pub inbound_mode: PortMode,
