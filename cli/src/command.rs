@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Token(TokenArgs),
 
     /// Print the manifests that put Weft into a Kubernetes cluster, for `kubectl apply -f -`
+    #[command(
+        after_help = "The namespace is weft-system and has no flag: sidecars, certificates and the webhook \
+                            are bound to the name."
+    )]
     Install(InstallArgs),
     /// Print what to delete to take Weft out of a cluster, for `kubectl delete -f -`
     Uninstall(UninstallArgs),

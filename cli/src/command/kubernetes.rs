@@ -18,8 +18,6 @@ pub(crate) struct ClusterArgs {
     pub(crate) context: Option<String>,
 }
 
-/// The namespace is weft-system and has no flag: sidecars find the control plane by it, and certificates and the
-/// webhook's configuration name it.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct InstallArgs {
     /// The control plane's image

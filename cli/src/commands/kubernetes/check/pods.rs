@@ -50,10 +50,10 @@ fn standing<'a>(pod: &'a Pod, namespace: Option<&str>) -> Standing<'a> {
     }
     let spec = pod.spec.as_ref();
     if spec.and_then(|spec| spec.host_network) == Some(true) {
-        return Standing::LeftAlone("they use the node's network");
+        return Standing::LeftAlone("on the node's network");
     }
     if spec.and_then(|spec| spec.os.as_ref()).is_some_and(|os| os.name == "windows") {
-        return Standing::LeftAlone("they run on Windows");
+        return Standing::LeftAlone("on Windows");
     }
     if label.is_none() && namespace != Some("enabled") {
         return Standing::AnnotatedOnly;
@@ -116,7 +116,7 @@ pub(super) fn sidecars(facts: &Facts, installed: bool) -> Vec<Finding> {
     findings.extend(outdated(&standings));
     findings.extend(left_alone(&standings));
     let meshed = meshed_pods(&standings).count();
-    findings.push(Finding::ok(CHECK, format!("{meshed} pods have one")));
+    findings.push(Finding::ok(CHECK, format!("pods that have one: {meshed}")));
     findings.extend(roots(&standings, facts));
     findings
 }
@@ -132,7 +132,7 @@ fn meshed_pods<'a>(
 
 fn left_behind(standings: &[(&Pod, Standing<'_>)]) -> Option<Finding> {
     let left: Vec<String> = meshed_pods(standings).map(|(pod, ..)| name(pod)).collect();
-    let message = format!("{} have a sidecar, and there is no control plane", some(&left)?);
+    let message = format!("left without a control plane: {}", some(&left)?);
     let fix = format!(
         "take the label {INJECT} from their namespaces and pods, and restart them: kubectl rollout restart -n \
          NAMESPACE deployment"
@@ -146,15 +146,15 @@ fn missing(standings: &[(&Pod, Standing<'_>)]) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     if let Some(pods) = some(&of(&Standing::Missing)) {
-        let message = format!(
-            "{pods} should have one and have none: they were made before the label, or while the webhook was away"
-        );
+        let message =
+            format!("missing in {pods}: made before the label, or while the webhook was away");
         let fix = "make them anew: kubectl rollout restart -n NAMESPACE deployment/NAME";
         findings.push(Finding::failed(CHECK, message, fix));
     }
     if let Some(pods) = some(&of(&Standing::AnnotatedOnly)) {
-        let message =
-            format!("{pods} ask for one by an annotation, in a namespace that has no label");
+        let message = format!(
+            "missing in {pods}: asked for by an annotation, in a namespace without the label"
+        );
         let fix =
             format!("make {INJECT} a label of the pod: the API server sends the webhook no others");
         findings.push(Finding::failed(CHECK, message, fix));
@@ -165,7 +165,7 @@ fn missing(standings: &[(&Pod, Standing<'_>)]) -> Vec<Finding> {
 fn unready(standings: &[(&Pod, Standing<'_>)]) -> Option<Finding> {
     let unready: Vec<String> =
         meshed_pods(standings).filter(|(.., ready)| !ready).map(|(pod, ..)| name(pod)).collect();
-    let message = format!("{} have one that is not ready", some(&unready)?);
+    let message = format!("not ready in {}", some(&unready)?);
     let fix = "see why: kubectl logs -n NAMESPACE POD -c weft-proxy (or -c weft-init), and kubectl describe pod";
     Some(Finding::failed(CHECK, message, fix))
 }
@@ -179,7 +179,7 @@ fn outdated(standings: &[(&Pod, Standing<'_>)]) -> Option<Finding> {
         others.push(name(pod));
     }
     let versions = versions.into_iter().collect::<Vec<_>>().join(", ");
-    let message = format!("{} have one of version {versions}, not {OURS}", some(&others)?);
+    let message = format!("of version {versions}, not {OURS}, in {}", some(&others)?);
     let fix = "make them anew: kubectl rollout restart -n NAMESPACE deployment/NAME";
     Some(Finding::warning(CHECK, message, fix))
 }
@@ -192,7 +192,7 @@ fn left_alone(standings: &[(&Pod, Standing<'_>)]) -> Vec<Finding> {
         }
     }
     let said = |(why, pods): (&str, Vec<String>)| {
-        Some(Finding::ok(CHECK, format!("{} can have none: {why}", some(&pods)?)))
+        Some(Finding::ok(CHECK, format!("none possible {why}: {}", some(&pods)?)))
     };
     reasons.into_iter().filter_map(said).collect()
 }

@@ -300,10 +300,10 @@ async fn each_thing_that_is_broken_is_named() {
         ),
         (
             pods(json!([plain_pod(json!({"containers": []}))])),
-            "sidecars: 1 pod (shop/old) should have one",
+            "sidecars: missing in 1 pod (shop/old): made before",
         ),
-        (pods(json!([annotated])), "ask for one by an annotation"),
-        (pods(json!([unready])), "1 pod (shop/cart) have one that is not ready"),
+        (pods(json!([annotated])), "(elsewhere/old): asked for by an annotation"),
+        (pods(json!([unready])), "not ready in 1 pod (shop/cart)"),
     ] {
         let findings = cluster.check(false, &[]).await;
         let failures = failures(&findings);
@@ -345,7 +345,7 @@ async fn versions_that_differ_are_told() {
     let findings = cluster.check(false, &[]).await;
     let warning = findings.iter().find(|finding| finding.state == State::Warning);
     let warning = warning.unwrap_or_else(|| panic!("{findings:#?}"));
-    assert!(warning.message.contains("1 pod (shop/cart) have one of version 0.0.1"), "{warning:?}");
+    assert!(warning.message.contains("of version 0.0.1"), "{warning:?}");
 }
 
 #[tokio::test]
@@ -354,9 +354,7 @@ async fn after_an_uninstallation_sidecars_that_are_left_are_listed() {
     cluster.without(DEPLOYMENT).without(WEBHOOKS);
     let failures = failures(&cluster.check(false, &[]).await);
     assert_eq!(failures.len(), 2, "{failures:#?}");
-    assert!(
-        failures[1].contains("1 pod (shop/cart) have a sidecar, and there is no control plane")
-    );
+    assert!(failures[1].contains("left without a control plane: 1 pod (shop/cart)"));
 }
 
 #[tokio::test]
