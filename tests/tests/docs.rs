@@ -30,12 +30,15 @@ fn every_function_that_the_request_path_names_is_in_the_file_it_links() {
 }
 
 #[test]
-fn every_page_that_the_readme_links_exists() {
+fn every_page_that_a_readme_links_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = fs::read_to_string(root.join("README.md")).expect("the page exists");
-    for link in
-        text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
-    {
-        assert!(root.join(link).exists(), "README.md links {link}, which is not there");
+    for page in ["README.md", "deploy/k8s/README.md", "deploy/images/README.md"] {
+        let text = fs::read_to_string(root.join(page)).expect("the page exists");
+        let folder = root.join(page).parent().expect("it lies in a folder").to_owned();
+        for link in
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
+        {
+            assert!(folder.join(link).exists(), "{page} links {link}, which is not there");
+        }
     }
 }
