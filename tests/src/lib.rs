@@ -4,6 +4,7 @@
 pub mod apps;
 pub mod client;
 pub mod frames;
+pub mod ground;
 pub mod joining;
 pub mod kubernetes;
 pub mod load;

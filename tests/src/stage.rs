@@ -6,16 +6,13 @@
 //! | 1, 2 | `catalog`: a sidecar each, and applications that listen on loopback alone |
 //! | 3 | the control plane, and whatever has no sidecar |
 //!
-//! It stands on one of two grounds: machines whose rules are those that users load (deploy/vm/transparent.nft), or
-//! pods on a node whose rules `weft-proxy init` has written. A case that holds on both plays on [`grounds`], one of
-//! Kubernetes alone on [`cluster_grounds`].
+//! It stands on a [`Ground`]: machines, or pods on a node that also stands for kube-proxy.
 
 use std::{
     fs::Permissions,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
-    process::Output,
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,16 +20,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     apps::{App, echo},
     client::get_once,
+    ground::{Ground, Place},
     mesh::{Mesh, Sidecar, SidecarSpec},
-    namespace::{self, Namespace, Pod, User},
+    namespace::{Pod, User},
     network::Network,
-    process, wait,
+    wait,
 };
-
-/// The rules of machines, as users load them.
-const RULES: &str = include_str!("../../deploy/vm/transparent.nft");
-/// The ports that those rules leave out.
-const SKIPPED: [&str; 2] = ["--skip-inbound-ports=22,4480", "--skip-outbound-ports=22,4480"];
 
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4191);
 
@@ -44,24 +37,6 @@ pub const HTTP: u16 = 8080;
 const HTTP2: u16 = 8081;
 /// Where the catalog speaks first.
 pub const GREETER: u16 = 6379;
-
-/// What a stage stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ground {
-    /// Whether connections between pods are IPv6's.
-    pub v6: bool,
-    /// What the pods are.
-    pub place: Place,
-}
-
-/// What the pods are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Machines on a switch, with the rules that users load.
-    Machines,
-    /// Pods on a node that translates services' addresses, with the rules that `weft-proxy init` writes.
-    Cluster,
-}
 
 /// Everything that runs, in the order in which it must go.
 pub struct Stage {
@@ -117,33 +92,6 @@ pub struct Said {
     pub text: String,
 }
 
-/// The grounds to play on, both in both families: none where namespaces cannot be made.
-#[must_use]
-pub fn grounds(test: &str) -> Vec<Ground> {
-    let mut grounds = cluster_grounds(test);
-    grounds
-        .extend(grounds.clone().iter().map(|ground| Ground { place: Place::Machines, ..*ground }));
-    grounds
-}
-
-/// Kubernetes' grounds, in both families: none where namespaces cannot be made.
-#[must_use]
-pub fn cluster_grounds(test: &str) -> Vec<Ground> {
-    let families: &[bool] = if namespace::available(test) { &[false, true] } else { &[] };
-    families.iter().map(|&v6| Ground { v6, place: Place::Cluster }).collect()
-}
-
-/// Lets `weft-proxy init` with these flags write a pod's rules, as root.
-///
-/// # Panics
-/// When it cannot be started.
-pub async fn init(pod: &Namespace, flags: &[&str]) -> Output {
-    let mut command = pod.root_program(process::program().await);
-    command.arg("init").args(flags);
-    let output = tokio::task::spawn_blocking(move || command.output());
-    output.await.expect("no panic").expect("the program starts")
-}
-
 impl Stage {
     /// With every connection between the pods in the ground's family.
     pub async fn start(ground: Ground) -> Self {
@@ -155,14 +103,10 @@ impl Stage {
     /// # Panics
     /// When something does not start.
     pub async fn start_with(ground: Ground, web: &[&str], catalogs: &[&str]) -> Self {
-        let Ground { v6, place } = ground;
-        let network = match place {
-            Place::Machines => Network::switched(4),
-            Place::Cluster => Network::routed(4),
-        };
+        let (v6, network) = (ground.v6, ground.network(4));
         for index in 0..OUTSIDE {
             let flags = if index == 0 { web } else { catalogs };
-            intercept(network.pod(index), place, flags).await;
+            ground.intercept(network.pod(index), flags).await;
         }
         let outside = network.pod(OUTSIDE).runtime(User::Root);
         let control_plane = SocketAddr::new(network.pod(OUTSIDE).ip(v6), 0);
@@ -174,7 +118,7 @@ impl Stage {
         let catalogs = [catalog(&mesh, &network, 1).await, catalog(&mesh, &network, 2).await];
         let web = member(&mesh, &network, 0, SidecarSpec::of("shop/web")).await;
         let stage = Self { web, catalogs, mesh, outside, network, v6 };
-        if place == Place::Cluster {
+        if ground.place == Place::Cluster {
             stage.balance();
         }
         stage
@@ -319,17 +263,6 @@ impl Member {
     }
 }
 
-/// Redirects a pod's connections.
-async fn intercept(pod: &Namespace, place: Place, flags: &[&str]) {
-    match place {
-        Place::Machines => pod.nft(RULES),
-        Place::Cluster => {
-            let output = init(pod, &[&SKIPPED, flags].concat()).await;
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
-}
-
 async fn catalog(mesh: &Mesh, network: &Network, index: usize) -> Catalog {
     let servers = network.pod(index).runtime(User::Root);
     let name = if index == 1 { "catalog-1" } else { "catalog-2" };
@@ -348,9 +281,9 @@ async fn catalog(mesh: &Mesh, network: &Network, index: usize) -> Catalog {
 }
 
 /// Says hello first, then echoes.
-async fn greet(mut stream: weft_proxy::net::TcpStream) {
-    let _ = stream.write_all(b"hello\n").await;
-    let (mut reader, mut writer) = stream.split();
+async fn greet(stream: weft_proxy::net::TcpStream) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let _ = writer.write_all(b"hello\n").await;
     let _ = tokio::io::copy(&mut reader, &mut writer).await;
 }
 

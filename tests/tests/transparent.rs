@@ -15,9 +15,10 @@ use weft_proxy::{
 };
 use weft_tests::{
     apps::App,
+    ground::grounds,
     namespace::User,
     raw::Raw,
-    stage::{Plaintext, Said, Stage, grounds},
+    stage::{Plaintext, Said, Stage},
     wait,
 };
 

@@ -86,7 +86,7 @@ fn ours(netlink: &Netlink, request: u16) -> Result<Vec<Dumped>, InitError> {
     // A table's name is the first attribute of all that is in it.
     let of_table = Attributes::new().text(NFTA_RULE_TABLE, TABLE);
     let mut found = netlink.dump(request, NFPROTO_INET, &of_table)?;
-    found.retain(|found| is_ours(found));
+    found.retain(is_ours);
     Ok(found)
 }
 

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_tests::{
     apps::App,
+    ground::cluster_grounds,
     namespace::User,
     raw::Raw,
-    stage::{GREETER, HTTP, Member, Plaintext, Stage, cluster_grounds},
+    stage::{GREETER, HTTP, Member, Plaintext, Stage},
     wait,
 };
 

@@ -5,10 +5,10 @@ use std::process::Output;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_tests::{
     apps::App,
+    ground::init,
     namespace::{self, Namespace, User},
     network::Network,
     process,
-    stage::init,
 };
 
 const FLAGS: [&str; 8] = [

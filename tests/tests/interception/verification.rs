@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use weft_tests::{
+    ground::init,
     namespace::{self, Namespace, User},
     network::Network,
-    stage::init,
 };
 
 use crate::rules::{listed, succeeded, text};
