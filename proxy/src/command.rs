@@ -33,11 +33,11 @@ impl Command {
 
 impl Args for Command {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let init = clap::Command::new(INIT)
+        let init = init::Settings::augment_args(clap::Command::new(INIT))
             .about("Redirect this network namespace's TCP connections through the sidecar")
             .disable_version_flag(true);
         Config::augment_args(command)
-            .subcommand(init::Settings::augment_args(init))
+            .subcommand(init)
             // A sidecar must name its workload, and flags before `init` would be lost.
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true)
@@ -78,8 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_consistent() {
-        Command::augment_args(clap::Command::new("weft-proxy")).debug_assert();
+    fn the_command_is_consistent_and_says_what_it_does() {
+        let mut command = Command::augment_args(clap::Command::new("weft-proxy"));
+        let init = command.find_subcommand_mut(INIT).expect("it is there");
+        assert!(init.render_help().to_string().starts_with("Redirect this network namespace's"));
+        command.debug_assert();
     }
 
     #[test]
