@@ -13,6 +13,7 @@ pub mod mesh;
 pub mod namespace;
 pub mod network;
 pub mod peer;
+pub mod pod_sidecar;
 pub mod process;
 pub mod program;
 pub mod raw;

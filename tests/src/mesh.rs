@@ -112,6 +112,16 @@ impl Mesh {
         self.discovery
     }
 
+    /// Where the admission webhook is served.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn webhook(&self) -> SocketAddr {
+        let control_plane = self.control_plane.as_ref().expect("it runs");
+        control_plane.running.addresses.webhook.expect("it was asked for")
+    }
+
     /// The folder of the control plane's state.
     #[must_use]
     pub fn state(&self) -> PathBuf {

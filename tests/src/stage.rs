@@ -22,7 +22,7 @@ use crate::{
     client::get_once,
     ground::{Ground, Place},
     mesh::{Mesh, Sidecar, SidecarSpec},
-    namespace::{Pod, User},
+    namespace::{Namespace, Pod, User},
     network::Network,
     wait,
 };

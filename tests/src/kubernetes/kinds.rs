@@ -12,7 +12,9 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
         coordination::v1::Lease,
-        core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        core::v1::{
+            ConfigMap, Event, Namespace, Node, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+        },
         discovery::v1::EndpointSlice,
         events::v1::Event as NewEvent,
         networking::v1::NetworkPolicy,
@@ -170,6 +172,7 @@ pub static BUILT_IN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
         Kind::built_in::<Service>(&["services", "svc"], true, &["status"]),
         Kind::built_in::<ServiceAccount>(&["serviceaccounts", "sa"], true, &[]),
         Kind::built_in::<ConfigMap>(&["configmaps", "cm"], true, &[]),
+        Kind::built_in::<ResourceQuota>(&["resourcequotas", "quota"], true, &["status"]),
         Kind::built_in::<Secret>(&["secrets"], true, &[]),
         Kind::built_in::<Event>(&["events", "ev"], true, &[]),
         Kind::built_in::<NewEvent>(&["events", "ev"], true, &[]),

@@ -153,6 +153,13 @@ impl FieldSelector {
         self.terms.push((field.to_owned(), true, value.to_owned()));
     }
 
+    /// The one value that it selects by, there.
+    #[must_use]
+    pub fn required(&self, field: &str) -> Option<&str> {
+        let mut terms = self.terms.iter().filter(|(name, wanted, _)| name == field && *wanted);
+        terms.next().map(|(_, _, value)| value.as_str())
+    }
+
     /// Whether it selects everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {

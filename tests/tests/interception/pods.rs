@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use weft_tests::{
     apps::{self, App},
+    ground::{cluster_grounds, init},
     mesh::{Mesh, SidecarSpec},
     namespace::User,
     network::Network,
-    stage::{cluster_grounds, curl, init, member},
+    stage::{curl, member},
 };
 
 const CART: &str = "spiffe://weft.local/ns/shop/sa/cart";
