@@ -1,11 +1,13 @@
 //! The command tree: what a user can type. Only declarations; `commands.rs` carries them out.
 
+mod injection;
 mod kubernetes;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use injection::{Form, InjectArgs, ManifestArgs, UninjectArgs};
 pub(crate) use kubernetes::{CheckArgs, ClusterArgs, InstallArgs, UninstallArgs};
 
 /// A service mesh on one machine or many.
@@ -35,6 +37,11 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Delete objects
     Delete(DeleteArgs),
+
+    /// Put sidecars into the pods of Kubernetes manifests: `weft inject FILE | kubectl apply -f -`
+    Inject(Box<InjectArgs>),
+    /// Take the sidecars out of manifests again
+    Uninject(UninjectArgs),
 
     /// List the sidecars: connected, ready, and which configuration each holds
     Proxies(ProxiesArgs),
@@ -413,6 +420,9 @@ mod tests {
             "weft describe workload cart -n shop",
             "weft delete service cart payments -n shop",
             "weft delete -f shop.yaml",
+            "weft inject shop.yaml - --skip-outbound-ports 3306 --sidecar classic -o json",
+            "weft inject k8s --control-plane mesh.example:4480 -n shop",
+            "weft uninject -",
             "weft proxies shop/cart -o json",
             "weft endpoints",
             "weft endpoints shop/cart:80",
@@ -451,6 +461,9 @@ mod tests {
             "weft get",
             "weft get svc -A -n shop",
             "weft delete",
+            "weft inject",
+            "weft inject -o table a.yaml",
+            "weft uninject a.yaml --sidecar classic",
             "weft identity",
             "weft token create",
             "weft token create cart --ttl 0s",

@@ -1,6 +1,7 @@
 //! Carries out one command. Each group of commands has a file; the long-running ones have their own modules.
 
 mod identity;
+mod injection;
 mod kubernetes;
 mod mesh;
 pub(crate) mod objects;
@@ -32,6 +33,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Get(args) => block_on(objects::get(args))?,
         Command::Describe(args) => block_on(objects::describe(args))?,
         Command::Delete(args) => block_on(objects::delete(args))?,
+        Command::Inject(args) => injection::inject(&args)?,
+        Command::Uninject(args) => injection::uninject(&args)?,
         Command::Proxies(args) => block_on(mesh::proxies(args))?,
         Command::Endpoints(args) => block_on(mesh::endpoints(args))?,
         Command::Identity(args) => match args.command {

@@ -89,10 +89,9 @@ impl Plan {
             "name": INIT_CONTAINER,
             "image": self.image,
             "args": self.init_arguments,
-            "resources": {
-                "requests": {"cpu": CPU_REQUEST, "memory": "16Mi"},
-                "limits": {"memory": "64Mi"},
-            },
+            // The sidecar's own: it ends before the sidecar begins, so that a pod takes no more for it, and a quota
+            // that wants limits of every container finds them.
+            "resources": self.resources,
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},

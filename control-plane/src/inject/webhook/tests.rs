@@ -272,6 +272,43 @@ async fn its_certificate_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
+async fn the_clusters_own_word_on_a_namespace_is_asked_for_each_time() {
+    let service = tower::service_fn(
+        |request: axum::http::Request<kube::client::Body>| async move {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let (status, body) = match name.as_str() {
+                "shop" => (
+                    200,
+                    json!({"metadata": {
+                        "name": "shop",
+                        "labels": {"weft.dev/inject": "enabled"},
+                        "annotations": {"weft.dev/log-level": "debug"},
+                    }}),
+                ),
+                "gone" => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"}),
+                ),
+                _ => (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "not yours"}),
+                ),
+            };
+            let response = axum::http::Response::builder().status(status);
+            Ok::<_, std::convert::Infallible>(response.body(Body::from(body.to_string())).unwrap())
+        },
+    );
+    let namespaces = ClusterNamespaces::new(Client::new(service, "default"));
+    let shop = namespaces.namespace("shop").await.unwrap();
+    assert_eq!(shop.labels["weft.dev/inject"], "enabled");
+    assert_eq!(shop.annotations["weft.dev/log-level"], "debug");
+    let gone = namespaces.namespace("gone").await.unwrap();
+    assert_eq!(gone, Namespace { name: "gone".to_owned(), ..Namespace::default() });
+    let error = namespaces.namespace("secret").await.unwrap_err().to_string();
+    assert!(error.contains("secret") && error.contains("not yours"), "{error}");
+}
+
+#[tokio::test]
 async fn a_stranger_to_the_roots_is_not_answered_and_a_stop_ends_it() {
     let webhook = Webhook::start(LONG).await;
     assert!(webhook.connect(Arc::new(RootCertStore::empty())).await.is_err());
