@@ -43,7 +43,7 @@ pub use ca_bundle::keep_ca_bundle;
 pub use decide::Reason;
 pub use object::inject_object;
 pub use undo::{undo, undo_object};
-pub use webhook::{ClusterNamespaces, LookupError, Namespaces, WEBHOOK_NAMES, serve};
+pub use webhook::{ClusterNamespaces, LookupError, Namespaces, serve};
 
 /// The user and the group that the sidecar runs as; whose connections are not intercepted.
 pub const PROXY_USER: u16 = 4140;

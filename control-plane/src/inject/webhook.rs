@@ -33,9 +33,6 @@ use crate::{
     secure::{self, SecureStream},
 };
 
-/// The names under which the API server reaches the webhook.
-pub const WEBHOOK_NAMES: [&str; 2] =
-    ["weft-webhook.weft-system.svc", "weft-webhook.weft-system.svc.cluster.local"];
 /// The API server takes no object above 3 MiB; around it stands little.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// The API server gives up after the webhook's `timeoutSeconds`, 5; what has not arrived by then is of no use.
@@ -109,10 +106,9 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let names = WEBHOOK_NAMES.map(str::to_owned);
-    let serving = Serving::new(authority, &names)?;
-    let config = serving.webhook_config()?;
     let address = listener.local_addr()?;
+    let serving = Serving::new(authority, &names(&settings.system_namespace, address))?;
+    let config = serving.webhook_config()?;
     // Owned here: all of it ends with this future.
     let mut tasks = JoinSet::new();
     tasks.spawn(serving.keep_current());
@@ -124,6 +120,17 @@ pub async fn serve(
         })
         .await?;
     Ok(())
+}
+
+/// The names under which the API server reaches the webhook: its Service's, and the listener's own address, where it has
+/// one, for a configuration that says `url`.
+fn names(namespace: &str, address: SocketAddr) -> Vec<String> {
+    let service = format!("weft-webhook.{namespace}.svc");
+    let mut names = vec![format!("{service}.cluster.local"), service];
+    if !address.ip().is_unspecified() {
+        names.push(address.ip().to_string());
+    }
+    names
 }
 
 /// Why the webhook is not served.

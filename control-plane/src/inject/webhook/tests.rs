@@ -82,7 +82,7 @@ impl Webhook {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = WEBHOOK_NAMES[0].try_into().unwrap();
+        let name = "weft-webhook.weft-system.svc".try_into().unwrap();
         let tcp = TcpStream::connect(self.address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
