@@ -166,7 +166,8 @@ fn plain(
     if policy.strict {
         return Err(strict(Some(port)));
     }
-    let application = shared.application(port, &policy, original);
+    let way = Way::of(shared, &socket, port, original);
+    let application = shared.application(port, &policy, way.application());
     Ok(Facts { socket, port, policy, application, peer: None, alpn: None })
 }
 
@@ -174,13 +175,13 @@ fn is_own(shared: &Shared, address: SocketAddr) -> bool {
     Port::new(address.port()).is_some_and(|port| shared.is_own_port(port))
 }
 
-/// How a caller within mutual TLS came here, and with it where the application is to be reached: at the address
+/// How a caller came here, and with it where the application is to be reached: at the address
 /// that was dialled, so that what listens on loopback alone stays unreachable from elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// By way of the application's own port.
     Redirected(SocketAddr),
-    /// At this proxy's port, by this very instance (see [`pool::dial`]).
+    /// At this proxy's port, by this very instance (see [`pool::itself`]).
     ByItself(SocketAddr),
     /// At this proxy's port; the address is known where the host's traffic is intercepted.
     Direct(Option<SocketAddr>),

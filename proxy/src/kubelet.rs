@@ -139,7 +139,11 @@ impl Probe {
             None => run.await,
         };
         ended.unwrap_or_else(|why| {
-            if self.is_hook { Outcome::Unanswered(why) } else { Outcome::Unhealthy(why) }
+            if self.is_hook {
+                Outcome::Unanswered(why)
+            } else {
+                Outcome::Unhealthy(in_one_line(&why))
+            }
         })
     }
 }
@@ -174,6 +178,11 @@ impl Dial {
         let answer = self.resolver.resolve(host).await.map_err(|error| error.detail.to_string())?;
         Ok(answer.addresses)
     }
+}
+
+/// What a server says may hold anything; the kubelet shows it in the pod's events.
+fn in_one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// Who asks, towards the application: the kubelet as it said, or one of no version.

@@ -16,7 +16,12 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Dial, https, probes::HttpGet, url::Url, user_agent};
+use super::{
+    Dial, https,
+    probes::HttpGet,
+    url::{Url, is_absolute},
+    user_agent,
+};
 
 /// Requests until redirections are given up on.
 const MAX_REQUESTS: usize = 10;
@@ -42,7 +47,7 @@ pub(super) async fn get(
             return Ok(answer.status);
         }
         // A name for the host goes with a path of its own only.
-        if location.contains("//") {
+        if is_absolute(location) {
             headers.remove(HOST);
         }
         url = next;

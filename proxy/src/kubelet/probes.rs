@@ -116,14 +116,14 @@ fn probe(name: &str, value: &Value) -> Result<Probe, String> {
     let timeout = fields.number("timeoutSeconds", 1..=u64::from(u32::MAX))?;
     let timeout = timeout.map(Duration::from_secs).or((!is_hook).then_some(TIMEOUT));
     let mut actions = Vec::new();
-    if let Some(value) = fields.object.get("httpGet") {
+    if let Some(value) = fields.value("httpGet") {
         actions.push(http_get(&fields.below("httpGet"), value)?);
     }
-    if let Some(value) = fields.object.get("tcpSocket") {
+    if let Some(value) = fields.value("tcpSocket") {
         let fields = Fields::new(fields.below("tcpSocket"), value, &["host", "port"])?;
         actions.push(Action::TcpSocket { host: fields.host()?, port: fields.port()? });
     }
-    if let Some(value) = fields.object.get("grpc") {
+    if let Some(value) = fields.value("grpc") {
         let fields = Fields::new(fields.below("grpc"), value, &["port", "service"])?;
         let service = fields.text("service")?.unwrap_or_default().to_owned();
         actions.push(Action::Grpc { port: fields.port()?, service });
@@ -144,7 +144,7 @@ fn http_get(at: &str, value: &Value) -> Result<Action, String> {
     };
     let path = fields.text("path")?.unwrap_or("/");
     let path = url::target(path).ok_or_else(|| format!("{at}.path: {path:?}: use /PATH?QUERY"))?;
-    let headers = match fields.object.get("httpHeaders") {
+    let headers = match fields.value("httpHeaders") {
         None => Vec::new(),
         Some(Value::Array(headers)) => headers
             .iter()
@@ -189,8 +189,13 @@ impl<'a> Fields<'a> {
         format!("{}.{field}", self.at)
     }
 
+    /// A field that is there; to Kubernetes `null` is not.
+    fn value(&self, field: &str) -> Option<&'a Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
     fn text(&self, field: &str) -> Result<Option<&'a str>, String> {
-        match self.object.get(field) {
+        match self.value(field) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(format!("{}.{field}: {other}: use text", self.at)),
@@ -202,7 +207,7 @@ impl<'a> Fields<'a> {
         field: &str,
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, String> {
-        let Some(value) = self.object.get(field) else { return Ok(None) };
+        let Some(value) = self.value(field) else { return Ok(None) };
         let number = value.as_u64().filter(|number| range.contains(number));
         let (least, most) = (range.start(), range.end());
         number.map(Some).ok_or_else(|| {
@@ -231,7 +236,7 @@ mod tests {
             "web/liveness": {"timeoutSeconds": 3, "httpGet": {"path": "/live?full=1", "port": 8080,
                 "scheme": "HTTPS", "host": "10.0.0.1",
                 "httpHeaders": [{"name": "Authorization", "value": "secret"}]}},
-            "web/startup": {"tcpSocket": {"port": 8080}},
+            "web/startup": {"tcpSocket": {"port": 8080, "host": null}, "grpc": null},
             "api/readiness": {"grpc": {"port": 9000, "service": "shop.Cart"}},
             "web/pre-stop": {"httpGet": {"port": 8080}}
         }"#;

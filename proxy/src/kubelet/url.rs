@@ -23,7 +23,7 @@ impl Url {
         Self { tls: get.tls, host, port: get.port.number(), target: get.path.clone() }
     }
 
-    /// `HOST:PORT`, without the port where it is the scheme's own and a browser leaves it out.
+    /// `HOST:PORT`, as the kubelet names an application.
     pub(super) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -35,7 +35,7 @@ impl Url {
             Some(_) => format!("{}:{location}", if self.tls { "https" } else { "http" }),
             None => location.to_owned(),
         };
-        if absolute.contains("://") && !absolute.starts_with(['/', '?']) {
+        if is_absolute(&absolute) {
             return Self::absolute(&absolute);
         }
         let (path, query) = (self.target.path(), self.target.query());
@@ -62,6 +62,13 @@ impl Url {
         let target = target(uri.path_and_query().map_or("/", PathAndQuery::as_str))?;
         Some(Self { tls, host: uri.host()?.to_owned(), port, target })
     }
+}
+
+/// Whether a location names a host.
+pub(super) fn is_absolute(location: &str) -> bool {
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    location.starts_with("//")
+        || scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// A request's target from a path with a query, as people write them: what may not stand there is escaped.
