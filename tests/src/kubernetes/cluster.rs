@@ -7,6 +7,7 @@
 
 mod clean_up;
 pub mod pods;
+pub mod slices;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},

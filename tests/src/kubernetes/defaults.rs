@@ -262,7 +262,8 @@ fn mount_token(pod: &mut Value) {
     }
     or(&mut pod["spec"], "volumes", json!([]));
     if let Some(volumes) = pod["spec"]["volumes"].as_array_mut() {
-        let namespace = json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
+        let field = json!({"apiVersion": "v1", "fieldPath": "metadata.namespace"});
+        let namespace = json!({"path": "namespace", "fieldRef": field});
         let root =
             json!({"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]});
         volumes.push(json!({"name": name, "projected": {"defaultMode": 420, "sources": [

@@ -144,3 +144,36 @@ fn strategic_list(
     }
     *object = Value::Array(there);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::kinds::built_in;
+
+    #[test]
+    fn strategic_patches_merge_delete_and_replace() {
+        let pod = json!({"metadata": {"finalizers": ["a", "b"]}, "spec": {
+            "containers": [{"name": "app", "image": "1"}, {"name": "side", "image": "1"}],
+            "nodeSelector": {"a": "1"},
+        }});
+        let patched = |body: Value| {
+            let patched = patch(&built_in("pods"), PatchKind::Strategic, &pod, body);
+            patched.expect("it fits")["spec"].clone()
+        };
+
+        let merged = patched(json!({"spec": {"containers": [{"name": "app", "image": "2"}]}}));
+        assert_eq!(merged["containers"][0], json!({"name": "app", "image": "2"}));
+        assert_eq!(merged["containers"][1], json!({"name": "side", "image": "1"}));
+        let deleted = json!({"spec": {"containers": [{"name": "side", "$patch": "delete"}]}});
+        assert_eq!(patched(deleted)["containers"], json!([{"name": "app", "image": "1"}]));
+        let replaced = json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "new"}]}});
+        assert_eq!(patched(replaced)["containers"], json!([{"name": "new"}]));
+        let selector = json!({"spec": {"nodeSelector": {"b": "2"}}});
+        assert_eq!(patched(selector)["nodeSelector"], json!({"a": "1", "b": "2"}));
+        let selector = json!({"spec": {"nodeSelector": {"$patch": "replace", "b": "2"}}});
+        assert_eq!(patched(selector)["nodeSelector"], json!({"b": "2"}));
+        let gone = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}});
+        let left = patch(&built_in("pods"), PatchKind::Strategic, &pod, gone).expect("it fits");
+        assert_eq!(left["metadata"]["finalizers"], json!(["b"]));
+    }
+}

@@ -31,3 +31,26 @@ pub fn amount(text: &str) -> Option<f64> {
     };
     Some(number.parse::<f64>().ok()? * factor)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::amount;
+
+    #[test]
+    fn quantities_are_numbers_with_known_suffixes() {
+        for (text, wanted) in [
+            ("1", Some(1.0)),
+            ("250m", Some(0.25)),
+            ("64Mi", Some(67_108_864.0)),
+            ("1e3", Some(1000.0)),
+            ("1.5G", Some(1.5e9)),
+            ("-1", Some(-1.0)),
+            ("", None),
+            ("m", None),
+            ("64mb", None),
+            ("1 Gi", None),
+        ] {
+            assert_eq!(amount(text), wanted, "{text:?}");
+        }
+    }
+}

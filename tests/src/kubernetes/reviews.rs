@@ -1,7 +1,7 @@
 //! Reviews: questions that are answered and not kept.
 //!
-//! In come TokenReview, SelfSubjectReview, SubjectAccessReview, SelfSubjectAccessReview and SelfSubjectRulesReview, out goes the same
-//! with a status, by the same rules that requests are held to.
+//! In come TokenReview, SelfSubjectReview, SubjectAccessReview, SelfSubjectAccessReview and SelfSubjectRulesReview,
+//! out goes the same with a status, by the same rules that requests are held to.
 
 use serde_json::{Map, Value, json};
 

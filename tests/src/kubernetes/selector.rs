@@ -153,6 +153,87 @@ impl FieldSelector {
         self.terms.push((field.to_owned(), true, value.to_owned()));
     }
 
+    /// Whether it selects everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// Whether it selects this object.
+    #[must_use]
+    pub fn selects(&self, object: &Value) -> bool {
+        let labels = &object["metadata"]["labels"];
+        self.requirements.iter().all(|one| one.holds(labels[&one.key].as_str()))
+    }
+}
+
+impl Requirement {
+    fn parse(term: &str) -> Result<Self, Failure> {
+        let requirement = |key: &str, operator, values: Vec<String>| Self {
+            key: key.trim().to_owned(),
+            operator,
+            values,
+        };
+        if let Some(key) = term.strip_prefix('!') {
+            return Ok(requirement(key, Operator::DoesNotExist, Vec::new()));
+        }
+        if let Some((key, value)) = term.split_once("!=") {
+            return Ok(requirement(key, Operator::NotIn, vec![value.trim().to_owned()]));
+        }
+        if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+            return Ok(requirement(key, Operator::In, vec![value.trim().to_owned()]));
+        }
+        let Some((head, list)) = term.split_once('(') else {
+            if term.contains(char::is_whitespace) {
+                return Err(unparsable(term));
+            }
+            return Ok(requirement(term, Operator::Exists, Vec::new()));
+        };
+        let list = list.trim_end().strip_suffix(')').ok_or_else(|| unparsable(term))?;
+        let values = list.split(',').map(|value| value.trim().to_owned()).collect();
+        match head.split_whitespace().collect::<Vec<_>>()[..] {
+            [key, "in"] => Ok(requirement(key, Operator::In, values)),
+            [key, "notin"] => Ok(requirement(key, Operator::NotIn, values)),
+            _ => Err(unparsable(term)),
+        }
+    }
+
+    fn holds(&self, value: Option<&str>) -> bool {
+        let listed = value.is_some_and(|value| self.values.iter().any(|one| one == value));
+        match self.operator {
+            Operator::In => listed,
+            Operator::NotIn => !listed,
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+impl FieldSelector {
+    /// Reads a query's selector, as `metadata.name=web,spec.nodeName!=`.
+    ///
+    /// # Errors
+    /// When it cannot be understood.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let mut terms = Vec::new();
+        for term in text.split(',').filter(|term| !term.trim().is_empty()) {
+            let unequal = term.split_once("!=").map(|(field, value)| (field, false, value));
+            let equal = term.split_once("==").or_else(|| term.split_once('='));
+            let equal = equal.map(|(field, value)| (field, true, value));
+            let (field, wanted, value) = unequal.or(equal).ok_or_else(|| {
+                let why = format!("invalid selector: '{text}'; can't understand '{term}'");
+                Failure::bad_request(why)
+            })?;
+            terms.push((field.trim().to_owned(), wanted, value.trim().to_owned()));
+        }
+        Ok(Self { terms })
+    }
+
+    /// Selects only what has this value there.
+    pub fn require(&mut self, field: &str, value: &str) {
+        self.terms.push((field.to_owned(), true, value.to_owned()));
+    }
+
     /// The one value that it selects by, there.
     #[must_use]
     pub fn required(&self, field: &str) -> Option<&str> {
@@ -164,6 +245,14 @@ impl FieldSelector {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
+    }
+
+    /// The one name that it selects, if it selects by one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let mut terms = self.terms.iter();
+        let found = terms.find(|(field, wanted, _)| field == "metadata.name" && *wanted);
+        found.map(|(.., name)| name.as_str())
     }
 
     /// Refuses fields that Kubernetes does not select objects of this resource by.

@@ -174,14 +174,12 @@ impl Server {
         let store = self.store();
         let target = &asked.target;
         let verb = asked.verb.as_str().to_owned();
-        let mut named = target.clone();
-        // Whoever lists or watches by one name asks for that object, and `resourceNames` may allow it.
-        if let (true, Some(name)) =
-            (named.name.is_empty(), asked.options.fields.required("metadata.name"))
-        {
-            name.clone_into(&mut named.name);
+        let mut sought = target.clone();
+        // Who lists or watches one object by its name needs rights to that one alone.
+        if let (true, Some(name)) = (sought.name.is_empty(), asked.options.fields.name()) {
+            name.clone_into(&mut sought.name);
         }
-        Action { verb, target: named, path: String::new() }.authorize(&store, caller)?;
+        Action { verb, target: sought, path: String::new() }.authorize(&store, caller)?;
         let is_review = |(group, resource, _): &&(&str, &str, &str)| {
             *group == target.group && *resource == target.resource && target.version == "v1"
         };

@@ -221,7 +221,7 @@ fn check_initial_events(options: &Options) -> Result<(), Failure> {
             "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         ),
         (None, _) => refuse(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            "resourceVersionMatch: Forbidden: only a watch with sendInitialEvents may set it",
         ),
     }
 }

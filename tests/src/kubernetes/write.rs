@@ -27,6 +27,7 @@ use super::{
     metadata::{is_same, stamp_changed, stamp_new},
     ownership::{Owner, after_update, owners, set_owners},
     patch::{PatchKind, patch},
+    rbac::Action,
     read::shown,
     request::{Asked, FieldValidation, Options, Verb},
     server::Server,
@@ -142,6 +143,7 @@ impl Write<'_> {
         only_written(self.kind, &self.asked.target.subresource, &mut applied);
         let manager = self.owner();
         if self.read().is_none() && self.asked.target.subresource.is_empty() {
+            self.authorize_create()?;
             let object = apply(self.kind, &json!({"metadata": {}}), &applied, &manager, false)?;
             let mut object = merged_identity(object, &applied);
             body::check(self.kind, &mut object, &ignoring(&self.asked.options))?;
@@ -158,6 +160,13 @@ impl Write<'_> {
         };
         let object = self.change(make).await?;
         Ok(Written { object, code: StatusCode::OK, warnings: partial })
+    }
+
+    /// Who applies what is not there makes it, and needs the right to.
+    fn authorize_create(self) -> Result<(), Failure> {
+        let (verb, target) = (Verb::Create.as_str().to_owned(), self.asked.target.clone());
+        let action = Action { verb, target, path: String::new() };
+        action.authorize(&self.server.store(), self.caller)
     }
 
     /// Takes an object through everything that happens to a new one.

@@ -234,3 +234,54 @@ pub fn text_of(path: &[Step]) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::kinds::built_in;
+
+    #[test]
+    fn fields_are_written_as_kubernetes_writes_them_and_read_again() {
+        let pod = json!({
+            "metadata": {"name": "web", "uid": "1", "labels": {"app": "web"}, "finalizers": ["a/b"]},
+            "spec": {
+                "nodeName": "a", "tolerations": [{"key": "x"}],
+                "containers": [{"name": "app", "ports": [{"containerPort": 80}]}],
+            },
+        });
+        let fields = fields_of(&built_in("pods"), &pod);
+
+        let text = fields_v1(&fields);
+
+        assert_eq!(
+            text,
+            json!({
+                "f:metadata": {"f:labels": {"f:app": {}}, "f:finalizers": {"v:\"a/b\"": {}}},
+                "f:spec": {
+                    "f:nodeName": {}, "f:tolerations": {},
+                    "f:containers": {"k:{\"name\":\"app\"}": {
+                        ".": {}, "f:name": {},
+                        "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {
+                            ".": {}, "f:containerPort": {},
+                        }},
+                    }},
+                },
+            })
+        );
+        assert_eq!(of_fields_v1(&text), fields);
+    }
+
+    #[test]
+    fn what_is_removed_takes_empty_maps_with_it_and_leaves_the_rest() {
+        let containers = json!([{"name": "a"}, {"name": "b"}]);
+        let mut pod =
+            json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers}});
+        let field = |name: &str| Step::Field(name.to_owned());
+        let item = Step::Item(json!({"name": "a"}).to_string());
+
+        remove_at(&mut pod, &[field("metadata"), field("labels"), field("app")]);
+        remove_at(&mut pod, &[field("spec"), field("containers"), item]);
+
+        assert_eq!(pod, json!({"spec": {"containers": [{"name": "b"}]}}));
+    }
+}

@@ -100,7 +100,7 @@ fn check_list_map(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
         let property = &schema["items"]["properties"][key];
         let is_there = required.iter().any(|name| name == key) || !property["default"].is_null();
         if !is_there {
-            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            let why = "a key of x-kubernetes-list-map-keys must be required or have a default";
             causes.push(Cause::required(format!("{path}.items.properties[{key}].default"), why));
         }
     }

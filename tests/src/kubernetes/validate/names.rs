@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::failure::Cause;
 
-const NOT_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const NOT_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const NOT_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const NOT_KEY: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const NOT_LABEL: &str = "a lowercase RFC 1123 label must be made of a-z, 0-9 and '-', \
+                         and neither begin nor end with '-'";
+const NOT_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must be made of labels of a-z, 0-9 and '-', \
+                             with '.' between them";
+const NOT_VALUE: &str = "a valid label must be empty or made of letters, digits, '-', '_' and '.', \
+                         and begin and end with a letter or digit";
+const NOT_KEY: &str = "name part must be made of letters, digits, '-', '_' and '.', \
+                       and begin and end with a letter or digit";
 
 /// The most bytes that an object's annotations may have together.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;

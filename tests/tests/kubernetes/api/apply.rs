@@ -127,7 +127,9 @@ async fn items_of_keyed_lists_are_owned_one_by_one() {
             .collect()
     };
     assert_eq!(numbers(&both), [80, 90]);
-    let none = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"type": "ClusterIP"}});
+    let none = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"type": "ClusterIP"},
+    });
     let one = services.patch("web", &by("one"), &Patch::Apply(none)).await;
     let one = one.expect("its own port goes");
     assert_eq!(numbers(&one), [90]);

@@ -90,7 +90,10 @@ async fn custom_resources_have_a_status_apart_and_a_generation_of_what_is_wanted
     let namespace = cluster.namespace("apply").await;
     cluster.apply_definitions(&[definition(GROUP)]).await;
     let shops = shops(&cluster, &namespace, GROUP);
-    let status = |visitors: i32| json!({"apiVersion": format!("{GROUP}/v1"), "kind": "Shop", "status": {"visitors": visitors}});
+    let status = |visitors: i32| {
+        let (version, status) = (format!("{GROUP}/v1"), json!({"visitors": visitors}));
+        json!({"apiVersion": version, "kind": "Shop", "metadata": {"name": "web"}, "status": status})
+    };
     shops
         .create(&PostParams::default(), &shop(GROUP, "web", &json!({"kind": "Books"})))
         .await

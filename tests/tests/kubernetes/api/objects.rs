@@ -56,7 +56,9 @@ async fn an_object_is_refused_for_its_name_its_labels_and_where_it_is_to_be() {
 
     let status = refusal(maps.create(&post, &config_map("Web_1", json!({}), json!({}))).await);
     assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
-    assert!(status.message.starts_with("ConfigMap \"Web_1\" is invalid: metadata.name: Invalid value: \"Web_1\": a lowercase RFC 1123 subdomain"), "{status:?}");
+    let wanted = "ConfigMap \"Web_1\" is invalid: metadata.name: Invalid value: \"Web_1\": \
+                  a lowercase RFC 1123 subdomain";
+    assert!(status.message.starts_with(wanted), "{status:?}");
 
     let labels = json!({"app": "no spaces"});
     let status = refusal(maps.create(&post, &config_map("web", labels, json!({}))).await);
@@ -94,7 +96,8 @@ async fn an_update_of_an_old_version_is_a_conflict_and_one_that_changes_nothing_
     assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
     assert_eq!(
         status.message,
-        "Operation cannot be fulfilled on configmaps \"web\": the object has been modified; please apply your changes to the latest version and try again"
+        "Operation cannot be fulfilled on configmaps \"web\": the object has been modified; \
+         please apply your changes to the latest version and try again"
     );
 
     let same = maps.replace("web", &post, &second).await.expect("it is the newest");
@@ -177,7 +180,10 @@ async fn patches_of_every_kind_change_what_they_name() {
 
     let merge = Patch::Merge(json!({"data": {"a": null, "c": "1"}}));
     maps.patch("web", &parameters, &merge).await.expect("a merge patch");
-    let operations = json!([{"op": "test", "path": "/data/b", "value": "1"}, {"op": "replace", "path": "/data/b", "value": "2"}]);
+    let operations = json!([
+        {"op": "test", "path": "/data/b", "value": "1"},
+        {"op": "replace", "path": "/data/b", "value": "2"},
+    ]);
     let operations: json_patch::Patch = serde_json::from_value(operations).expect("a patch");
     let patched =
         maps.patch("web", &parameters, &Patch::Json::<()>(operations)).await.expect("a JSON patch");

@@ -77,7 +77,8 @@ async fn a_service_account_may_do_what_its_role_says_and_nothing_else() {
     assert_eq!(
         status.message,
         format!(
-            "configmaps \"web\" is forbidden: User \"system:serviceaccount:{namespace}:web\" cannot patch resource \"configmaps\" in API group \"\" in the namespace \"{namespace}\""
+            "configmaps \"web\" is forbidden: User \"system:serviceaccount:{namespace}:web\" \
+             cannot patch resource \"configmaps\" in API group \"\" in the namespace \"{namespace}\""
         )
     );
     let elsewhere: Objects<ConfigMap> = Objects::namespaced(client.clone(), &other);
@@ -110,10 +111,11 @@ async fn a_cluster_role_holds_everywhere_when_it_is_bound_everywhere() {
         "metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["list"]}],
     }));
     cluster.create_global(&role).await;
+    let group = format!("system:serviceaccounts:{namespace}");
     let binding: ClusterRoleBinding = object(json!({
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": format!("system:serviceaccounts:{namespace}")}],
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group}],
     }));
     cluster.create_global(&binding).await;
     let client = cluster.client_with_token(&cluster.token(&namespace, "web", None, &[]).await);
@@ -134,4 +136,41 @@ async fn a_token_that_nobody_issued_is_nobodys() {
     let status = refusal(maps.list(&ListParams::default()).await);
 
     assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
+}
+
+#[tokio::test]
+async fn what_may_be_patched_and_not_made_cannot_be_made_by_applying_it() {
+    let cluster = Cluster::start().await;
+    let namespace = cluster.namespace("rights").await;
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}]);
+    let client = client_with_role(&cluster, &namespace, rules).await;
+    until_allowed(&client, &namespace, "patch", "configmaps", "").await;
+    let maps: Objects<ConfigMap> = Objects::namespaced(client, &namespace);
+    let parameters = PatchParams::apply("web");
+    let applied = Patch::Apply(config_map("web", "web"));
+
+    let status = refusal(maps.patch("web", &parameters, &applied).await);
+    assert_eq!(status.code, 403);
+    assert!(status.message.contains("cannot create resource \"configmaps\""), "{status:?}");
+    cluster.create(&cluster.objects(&namespace), &config_map("web", "web")).await;
+    maps.patch("web", &parameters, &applied).await.expect("it is there now");
+}
+
+#[tokio::test]
+async fn one_object_may_be_watched_by_name_and_no_other() {
+    let cluster = Cluster::start().await;
+    let namespace = cluster.namespace("rights").await;
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    ]);
+    let client = client_with_role(&cluster, &namespace, rules).await;
+    until_allowed(&client, &namespace, "get", "configmaps", "").await;
+    let secrets: Objects<Secret> = Objects::namespaced(client, &namespace);
+    let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
+
+    secrets.list(&named("mine")).await.expect("its own");
+    assert_eq!(refusal(secrets.list(&named("yours")).await).code, 403);
+    assert_eq!(refusal(secrets.list(&ListParams::default()).await).code, 403);
 }

@@ -8,7 +8,13 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use weft_tests::kubernetes::{Cluster, cluster::refusal};
+use weft_tests::kubernetes::{
+    Cluster,
+    cluster::{
+        refusal,
+        slices::{EndpointWish, SliceWish},
+    },
+};
 
 use super::objects::object;
 
@@ -79,4 +85,30 @@ async fn slices_hold_addresses_of_their_family_that_others_can_reach() {
     let status =
         refusal(slices.replace("web-1", &PostParams::default(), &slice("IPv6", "fd00::1")).await);
     assert_eq!(status.details.expect("details").causes[0].field, "addressType");
+}
+
+#[tokio::test]
+async fn a_slice_says_of_each_endpoint_how_it_is() {
+    let cluster = Cluster::start().await;
+    let namespace = cluster.namespace("objects").await;
+    let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+    let wish = SliceWish::of("web", "web-1")
+        .port("http", 8080)
+        .endpoint(EndpointWish::ready(address(1)).pod("web-0").on("node-a", "a"))
+        .endpoint(EndpointWish::ready(address(2)).unready())
+        .endpoint(EndpointWish::ready(address(3)).terminating());
+
+    let made = cluster.slice(&namespace, &wish).await;
+
+    let states: Vec<_> = made
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.conditions.clone().expect("conditions"))
+        .map(|is| [is.ready, is.serving, is.terminating].map(Option::unwrap_or_default))
+        .collect();
+    assert_eq!(states, [[true, true, false], [false, false, false], [false, true, true]]);
+    assert_eq!(made.endpoints[0].zone.as_deref(), Some("a"));
+    let pod = made.endpoints[0].target_ref.as_ref().expect("a pod");
+    assert_eq!((pod.name.as_deref(), pod.namespace.as_ref()), (Some("web-0"), Some(&namespace)));
+    cluster.delete_slice(&namespace, "web-1").await;
 }

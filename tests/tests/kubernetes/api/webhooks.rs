@@ -222,7 +222,10 @@ async fn a_webhook_behind_a_service_is_known_by_the_services_name() {
     let operations = json!([{"op": "add", "path": "/data", "value": {"by": "service"}}]);
     let good = Webhook::start(&["hook.weft-system.svc"], host, patching(&operations)).await;
     let wrong = Webhook::start(&["other.weft-system.svc"], host, patching(&operations)).await;
-    let client = |webhook: &Webhook| json!({"service": {"namespace": "weft-system", "name": "hook", "path": "/mutate"}, "caBundle": webhook.bundle});
+    let client = |webhook: &Webhook| {
+        let service = json!({"namespace": "weft-system", "name": "hook", "path": "/mutate"});
+        json!({"service": service, "caBundle": webhook.bundle})
+    };
 
     api.resolve("weft-system", "hook", 443, good.address);
     register(&cluster, &namespace, client(&good), json!({})).await;

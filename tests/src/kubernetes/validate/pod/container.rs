@@ -92,7 +92,7 @@ fn check_environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
         let path = format!("{path}.valueFrom");
         let sources = from.as_object().map_or(0, serde_json::Map::len);
         if sources != 1 {
-            let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+            let why = "must specify exactly one source";
             causes.push(Cause::invalid(path.clone(), &json!(""), why));
         }
         if variable["value"].as_str().is_some_and(|value| !value.is_empty()) {
