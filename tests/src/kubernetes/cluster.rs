@@ -3,9 +3,10 @@
 //! In comes a test's wish for namespaces, accounts, pods in some state, slices and tokens; out go objects that exist.
 //! Nothing is assumed to happen by itself, as neither may have controllers, and nothing is assumed not to happen, as
 //! the real one may: what is already there is taken as it is. Names are unique, so that tests run side by side and
-//! again; everything is deleted when the cluster is dropped.
+//! again; all but custom resource definitions is deleted when the cluster is dropped.
 
 mod clean_up;
+mod definitions;
 pub mod pods;
 pub mod slices;
 
@@ -14,13 +15,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use k8s_openapi::{
-    api::{
-        authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-        core::v1::{Namespace, Node, NodeCondition, NodeStatus, Pod, ServiceAccount},
-        discovery::v1::EndpointSlice,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{Namespace, Node, NodeCondition, NodeStatus, Pod, ServiceAccount},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api as Objects, Client, Config, Resource, ResourceExt,
@@ -32,7 +30,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use self::clean_up::Made;
 use super::{listener::Api, metadata::generated_name};
-use crate::wait;
 
 /// Who the harness is to server-side apply.
 pub const MANAGER: &str = "weft-tests";
@@ -263,27 +260,6 @@ impl Cluster {
     /// When it is refused, as it is for loopback addresses.
     pub async fn apply_slice(&self, namespace: &str, slice: &EndpointSlice) -> EndpointSlice {
         self.apply(&self.objects(namespace), slice).await
-    }
-
-    /// Applies custom resource definitions, and waits until they are served.
-    ///
-    /// # Panics
-    /// When one is refused.
-    pub async fn apply_definitions(&self, definitions: &[CustomResourceDefinition]) {
-        let objects: Objects<CustomResourceDefinition> = Objects::all(self.client());
-        for definition in definitions {
-            self.apply(&objects, definition).await;
-            let name = definition.name_any();
-            wait::until_true("a definition is established", || async {
-                let found = objects.get(&name).await.expect("it was applied");
-                let conditions = found.status.and_then(|status| status.conditions);
-                conditions
-                    .into_iter()
-                    .flatten()
-                    .any(|condition| condition.type_ == "Established" && condition.status == "True")
-            })
-            .await;
-        }
     }
 
     /// Server-side applies an object by force, as the harness.

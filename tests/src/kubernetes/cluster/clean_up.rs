@@ -1,12 +1,13 @@
 //! Leaving a real cluster as it was: what a test made goes, also when it failed.
 //!
-//! In come names, out go deletions. A namespace's pods are deleted by force, as no kubelet may be there to let them
-//! go, and the namespace is finalized when no controller does it.
+//! In come names, out go deletions. A namespace is emptied by force, as no kubelet may be there to let pods go, and
+//! finalized when no controller does it. Custom resource definitions stay: other tests may be using them.
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::{
     Api as Objects, Client, Config,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams},
+    discovery::{ApiGroup, Discovery, Scope, verbs},
 };
 
 /// What a test made that does not go by itself.
@@ -51,11 +52,7 @@ impl Made {
 }
 
 async fn delete_namespace(client: &Client, name: &str, now: &DeleteParams) -> kube::Result<()> {
-    let pods: Objects<Pod> = Objects::namespaced(client.clone(), name);
-    for pod in pods.list(&ListParams::default()).await? {
-        let name = pod.metadata.name.unwrap_or_default();
-        report(&name, pods.delete(&name, now).await.map(drop));
-    }
+    delete_contents(client, name, now).await?;
     let namespaces: Objects<Namespace> = Objects::all(client.clone());
     namespaces.delete(name, now).await?;
     let Some(mut left) = namespaces.get_opt(name).await? else { return Ok(()) };
@@ -65,6 +62,23 @@ async fn delete_namespace(client: &Client, name: &str, now: &DeleteParams) -> ku
     }
     left.spec.get_or_insert_default().finalizers = Some(Vec::new());
     namespaces.replace_subresource("finalize", name, &PostParams::default(), &left).await.map(drop)
+}
+
+/// Empties a namespace: without a controller, what is in it would outlive it.
+async fn delete_contents(client: &Client, name: &str, now: &DeleteParams) -> kube::Result<()> {
+    let discovery = Discovery::new(client.clone()).run().await?;
+    let resources = discovery.groups().flat_map(ApiGroup::recommended_resources);
+    for (resource, capabilities) in resources {
+        let goes = capabilities.supports_operation(verbs::DELETE_COLLECTION);
+        if !goes || capabilities.scope != Scope::Namespaced {
+            continue;
+        }
+        let objects: Objects<DynamicObject> =
+            Objects::namespaced_with(client.clone(), name, &resource);
+        let deleted = objects.delete_collection(now, &ListParams::default()).await;
+        report(&format!("{} in {name}", resource.plural), deleted.map(drop));
+    }
+    Ok(())
 }
 
 /// A controller manager leaves a service account in each namespace of its own accord.
