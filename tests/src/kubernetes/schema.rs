@@ -5,7 +5,7 @@
 //! `x-kubernetes-validations` (CEL) are not evaluated: a rule written in CEL is held only by a real API server.
 
 use regex::Regex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::failure::Cause;
 
@@ -14,11 +14,6 @@ pub fn check(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) -> V
     let mut causes = Vec::new();
     let Value::Object(fields) = object else { return causes };
     let is_own = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata");
-    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        if !inner["default"].is_null() && !fields.contains_key(name) {
-            fields.insert(name.clone(), inner["default"].clone());
-        }
-    }
     fields.retain(|name, value| {
         let is_known =
             is_own(name) || preserves(schema) || schema["properties"].get(name).is_some();
@@ -27,6 +22,7 @@ pub fn check(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) -> V
         }
         is_known && !value.is_null()
     });
+    fill_in(schema, fields);
     for (name, value) in fields.iter_mut().filter(|(name, _)| !is_own(name)) {
         if let Some(inner) = schema["properties"].get(name) {
             fit(inner, value, name, unknown, &mut causes);
@@ -46,7 +42,6 @@ fn fit(
     if !check_type(schema, value, path, causes) {
         return;
     }
-    check_value(schema, value, path, causes);
     match value {
         Value::Object(_) => fit_map(schema, value, path, unknown, causes),
         Value::Array(items) => {
@@ -57,6 +52,7 @@ fn fit(
         }
         _ => {}
     }
+    check_value(schema, value, path, causes);
 }
 
 fn fit_map(
@@ -67,11 +63,6 @@ fn fit_map(
     causes: &mut Vec<Cause>,
 ) {
     let Value::Object(fields) = value else { return };
-    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        if !inner["default"].is_null() && !fields.contains_key(name) {
-            fields.insert(name.clone(), inner["default"].clone());
-        }
-    }
     fields.retain(|name, value| {
         let known = &schema["properties"][name];
         let is_known = !known.is_null() || holds_any(schema);
@@ -81,6 +72,7 @@ fn fit_map(
         // A null where none may be is absent.
         is_known && (!value.is_null() || known["nullable"] == true || known["type"].is_null())
     });
+    fill_in(schema, fields);
     for (name, value) in fields {
         let known = &schema["properties"][name];
         let inner = if known.is_null() { &schema["additionalProperties"] } else { known };
@@ -89,6 +81,26 @@ fn fit_map(
         }
     }
     require(schema, value, path, causes);
+}
+
+/// Sets what is not said, after nulls that mean absent are gone.
+fn fill_in(schema: &Value, fields: &mut Map<String, Value>) {
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        if !inner["default"].is_null() && !fields.contains_key(name) {
+            fields.insert(name.clone(), inner["default"].clone());
+        }
+    }
+}
+
+/// What is wrong with a value by itself, such as a default.
+#[must_use]
+pub fn check_default(schema: &Value, path: &str) -> Vec<Cause> {
+    let (mut unknown, mut causes) = (Vec::new(), Vec::new());
+    let mut value = schema["default"].clone();
+    fit(schema, &mut value, path, &mut unknown, &mut causes);
+    let why = "must not have unknown fields";
+    causes.extend(unknown.into_iter().map(|field| Cause::invalid(field, &value, why)));
+    causes
 }
 
 /// Whether a map takes any name.
@@ -258,5 +270,65 @@ fn check_list(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>
             causes.push(Cause::duplicate(format!("{path}[{index}]"), &identity));
         }
         seen.push(identity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(properties: Value) -> Value {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}})
+    }
+
+    #[test]
+    fn objects_are_pruned_defaulted_and_rid_of_nulls() {
+        let schema = spec(json!({
+            "count": {"type": "integer", "default": 3},
+            "inner": {"type": "object", "default": {}, "properties": {"deep": {"type": "string", "default": "x"}}},
+            "maybe": {"type": "string", "nullable": true},
+            "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        }));
+        let mut object = json!({"spec": {
+            "count": null, "maybe": null, "other": 1, "any": {"a": 1}, "labels": {"a": "b"},
+        }});
+        let mut unknown = Vec::new();
+
+        let causes = check(&schema, &mut object, &mut unknown);
+
+        assert_eq!((causes, unknown), (Vec::new(), vec!["spec.other".to_owned()]));
+        let wanted = json!({
+            "count": 3, "inner": {"deep": "x"}, "maybe": null, "any": {"a": 1}, "labels": {"a": "b"},
+        });
+        assert_eq!(object["spec"], wanted);
+    }
+
+    #[test]
+    fn values_are_refused_by_what_the_schema_says() {
+        let schema = spec(json!({
+            "port": {"x-kubernetes-int-or-string": true},
+            "only": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+                "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            "set": {"type": "array", "x-kubernetes-list-type": "set", "maxItems": 2, "items": {"type": "string"}},
+            "open": {"type": "number", "minimum": 0, "exclusiveMinimum": true},
+        }));
+        for (value, field) in [
+            (json!({"port": 1.5}), Some("spec.port")),
+            (json!({"port": "http"}), None),
+            (json!({"port": 80}), None),
+            (json!({"only": {}}), Some("spec.only")),
+            (json!({"only": {"a": "1", "b": "1"}}), Some("spec.only")),
+            (json!({"only": {"a": "1"}}), None),
+            (json!({"set": ["a", "a"]}), Some("spec.set[1]")),
+            (json!({"set": ["a", "b", "c"]}), Some("spec.set")),
+            (json!({"open": 0}), Some("spec.open")),
+            (json!({"open": 0.5}), None),
+            (json!({"open": "1"}), Some("spec.open")),
+        ] {
+            let causes = check(&schema, &mut json!({"spec": value}), &mut Vec::new());
+            let found = causes.first().map(|cause| cause.field.as_str());
+            assert_eq!(found, field, "{value}: {causes:?}");
+        }
     }
 }

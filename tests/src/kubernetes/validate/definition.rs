@@ -5,7 +5,11 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::failure::Cause;
+use crate::kubernetes::{failure::Cause, schema};
+
+/// What OpenAPI has and structural schemas have not.
+const UNSUPPORTED: &[&str] =
+    &["$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "deprecated"];
 
 /// Checks a definition.
 pub(super) fn check(definition: &Value, causes: &mut Vec<Cause>) {
@@ -52,6 +56,16 @@ fn check_structural(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
             format!("{path}.type"),
             "must not be empty for specified object fields",
         ));
+    }
+    for word in UNSUPPORTED.iter().filter(|word| !schema[**word].is_null()) {
+        causes.push(Cause::forbidden(format!("{path}.{word}"), "is not supported"));
+    }
+    if schema["uniqueItems"] == true {
+        let why = "may not be true: it takes quadratic time";
+        causes.push(Cause::forbidden(format!("{path}.uniqueItems"), why));
+    }
+    if !schema["default"].is_null() {
+        causes.extend(schema::check_default(schema, &format!("{path}.default")));
     }
     if schema["properties"].is_object() && !schema["additionalProperties"].is_null() {
         let field = format!("{path}.additionalProperties");
