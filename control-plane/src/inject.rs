@@ -34,7 +34,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{
     FieldError, PodSettings,
-    pod_settings::{INJECTED, REPLACED, Sidecar, WORKLOAD},
+    pod_settings::{INJECTED, PREFIX, REPLACED, Sidecar, WORKLOAD},
 };
 
 use self::undo::Record;
@@ -173,9 +173,23 @@ fn inject(pod: &Value, context: &Context<'_>) -> Result<(Value, Vec<String>), Ve
     }
     let plan = sidecar::Plan::new(context.settings, &settings, workload, &pod, &probes);
     let warnings = warnings(&pod, &settings, &plan);
+    let told = told(context.namespace);
+    if !told.is_empty() {
+        record.add_annotations(&mut pod, &told);
+    }
     add(&mut pod, &plan, &mut record, settings.sidecar);
     annotate(&mut pod, record, workload, settings.sidecar);
     Ok((pod, warnings))
+}
+
+/// What the control plane tells others of the pod's ports, where the namespace says it: written on the pod, because
+/// it must hold for as long as the sidecar that was made by it, whatever the namespace says later.
+fn told(namespace: &Namespace) -> BTreeMap<String, String> {
+    let told = namespace.annotations.iter().filter(|(name, _)| {
+        let name = name.strip_prefix(PREFIX);
+        matches!(name, Some("skip-inbound-ports" | "opaque-ports" | "permissive-ports"))
+    });
+    told.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Puts the containers and the volume where they belong.

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpSocket, task::JoinSet};
+use tokio::{net::TcpSocket, sync::watch, task::JoinSet};
 use weft_proxy::net::{TcpListener, TcpStream};
 
 /// A port of loopback that is free.
@@ -29,7 +30,8 @@ pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicU64>,
-    _task: JoinSet<()>,
+    leave: watch::Sender<bool>,
+    task: JoinSet<()>,
 }
 
 /// A port that refuses connections, and that nobody else is given as long as this is held.
@@ -86,6 +88,12 @@ impl App {
         Self::tcp_at(LOCAL, serve).await
     }
 
+    /// Ends as a program does that was asked to: takes no new connection, answers what is under way, closes the rest.
+    pub async fn stop(mut self) {
+        self.leave.send_replace(true);
+        while self.task.join_next().await.is_some() {}
+    }
+
     /// Serves each connection to this address with `serve`.
     ///
     /// # Panics
@@ -97,21 +105,41 @@ impl App {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::serve_at(address, watch::Sender::new(false), serve).await
+    }
+
+    /// Serves each connection, until it is time to leave.
+    async fn serve_at<F>(
+        address: SocketAddr,
+        leave: watch::Sender<bool>,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind(address).await.expect("the address is free");
         let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&connections);
+        let mut leaving = leave.subscribe();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = leaving.wait_for(|leaving| *leaving) => break,
+                };
+                let Ok((stream, _)) = accepted else { break };
                 counter.fetch_add(1, Ordering::Relaxed);
                 let _ = stream.set_nodelay(true);
                 open.spawn(serve(stream));
                 while open.try_join_next().is_some() {}
             }
+            drop(listener);
+            while open.join_next().await.is_some() {}
         });
-        Self { address, connections, _task: task }
+        Self { address, connections, leave, task }
     }
 
     /// Answers HTTP requests with `answer`.
@@ -122,7 +150,10 @@ impl App {
     where
         F: Future<Output = Response<Answer>> + Send + 'static,
     {
-        Self::tcp(move |stream| serve_http(stream, version, answer.clone())).await
+        let leave = watch::Sender::new(false);
+        let leaving = leave.subscribe();
+        let serve = move |stream| serve_http(stream, version, answer.clone(), leaving.clone());
+        Self::serve_at(LOCAL, leave, serve).await
     }
 
     /// Answers HTTP requests of both versions to this address with `answer`.
@@ -133,15 +164,21 @@ impl App {
     where
         F: Future<Output = Response<Answer>> + Send + 'static,
     {
-        Self::tcp_at(address, move |mut stream| {
-            let answer = answer.clone();
+        let leave = watch::Sender::new(false);
+        let leaving = leave.subscribe();
+        let serve = move |mut stream| {
+            let (answer, mut leaving) = (answer.clone(), leaving.clone());
             async move {
-                if let Some(version) = Http::spoken(&mut stream).await {
-                    serve_http(stream, version, answer).await;
+                let spoken = tokio::select! {
+                    spoken = Http::spoken(&mut stream) => spoken,
+                    _ = leaving.wait_for(|leaving| *leaving) => None,
+                };
+                if let Some(version) = spoken {
+                    serve_http(stream, version, answer, leaving).await;
                 }
             }
-        })
-        .await
+        };
+        Self::serve_at(address, leave, serve).await
     }
 
     /// An [`echo`] that speaks both versions of HTTP.
@@ -170,6 +207,7 @@ async fn serve_http<F>(
     stream: TcpStream,
     version: Http,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    mut leaving: watch::Receiver<bool>,
 ) where
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
@@ -179,19 +217,37 @@ async fn serve_http<F>(
     });
     let io = TokioIo::new(stream);
     // A client that goes away is no failure of the application.
+    let leave = async move {
+        // Without a sender nobody ever asks.
+        if leaving.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
     match version {
         Http::One => {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .preserve_header_case(true)
-                .half_close(true)
-                .serve_connection(io, service)
-                .with_upgrades()
-                .await;
+            let mut connection = pin!(
+                hyper::server::conn::http1::Builder::new()
+                    .preserve_header_case(true)
+                    .half_close(true)
+                    .serve_connection(io, service)
+                    .with_upgrades()
+            );
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = leave => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
         }
         Http::Two => {
-            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(io, service)
-                .await;
+            let mut connection = pin!(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(io, service)
+            );
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = leave => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
         }
     }
 }

@@ -244,7 +244,7 @@ pub(crate) fn remove_leftovers() {
     }
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     check(Command::new("ip").args(arguments.split(' ')));
 }
 

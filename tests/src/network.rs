@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use crate::namespace::{Namespace, remove_leftovers};
+use crate::namespace::{Namespace, ip, remove_leftovers};
 
 /// Pods, and what joins them.
 #[derive(Debug)]
@@ -110,6 +110,35 @@ impl Network {
             let family = if address.is_ipv4() { "-4" } else { "-6" };
             self.middle.ip_command(&format!("{family} route add {address} dev port{index}"));
         }
+    }
+
+    /// Joins the node to the machine itself; every pod reaches the machine at the address that is returned. What leaves
+    /// comes from the node's address, so that several networks may have pods of the same addresses.
+    ///
+    /// # Panics
+    /// When the network is not routed.
+    #[must_use]
+    pub fn uplink(&self) -> Ipv4Addr {
+        assert!(self.is_routed, "a switch leads nowhere");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Of the range for tests between networks (RFC 2544), a few addresses for each process and network.
+        let number =
+            std::process::id().wrapping_mul(31).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let base = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + (number % 0x7fff) * 4;
+        let (machine, node) = (Ipv4Addr::from(base + 1), Ipv4Addr::from(base + 2));
+        let name = format!("weft{number:x}");
+        let name = &name[..name.len().min(15)];
+        let middle = self.middle.name();
+        ip(&format!("link add {name} type veth peer name uplink netns {middle}"));
+        ip(&format!("addr add {machine}/30 dev {name}"));
+        ip(&format!("link set {name} up"));
+        self.middle.ip_command(&format!("addr add {node}/30 dev uplink"));
+        self.middle.ip_command("link set uplink up");
+        self.middle.nft(
+            "table ip uplink { chain leaving { type nat hook postrouting priority srcnat; policy accept; \
+             oifname \"uplink\" masquerade; }; }",
+        );
+        machine
     }
 
     /// Lets the node send connections to a service's address to one of these pods' ports, as kube-proxy does: by

@@ -407,6 +407,24 @@ fn settings_given_beside_the_pod_outlive_another_injection_and_not_the_undoing()
 }
 
 #[test]
+fn what_the_namespace_says_of_ports_is_written_on_the_pod_and_goes_with_the_sidecar() {
+    let before = pod_with(json!({"annotations": {"weft.dev/opaque-ports": "3306"}}), json!({}));
+    let mut asks = namespace("shop", &[("weft.dev/inject", "enabled")]);
+    for (name, value) in
+        [("opaque-ports", "25"), ("permissive-ports", "all"), ("log-level", "warn")]
+    {
+        asks.annotations.insert(format!("weft.dev/{name}"), value.to_owned());
+    }
+    let (pod, _) = injected(super::pod(&before, &context(&asks)));
+    let annotations = &pod["metadata"]["annotations"];
+    assert_eq!(annotations["weft.dev/opaque-ports"], "3306", "the pod's word goes first");
+    assert_eq!(annotations["weft.dev/permissive-ports"], "all");
+    assert_eq!(annotations.get("weft.dev/log-level"), None, "nobody else needs to know");
+    assert_eq!(super::pod(&pod, &context(&asks)), Outcome::Left(Reason::AlreadyInjected));
+    assert_eq!(undo(&pod).unwrap(), Some(before));
+}
+
+#[test]
 fn a_record_that_was_changed_is_refused_and_a_probe_that_was_changed_stays() {
     let probe = json!({"tcpSocket": {"port": 80}});
     let spec = json!({"containers": [{"name": "app", "livenessProbe": probe}]});

@@ -5,3 +5,4 @@ mod endpoints;
 mod identity;
 mod inject;
 mod install;
+mod rolling;
