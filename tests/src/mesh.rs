@@ -6,11 +6,15 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
 };
 
 use clap::{Args, FromArgMatches};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Mutex, OwnedMutexGuard},
+};
 use tonic::transport::{Channel, Endpoint, Uri};
 use weft_control_plane::app as control_plane;
 use weft_proto::api::{
@@ -28,6 +32,8 @@ pub struct Mesh {
     /// How the cluster is reached, in a cluster.
     cluster: Option<kube::Config>,
     control_plane: Option<ControlPlane>,
+    /// Held for as long as the control plane may run.
+    alone: Option<OwnedMutexGuard<()>>,
 }
 
 /// The control plane, on a runtime of its own: dropped, it is gone as after kill -9, with every connection.
@@ -64,9 +70,11 @@ impl Mesh {
         mesh
     }
 
-    /// A mesh on a cluster, whose control plane's own namespace is this one.
+    /// A mesh on a cluster, whose control plane's own namespace is this one. On a real cluster it waits until it is
+    /// the only one.
     pub async fn in_cluster(config: &kube::Config, namespace: &str, settings: &[&str]) -> Self {
         let mut mesh = Self::without_control_plane(settings);
+        mesh.alone = alone_in_cluster().await;
         mesh.settings.push(format!("--namespace={namespace}"));
         mesh.cluster = Some(config.clone());
         mesh.start_control_plane().await;
@@ -83,6 +91,7 @@ impl Mesh {
             discovery: SocketAddr::from(([127, 0, 0, 1], 0)),
             cluster: None,
             control_plane: None,
+            alone: None,
         }
     }
 
@@ -213,6 +222,14 @@ impl Mesh {
         arguments.extend(spec.arguments);
         arguments
     }
+}
+
+/// Waits until no other test of this process has a control plane on the cluster: on a real one they would meet, as all
+/// write the same ConfigMaps. Each in-memory cluster is a test's own.
+async fn alone_in_cluster() -> Option<OwnedMutexGuard<()>> {
+    static ALONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+    let is_shared = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
+    if is_shared { Some(ALONE.clone().lock_owned().await) } else { None }
 }
 
 impl ControlPlane {

@@ -155,6 +155,11 @@ impl Cluster {
         self.labelled_namespace(prefix, &[]).await
     }
 
+    /// Takes a namespace for one of this test's: it goes at the end with all that is in it.
+    pub fn adopt_namespace(&self, name: &str) {
+        self.made().namespaces.push(name.to_owned());
+    }
+
     /// A new namespace with labels, and its default service account.
     ///
     /// # Panics

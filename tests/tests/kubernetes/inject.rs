@@ -13,7 +13,11 @@ use kube::{
     core::Status,
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{MutexGuard, watch},
+    task::JoinSet,
+};
 use weft_control_plane::{
     ca::{Authority, AuthorityConfig, pem},
     inject::{self, ClusterNamespaces, Settings, ca_bundle},
@@ -24,6 +28,8 @@ use weft_tests::{
     wait,
 };
 
+use super::INJECTOR;
+
 /// The configuration as it is installed.
 const CONFIGURATION: &str = include_str!("../../../deploy/k8s/base/webhook.yaml");
 
@@ -32,6 +38,7 @@ struct Stage {
     cluster: Cluster,
     authority: Arc<Authority>,
     webhook: JoinSet<()>,
+    _injector: MutexGuard<'static, ()>,
     _stop: watch::Sender<bool>,
     _folder: tempfile::TempDir,
 }
@@ -39,6 +46,7 @@ struct Stage {
 impl Stage {
     async fn start() -> Self {
         let cluster = Cluster::start().await;
+        let injector = INJECTOR.lock().await;
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Arc::new(authority(folder.path()));
         let listener = TcpListener::bind((cluster.own_address(), 0)).await.expect("a free port");
@@ -56,7 +64,8 @@ impl Stage {
         webhook.spawn(async { served.await.expect("the webhook is served") });
         webhook.spawn(inject::keep_ca_bundle(cluster.client(), authority.clone()));
         cluster.create_global(&configuration(&format!("https://{address}/inject"))).await;
-        let stage = Self { cluster, authority, webhook, _stop: stop, _folder: folder };
+        let stage =
+            Self { cluster, authority, webhook, _injector: injector, _stop: stop, _folder: folder };
         stage.until_the_roots_are_known().await;
         stage
     }

@@ -21,6 +21,8 @@ use weft_tests::{
     wait,
 };
 
+use super::INJECTOR;
+
 const SYSTEM: &str = "weft-system";
 
 /// The objects of the kustomize base, in the order of its list.
@@ -67,7 +69,7 @@ async fn install(cluster: &Cluster) {
         let settings = PatchParams::apply(MANAGER).force();
         let (objects, name) = (api(cluster, &object), object.name_any());
         let applied = objects.patch(&name, &settings, &Patch::Apply(&object)).await;
-        applied.unwrap_or_else(|error| panic!("{name}: {error}"));
+        applied.map_err(|error| format!("{name}: {error}")).expect("it is accepted");
         if object.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition") {
             let definition: CustomResourceDefinition = object.try_parse().expect("a definition");
             cluster.apply_definitions(&[definition]).await;
@@ -75,18 +77,23 @@ async fn install(cluster: &Cluster) {
     }
 }
 
-/// Takes it out again; what was made at run time goes with the namespace.
+/// Takes it out again, but for the namespace, which goes with the test.
 async fn uninstall(cluster: &Cluster) {
     for object in manifests().iter().rev() {
+        if object.types.as_ref().is_some_and(|types| types.kind == "Namespace") {
+            continue;
+        }
         let (objects, name) = (api(cluster, object), object.name_any());
         let deleted = objects.delete(&name, &DeleteParams::default()).await;
-        deleted.map(drop).unwrap_or_else(|error| panic!("{name}: {error}"));
+        deleted.map_err(|error| format!("{name}: {error}")).expect("it was there");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_installed_is_all_that_a_control_plane_needs() {
     let cluster = Cluster::start().await;
+    let _injector = INJECTOR.lock().await;
+    cluster.adopt_namespace(SYSTEM);
     install(&cluster).await;
     let account = "weft-control-plane";
     // A token of the account itself, for the API server: the rights are those of the manifests.

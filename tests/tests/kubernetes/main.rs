@@ -6,3 +6,6 @@ mod identity;
 mod inject;
 mod install;
 mod rolling;
+
+/// Held by whoever makes the webhook's configuration, which has one name in a cluster.
+static INJECTOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
