@@ -29,9 +29,10 @@ impl Stage {
     async fn start() -> Self {
         let cluster = Cluster::start().await;
         let system = cluster.namespace("weft-system").await;
+        let mesh = Mesh::in_cluster(cluster.config(), &system, &[]).await;
+        // Made when no other control plane is there to put its own roots into it.
         let namespace = cluster.labelled_namespace("shop", &[("weft.dev/inject", "enabled")]).await;
         let node = cluster.node("zone-a").await;
-        let mesh = Mesh::in_cluster(cluster.config(), &system, &[]).await;
         Self { cluster, mesh, system, namespace, node }
     }
 

@@ -54,12 +54,13 @@ impl Stage {
     async fn start(pods: u8) -> Self {
         let cluster = Cluster::start().await;
         let system = cluster.namespace("weft-system").await;
-        let namespace = cluster.labelled_namespace("shop", &[("weft.dev/inject", "enabled")]).await;
-        let node = cluster.node("zone-a").await;
         let network = Network::routed(pods);
         let machine = network.uplink();
         let settings = ["--discovery-listen=0.0.0.0:0", &format!("--advertise={machine}")];
         let mesh = Mesh::in_cluster(cluster.config(), &system, &settings).await;
+        // Made when no other control plane is there to put its own roots into it.
+        let namespace = cluster.labelled_namespace("shop", &[("weft.dev/inject", "enabled")]).await;
+        let node = cluster.node("zone-a").await;
         let control_plane = format!("{machine}:{}", mesh.discovery().port());
         for index in 0..usize::from(pods) {
             let written = init(network.pod(index), &[]).await;
