@@ -22,6 +22,8 @@ mod covers;
 pub mod decide;
 pub mod object;
 mod probes;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod review;
 mod shape;
 mod sidecar;
