@@ -38,8 +38,6 @@ const HOOK: &[&str] = &["httpGet"];
 
 /// Kubernetes' default of a probe's `timeoutSeconds`.
 const PROBE_TIMEOUT: u64 = 1;
-/// A hook has no timeout of its own: the pod's grace period bounds it.
-const HOOK_TIMEOUT: u64 = 30;
 
 /// Sends the probes to the sidecar. Returns what it must know of each, by "CONTAINER/KIND".
 pub(super) fn rewrite(
@@ -47,7 +45,6 @@ pub(super) fn rewrite(
     record: &mut Record,
     errors: &mut Vec<FieldError>,
 ) -> Map<String, Value> {
-    let grace = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
     let mut known = Map::new();
     for list in CONTAINER_LISTS {
         for (index, container) in containers_mut(pod, list).enumerate() {
@@ -58,7 +55,7 @@ pub(super) fn rewrite(
             for place in &PLACES {
                 let field = format!("spec.{list}[{index}]{}", place.pointer.replace('/', "."));
                 let key = format!("{name}/{}", place.kind);
-                match rewrite_one(container, place, &key, grace) {
+                match rewrite_one(container, place, &key) {
                     Ok(None) => {}
                     Ok(Some((original, entry))) => {
                         record.handler(&key, original);
@@ -80,22 +77,23 @@ fn rewrite_one(
     container: &mut Value,
     place: &Place,
     key: &str,
-    grace: Option<u64>,
 ) -> Result<Option<(Value, Value)>, FieldError> {
     let Some(asked) = container.pointer(place.pointer) else { return Ok(None) };
     let handler = place.handlers.iter().copied().find(|handler| asked[*handler].is_object());
     let Some(handler) = handler else { return Ok(None) };
-    let timeout = match place.handlers.contains(&"grpc") {
-        true => asked["timeoutSeconds"].as_u64().unwrap_or(PROBE_TIMEOUT),
-        false => grace.unwrap_or(HOOK_TIMEOUT),
-    };
+    // A hook has none: the kubelet waits for it, before a pod's end for as long as the grace period.
+    let is_probe = place.handlers.contains(&"grpc");
+    let timeout = is_probe.then(|| asked["timeoutSeconds"].as_u64().unwrap_or(PROBE_TIMEOUT));
     let mut resolved = asked[handler].clone();
     resolved["port"] = port(container, &resolved["port"])
         .map_err(|message| FieldError::new(format!("{handler}.port"), message))?;
     if handler == "httpGet" {
         complete_http(&mut resolved);
     }
-    let entry = json!({"timeoutSeconds": timeout, handler: resolved});
+    let mut entry = json!({handler: resolved});
+    if let Some(timeout) = timeout {
+        entry["timeoutSeconds"] = timeout.into();
+    }
     let Some(asked) = container.pointer_mut(place.pointer).and_then(Value::as_object_mut) else {
         return Ok(None);
     };

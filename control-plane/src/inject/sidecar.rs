@@ -1,6 +1,6 @@
 //! What is added to a pod: the container that sets up the interception, the sidecar, the volume with its identity.
 //! Settings come in, JSON goes out. The sidecar itself meets Pod Security's `restricted`; the init container alone
-//! needs root with NET_ADMIN and NET_RAW.
+//! needs root, with NET_ADMIN and nothing else.
 //!
 //! The token in the volume is readable without further ado: the pod's containers now have different users, so that
 //! the kubelet makes it world-readable, or (with `fsGroup`) readable by the group that every container is in.
@@ -94,7 +94,7 @@ impl Plan {
             "resources": self.resources,
             "securityContext": {
                 "allowPrivilegeEscalation": false,
-                "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+                "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
                 "privileged": false,
                 "readOnlyRootFilesystem": true,
                 "runAsGroup": 0,
