@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use kube::{Client, Config, config::KubeConfigOptions};
 
-/// An answer other than a watch takes no longer.
-const ANSWER: Duration = Duration::from_secs(30);
+/// An answer that somebody waits for takes no longer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// A watch that is silent for so long is taken for dead, and resumed where it was: an API server tells of progress
+/// about once a minute.
+const SILENCE: Duration = Duration::from_secs(150);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Why there is no client.
@@ -27,7 +30,8 @@ pub enum ClientError {
     Unusable(String),
 }
 
-/// A client of the API: a kubeconfig's where `KUBECONFIG` or `~/.kube/config` names one, else the pod's own.
+/// A client of the API: the pod's own where this is a pod with a service account, else that of the kubeconfig which
+/// `KUBECONFIG` or `~/.kube/config` names.
 ///
 /// # Errors
 /// When there is none, or it cannot be used.
@@ -43,7 +47,6 @@ pub async fn connect() -> Result<Client, ClientError> {
                 })?,
         };
     config.connect_timeout = Some(CONNECT);
-    // Watches are long; the API ends them by itself after some minutes and tells of progress before.
-    config.read_timeout = Some(ANSWER.max(Duration::from_secs(295)));
+    config.read_timeout = Some(SILENCE);
     Client::try_from(config).map_err(|error| ClientError::Unusable(error.to_string()))
 }

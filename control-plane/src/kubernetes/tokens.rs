@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
-use super::TOKEN_AUDIENCE;
+use super::{TOKEN_AUDIENCE, client::ANSWER};
 use crate::{
     ca::service::{PodIdentity, PodTokens, TokenError},
     model::NamespacedName,
@@ -44,7 +44,10 @@ impl PodTokens for Reviews {
         let unavailable = |error: String| TokenError::Unavailable(error);
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|error| unavailable(error.to_string()))?;
-        let answer = self.api.create(&PostParams::default(), &review).await;
+        let answer = timeout(ANSWER, self.api.create(&PostParams::default(), &review)).await;
+        let answer = answer.map_err(|_| {
+            unavailable(format!("the API does not answer within {}s", ANSWER.as_secs()))
+        })?;
         let answer = answer.map_err(|error| match error {
             // What the API takes for no token at all.
             kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
@@ -105,6 +108,16 @@ mod tests {
             }),
             error: None,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_does_not_answer_makes_no_sidecar_wait_for_ever() {
+        let silent = tower::service_fn(|_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::response::Response, std::convert::Infallible>>()
+        });
+        let reviews = Reviews::new(Client::new(silent, "weft-system"));
+        let error = reviews.check("token").await.unwrap_err();
+        assert!(matches!(error, TokenError::Unavailable(_)), "it is to try again: {error}");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
-use super::{FIELD_MANAGER, MANAGED_BY, STATE};
+use super::{FIELD_MANAGER, MANAGED_BY, STATE, client::ANSWER};
 use crate::ca::{CaError, durable::Vault};
 
 /// The Secret.
@@ -23,9 +23,19 @@ pub struct SecretVault {
     api: Api<Secret>,
     namespace: String,
     runtime: Handle,
-    /// As it was read or written last.
-    known: Mutex<Option<Secret>>,
+    known: Mutex<Known>,
 }
+
+/// What this control plane takes the Secret to be.
+#[derive(Default)]
+struct Known {
+    /// As it was read or written last.
+    secret: Option<Secret>,
+    /// What was to be written and was not acknowledged: the API may have it all the same.
+    unacknowledged: Option<Data>,
+}
+
+type Data = BTreeMap<String, ByteString>;
 
 impl SecretVault {
     /// The Secret of this namespace; called on the runtime that the client belongs to.
@@ -42,30 +52,52 @@ impl SecretVault {
     /// Writes one key over what is known.
     async fn replace(
         &self,
-        known: Option<&Secret>,
+        known: &mut Known,
         name: &str,
         bytes: &[u8],
     ) -> Result<Secret, kube::Error> {
-        let with = |mut secret: Secret| {
-            let data = secret.data.get_or_insert_default();
-            data.insert(name.to_owned(), ByteString(bytes.to_vec()));
-            secret
-        };
+        let mut wanted = known.secret.clone().unwrap_or_else(|| self.fresh());
+        let data = wanted.data.get_or_insert_default();
+        data.insert(name.to_owned(), ByteString(bytes.to_vec()));
+        let before = std::mem::replace(&mut known.unacknowledged, wanted.data.clone());
+
         let settings = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
-        let Some(known) = known else {
-            return self.api.create(&settings, &with(self.fresh())).await;
+        let written = match &known.secret {
+            None => self.api.create(&settings, &wanted).await,
+            Some(_) => self.api.replace(STATE, &settings, &wanted).await,
         };
-        let written = self.api.replace(STATE, &settings, &with(known.clone())).await;
-        match written {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                // Somebody may have labelled it: what counts is whether the state is the one that we know.
-                let present = self.api.get(STATE).await?;
-                if present.data != known.data {
-                    return Err(kube::Error::Api(status));
-                }
-                self.api.replace(STATE, &settings, &with(present)).await
+        let conflict = match written {
+            Err(kube::Error::Api(status)) if status.code == 409 => status,
+            written => return written,
+        };
+        // Somebody may have labelled it, or the answer to a write of ours was lost: what counts is whether the state
+        // is one that is ours.
+        let mut present = self.api.get(STATE).await?;
+        let last = known.secret.as_ref().and_then(|secret| secret.data.as_ref());
+        let is_ours = present.data.as_ref() == last || present.data == before;
+        if present.data == wanted.data {
+            return Ok(present);
+        }
+        if !is_ours {
+            return Err(kube::Error::Api(conflict));
+        }
+        present.data = wanted.data;
+        self.api.replace(STATE, &settings, &present).await
+    }
+
+    /// Waits for an answer, but not for ever: a lock is held meanwhile.
+    async fn answer<T>(
+        &self,
+        name: &str,
+        answer: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, CaError> {
+        match timeout(ANSWER, answer).await {
+            Ok(answer) => answer.map_err(|error| self.failed(name, &error)),
+            Err(_) => {
+                let why =
+                    format!("the Kubernetes API does not answer within {}s", ANSWER.as_secs());
+                Err(CaError::Vault { place: self.place(name), why })
             }
-            written => written,
         }
     }
 
@@ -95,20 +127,19 @@ impl SecretVault {
 
 impl Vault for SecretVault {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, CaError> {
-        let secret = self
-            .runtime
-            .block_on(self.api.get_opt(STATE))
-            .map_err(|error| self.failed(name, &error))?;
+        let secret = self.runtime.block_on(self.answer(name, self.api.get_opt(STATE)))?;
         let bytes = secret.as_ref().and_then(|secret| secret.data.as_ref()?.get(name).cloned());
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
+            Known { secret, unacknowledged: None };
         Ok(bytes.map(|ByteString(bytes)| bytes))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CaError> {
         // Held over the write: the next one must build on what this one leaves.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.runtime.block_on(self.replace(known.as_ref(), name, bytes));
-        *known = Some(written.map_err(|error| self.failed(name, &error))?);
+        let written =
+            self.runtime.block_on(self.answer(name, self.replace(&mut known, name, bytes)))?;
+        *known = Known { secret: Some(written), unacknowledged: None };
         Ok(())
     }
 
@@ -116,3 +147,6 @@ impl Vault for SecretVault {
         format!("Secret {}/{STATE}, key {name:?}", self.namespace)
     }
 }
+
+#[cfg(test)]
+mod tests;
