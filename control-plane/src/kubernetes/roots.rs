@@ -18,10 +18,10 @@ use kube::{
 use serde_json::json;
 use tokio::{
     sync::{broadcast::error::RecvError, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{FIELD_MANAGER, MANAGED_BY, ROOTS, ROOTS_KEY};
+use super::{FIELD_MANAGER, MANAGED_BY, ROOTS, ROOTS_KEY, client::ANSWER};
 use crate::{
     ca::{Authority, Bundle},
     catalog::Catalog,
@@ -41,29 +41,44 @@ pub async fn keep(client: Client, authority: Arc<Authority>, catalog: Arc<Catalo
     let mut bundle = authority.watch();
     let mut changes = catalog.changes();
     let mut written: BTreeMap<String, Arc<Bundle>> = BTreeMap::new();
+    // Those that could not be written, and when they are tried again: not with each pod that comes or goes.
+    let mut failing: BTreeMap<String, Instant> = BTreeMap::new();
     let mut look_again = Instant::now() + LOOK_AGAIN;
     loop {
         let now_in_force = bundle.borrow_and_update().clone();
         let wanted = namespaces(&catalog);
         written.retain(|namespace, _| wanted.contains(namespace));
-        let mut failed = false;
+        failing.retain(|namespace, _| wanted.contains(namespace));
         for namespace in wanted {
             let done = written.get(&namespace).is_some_and(|held| Arc::ptr_eq(held, &now_in_force));
-            if done {
+            let later = failing.get(&namespace).is_some_and(|again| *again > Instant::now());
+            if done || later {
                 continue;
             }
             match write(&client, &namespace, &now_in_force).await {
-                Ok(()) => {
+                Ok(Written::Yes) => {
+                    if failing.remove(&namespace).is_some() {
+                        tracing::info!(namespace, "the ConfigMap {ROOTS} is written");
+                    }
                     written.insert(namespace, now_in_force.clone());
                 }
-                Err(error) if is_going(&error) => {}
-                Err(error) => {
-                    tracing::warn!(namespace, %error, "cannot write the ConfigMap {ROOTS}; pods there do not start");
-                    failed = true;
+                Ok(Written::NamespaceEnds) => {
+                    failing.insert(namespace, Instant::now() + RETRY);
+                }
+                Err(why) => {
+                    let again = Instant::now() + RETRY;
+                    if failing.insert(namespace.clone(), again).is_none() {
+                        tracing::warn!(
+                            namespace,
+                            why,
+                            "cannot write the ConfigMap {ROOTS}; pods there do not start"
+                        );
+                    }
                 }
             }
         }
-        let deadline = if failed { Instant::now() + RETRY } else { look_again };
+        let retry = failing.values().min().copied();
+        let deadline = retry.map_or(look_again, |retry| retry.min(look_again));
         wait(&mut bundle, &mut changes, deadline).await;
         if Instant::now() >= look_again {
             written.clear();
@@ -107,7 +122,14 @@ fn namespaces(catalog: &Catalog) -> BTreeSet<String> {
     asked.chain(meshed).collect()
 }
 
-async fn write(client: &Client, namespace: &str, bundle: &Bundle) -> Result<(), kube::Error> {
+/// What became of a ConfigMap.
+enum Written {
+    Yes,
+    /// It takes nothing new.
+    NamespaceEnds,
+}
+
+async fn write(client: &Client, namespace: &str, bundle: &Bundle) -> Result<Written, String> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let (label, value) = MANAGED_BY;
     let object = json!({
@@ -117,11 +139,19 @@ async fn write(client: &Client, namespace: &str, bundle: &Bundle) -> Result<(), 
         "data": { ROOTS_KEY: bundle.pem() },
     });
     let settings = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(ROOTS, &settings, &Patch::Apply(object)).await.map(drop)
+    match timeout(ANSWER, api.patch(ROOTS, &settings, &Patch::Apply(object))).await {
+        Ok(Ok(_)) => Ok(Written::Yes),
+        Ok(Err(error)) if is_going(&error) => Ok(Written::NamespaceEnds),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the API does not answer within {}s", ANSWER.as_secs())),
+    }
 }
 
-/// A namespace that ends takes nothing new.
+/// Whether the namespace ends.
 fn is_going(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     status.code == 404 || (status.code == 403 && status.message.contains("being terminated"))
 }
+
+#[cfg(test)]
+mod tests;
