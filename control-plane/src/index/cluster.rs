@@ -12,7 +12,7 @@ use std::{
 use weft_proto::{ServiceName, ServicePort};
 
 use super::{Changes, Dependency, Index, build::BuiltService};
-use crate::model::{EndpointSlice, InstanceKey, NamespacedName, Pod};
+use crate::model::{EndpointSlice, InstanceKey, Life, NamespacedName, Pod};
 
 /// The cluster, as far as it was told.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Cluster {
     /// The pod that has an address of its own.
     pub(super) fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
         let owners = self.pods_at.get(&address)?.iter().filter_map(|key| self.pods.get(key));
-        // Of several, all but one have ended.
+        // Of several, all but one are about to end.
         owners.min_by_key(|pod| pod.life as u8)
     }
 
@@ -106,9 +106,9 @@ impl Cluster {
     }
 }
 
-/// Those by which nobody else is meant.
+/// Those by which nobody else is meant: an ended pod's may be another one's already.
 fn own_addresses(pod: &Pod) -> &[IpAddr] {
-    if pod.host_network { &[] } else { &pod.addresses }
+    if pod.host_network || pod.life == Life::Ended { &[] } else { &pod.addresses }
 }
 
 impl Index {
@@ -137,6 +137,7 @@ impl Index {
     pub fn remove_slice(&mut self, key: &NamespacedName) -> Changes {
         let mut changes = Changes::default();
         if let Some(old) = self.cluster.forget_slice(key) {
+            touch_hostnames(Some(&old), None, &mut changes);
             self.rebuild(&old.service, &mut changes);
         }
         changes
@@ -162,7 +163,7 @@ impl Index {
         }
         for slice in slices.into_iter().map(Arc::new) {
             let old = self.cluster.forget_slice(&slice.key);
-            touch_hostnames(old.as_deref(), &slice, &mut changes);
+            touch_hostnames(old.as_deref(), Some(&slice), &mut changes);
             dirty.extend(old.iter().filter(|old| **old != slice).map(|old| old.service.clone()));
             if old.as_ref() != Some(&slice) {
                 dirty.insert(slice.service.clone());
@@ -224,14 +225,21 @@ fn touch<'a>(pods: impl IntoIterator<Item = Option<&'a Pod>>, changes: &mut Chan
 }
 
 /// Marks the targets that name one endpoint of a service, when another is meant now.
-fn touch_hostnames(old: Option<&EndpointSlice>, new: &EndpointSlice, changes: &mut Changes) {
-    let named = |slice: &EndpointSlice| -> BTreeSet<(Arc<str>, IpAddr)> {
-        let endpoints = slice.endpoints.iter();
-        endpoints.filter_map(|one| Some((one.hostname.clone()?, one.address))).collect()
+fn touch_hostnames(
+    old: Option<&EndpointSlice>,
+    new: Option<&EndpointSlice>,
+    changes: &mut Changes,
+) {
+    let named = |slice: Option<&EndpointSlice>| -> BTreeSet<(ServiceName, Arc<str>, IpAddr)> {
+        let all = slice.into_iter().flat_map(|slice| {
+            slice.endpoints.iter().map(|endpoint| (slice.service.clone(), endpoint))
+        });
+        all.filter_map(|(service, one)| Some((service, one.hostname.clone()?, one.address)))
+            .collect()
     };
-    if old.map(named).unwrap_or_default() != named(new) {
-        changes.targets.insert(Dependency::Service(new.service.clone()));
-    }
+    let (before, after) = (named(old), named(new));
+    let turned = before.symmetric_difference(&after);
+    changes.targets.extend(turned.map(|(service, ..)| Dependency::Service(service.clone())));
 }
 
 #[cfg(test)]

@@ -348,6 +348,42 @@ fn what_pods_say_of_a_port_its_callers_hear_too() {
     assert_eq!(http.protocol(), Protocol::Http1, "both sidecars act by the same word");
 }
 
+#[test]
+fn an_ended_pods_address_is_nobodys() {
+    let mut index = index();
+    index.apply_pod(pod("cart-1", &["10.1.0.1"]));
+    let found = |index: &Index| index.target("shop", "10.1.0.1:8080").target.found.unwrap();
+    assert!(matches!(found(&index), Found::Endpoint(_)));
+    // A job's pod stays as an object for long; its address goes to the next pod, which may not be known yet.
+    let changes = index.apply_pod(Pod { life: Life::Ended, ..pod("cart-1", &["10.1.0.1"]) });
+    assert!(changes.targets.contains(&Dependency::Address("10.1.0.1".parse().unwrap())));
+    assert!(matches!(found(&index), Found::Passthrough(_)), "{:?}", found(&index));
+}
+
+#[test]
+fn who_names_one_pod_below_a_service_hears_when_no_slice_lists_it_any_more() {
+    let named = |service: &str| {
+        let endpoint =
+            SliceEndpoint { hostname: Some("db-0".into()), ..endpoint("cart-1", "10.1.0.1") };
+        slice("a", service, &[endpoint])
+    };
+    let service = |name: &str| {
+        Dependency::Service(ServiceName { namespace: "shop".into(), name: name.into() })
+    };
+    let found = |index: &Index, host: &str| index.target("shop", host).target.found.unwrap();
+    let mut index = index();
+    index.apply_pod(pod("cart-1", &["10.1.0.1"]));
+    index.apply_slice(named("cart"));
+    assert!(matches!(found(&index, "db-0.cart.shop.svc:8080"), Found::Endpoint(_)));
+
+    let changes = index.apply_slice(named("early"));
+    assert!(changes.targets.contains(&service("cart")), "it is below another one now");
+    assert!(changes.targets.contains(&service("early")));
+    let changes = index.remove_slice(&key("a"));
+    assert!(changes.targets.contains(&service("early")), "{:?}", changes.targets);
+    assert!(matches!(found(&index, "db-0.early.shop.svc:8080"), Found::NotFound(_)));
+}
+
 /// One word of the cluster.
 #[derive(Debug, Clone)]
 enum Word {
