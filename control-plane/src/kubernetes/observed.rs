@@ -103,8 +103,7 @@ impl SeenPod {
         });
         let owners: Vec<_> = owners.collect();
         let name = workload_name(annotations, labels, &owners, &key.name);
-        // What is wrong with annotations was said when the pod was admitted.
-        let settings = PodSettings::parse(annotations, &none).unwrap_or_default();
+        let settings = PodSettings::of_running(annotations);
         let life = match self.status.phase.as_str() {
             "Succeeded" | "Failed" => Life::Ended,
             _ if self.metadata.deletion_timestamp.is_some() => Life::Terminating,

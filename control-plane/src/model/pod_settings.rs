@@ -196,6 +196,21 @@ impl PodSettings {
         pod: &BTreeMap<String, String>,
         namespace: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<FieldError>> {
+        let (settings, errors) = Self::read_all(pod, namespace);
+        if errors.is_empty() { Ok(settings) } else { Err(errors) }
+    }
+
+    /// Reads the annotations of a pod that runs. A mistake among them was refused when the pod was made, or was made
+    /// since: it takes nothing from the others.
+    #[must_use]
+    pub fn of_running(pod: &BTreeMap<String, String>) -> Self {
+        Self::read_all(pod, &BTreeMap::new()).0
+    }
+
+    fn read_all(
+        pod: &BTreeMap<String, String>,
+        namespace: &BTreeMap<String, String>,
+    ) -> (Self, Vec<FieldError>) {
         let mut settings = Self::default();
         let mut errors = Vec::new();
         // A namespace's value is checked even where the pod says otherwise: the mistake is there for others.
@@ -208,7 +223,7 @@ impl PodSettings {
             }
         }
         settings.check_amounts(&mut errors);
-        if errors.is_empty() { Ok(settings) } else { Err(errors) }
+        (settings, errors)
     }
 
     fn read(&mut self, holder: Holder, name: &str, value: &str) -> Result<(), String> {

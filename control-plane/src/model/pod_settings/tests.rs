@@ -134,3 +134,17 @@ fn other_annotations_are_none_of_our_business() {
     let pod = BTreeMap::from([("example.com/weft.dev".to_owned(), "x".to_owned())]);
     assert_eq!(PodSettings::parse(&pod, &pod), Ok(PodSettings::default()));
 }
+
+#[test]
+fn a_mistake_on_a_pod_that_runs_takes_nothing_from_its_other_settings() {
+    let annotations = map(&[
+        ("skip-inbound-ports", "9000"),
+        ("opaque-ports", "every one"),
+        ("no-such-thing", ""),
+        ("permissive-ports", "all"),
+    ]);
+    let settings = PodSettings::of_running(&annotations);
+    assert!(settings.skip_inbound_ports.contains(Port::new(9000).unwrap()));
+    assert!(settings.permissive_ports.is_all());
+    assert_eq!(settings.opaque_ports, PortRanges::default());
+}
