@@ -1,6 +1,7 @@
 //! The admin port: /ready, /live and /metrics, plain HTTP.
 //!
-//! It tells how the process is and changes nothing.
+//! It tells how the process is and changes nothing. It is the first port that is opened: a control plane that waits for
+//! its cluster is alive, and says what it waits for.
 
 use std::sync::Arc;
 
@@ -14,6 +15,17 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::metrics::Metrics;
 
+/// How far the control plane has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It reads the objects; nobody is answered yet.
+    Starting,
+    /// It answers.
+    Ready,
+    /// It ends.
+    Stopping,
+}
+
 /// Serves the admin port until the control plane stops.
 ///
 /// # Errors
@@ -21,26 +33,27 @@ use crate::metrics::Metrics;
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    stopping: watch::Receiver<bool>,
+    progress: watch::Receiver<Progress>,
 ) -> std::io::Result<()> {
-    let mut stop = stopping.clone();
+    let mut stop = progress.clone();
     let router = Router::new()
         .route("/live", get(|| async { "live\n" }))
-        .route("/ready", get(move || async move { ready(*stopping.borrow()) }))
+        .route("/ready", get(move || async move { ready(*progress.borrow()) }))
         .route("/metrics", get(move || async move { render(&metrics) }));
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // The sender goes only with the control plane itself.
-            let _ = stop.wait_for(|stopping| *stopping).await;
+            let _ = stop.wait_for(|progress| *progress == Progress::Stopping).await;
         })
         .await
 }
 
-fn ready(stopping: bool) -> Response {
-    if stopping {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
+fn ready(progress: Progress) -> Response {
+    const NOT: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    match progress {
+        Progress::Starting => (NOT, "starting: the objects are not all read yet\n").into_response(),
+        Progress::Ready => "ready\n".into_response(),
+        Progress::Stopping => (NOT, "stopping\n").into_response(),
     }
 }
 

@@ -4,7 +4,10 @@
 //! [`App::start`] returns: the objects are read, the ports are open.
 
 mod background;
+mod front;
 mod ground;
+mod listen;
+mod reached;
 
 use std::{
     net::SocketAddr,
@@ -24,7 +27,7 @@ use weft_proto::{
 };
 
 use crate::{
-    admin,
+    admin::Progress,
     api::{self, ApiListener, ApiService},
     ca::{
         Authority, AuthorityConfig, CaError, IssuedRecord, NewToken, Tokens,
@@ -55,7 +58,9 @@ use crate::{
     store::{DirStore, Store, StoreError},
 };
 
+use front::Front;
 use ground::Ground;
+use reached::{reached_at, service_name};
 
 /// A silent sidecar is asked for a sign of life after this,
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
@@ -124,6 +129,7 @@ pub struct Running {
     /// Where it is reached.
     pub addresses: Addresses,
     stopping: watch::Sender<bool>,
+    progress: watch::Sender<Progress>,
     tasks: Tasks,
     streams: TaskTracker,
 }
@@ -161,8 +167,9 @@ impl App {
     pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running, StartError> {
         make_folder(&config.state)?;
         let mut tasks = Tasks::default();
+        let front = Front::open(&config, &mut tasks.servers).await?;
         let ground = Ground::on_machine(&config, store, &mut tasks.loops).await?;
-        Self::start_with(config, ground, tasks).await
+        Self::start_with(config, front, ground, tasks).await
     }
 
     /// Starts in the cluster of this client.
@@ -171,19 +178,21 @@ impl App {
     /// Says what cannot be read, written or bound.
     pub async fn start_in_cluster(config: Config, client: Client) -> Result<Running, StartError> {
         let mut tasks = Tasks::default();
+        let front = Front::open(&config, &mut tasks.servers).await?;
         let ground = Ground::in_cluster(&config, client, &mut tasks.loops).await?;
-        Self::start_with(config, ground, tasks).await
+        Self::start_with(config, front, ground, tasks).await
     }
 
     async fn start_with(
         config: Config,
+        front: Front,
         ground: Ground,
         mut tasks: Tasks,
     ) -> Result<Running, StartError> {
+        let Front { metrics, progress, address: admin } = front;
         let Ground { store, catalog, vault, cluster } = ground;
         let (stopping, stop) = watch::channel(false);
         let (authority, tokens) = open_authority(&config, vault).await?;
-        let metrics = Arc::new(Metrics::default());
         let issued = Arc::new(IssuedRecord::default());
         let registry = Arc::new(Registry::new(
             RegistryConfig { grace: config.registration_grace, settle: config.settle },
@@ -208,7 +217,9 @@ impl App {
             tasks.loops.spawn(keep_roots);
         }
 
-        let (listener, discovery) = bind(config.discovery_listen, "--discovery-listen").await?;
+        let wanted = config.discovery_listen;
+        let listener = listen::listen(wanted, "--discovery-listen", TcpListener::bind).await?;
+        let discovery = local_address(&listener, wanted, "--discovery-listen")?;
         let instance = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
         let streams = TaskTracker::new();
         let push = Arc::new(Push {
@@ -233,7 +244,8 @@ impl App {
             workloads: catalog.clone(),
             metrics: metrics.clone(),
         };
-        let serving = Serving::new(authority.clone(), &reached_at(&config, discovery))?;
+        let serving =
+            Serving::new(authority.clone(), &reached_at(&config, cluster.is_some(), discovery))?;
         serve_sidecars(listener, serving, push, identity, stop.clone(), &mut tasks)?;
 
         let webhook = match cluster {
@@ -254,10 +266,10 @@ impl App {
             discovery_address: discovery.to_string(),
         };
         let api = config.api_socket();
-        serve_api(&api, ApiService::new(store, Arc::new(parts)), stop.clone(), &mut tasks).await?;
-        let admin = serve_admin(&config, metrics, stop, &mut tasks).await?;
+        serve_api(&api, ApiService::new(store, Arc::new(parts)), stop, &mut tasks).await?;
+        progress.send_replace(Progress::Ready);
         let addresses = Addresses { discovery, api, admin, webhook };
-        Ok(Running { addresses, stopping, tasks, streams })
+        Ok(Running { addresses, stopping, progress, tasks, streams })
     }
 }
 
@@ -273,6 +285,7 @@ impl Running {
     /// Says goodbye to every sidecar, closes the ports, and ends within a few seconds.
     pub async fn shutdown(mut self) {
         self.stopping.send_replace(true);
+        self.progress.send_replace(Progress::Stopping);
         self.tasks.loops.shutdown().await;
         self.streams.close();
         let servers_end = async {
@@ -343,16 +356,6 @@ fn write_initial_token(
     durable::write_bytes(&wanted.file, format!("{token}\n").as_bytes())
 }
 
-/// The names that stand in the serving certificate.
-fn reached_at(config: &Config, discovery: SocketAddr) -> Vec<String> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    if !discovery.ip().is_unspecified() && !discovery.ip().is_loopback() {
-        names.push(discovery.ip().to_string());
-    }
-    names.extend(config.advertise.iter().cloned());
-    names
-}
-
 fn serve_sidecars(
     listener: TcpListener,
     serving: Serving,
@@ -404,24 +407,6 @@ async fn serve_api(
     Ok(())
 }
 
-async fn serve_admin(
-    config: &Config,
-    metrics: Arc<Metrics>,
-    stop: watch::Receiver<bool>,
-    tasks: &mut Tasks,
-) -> Result<Option<SocketAddr>, StartError> {
-    let Some(wanted) = config.admin_listen else { return Ok(None) };
-    let listen = |source| StartError::Listen { address: wanted, flag: "--admin-listen", source };
-    let listener = tokio::net::TcpListener::bind(wanted).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
-    tasks.servers.spawn(async move {
-        if let Err(error) = admin::serve(listener, metrics, stop).await {
-            tracing::error!(%error, "the admin port is no longer served");
-        }
-    });
-    Ok(Some(address))
-}
-
 /// Serves the webhook, and keeps the API server's trust in it.
 async fn serve_webhook(
     config: &Config,
@@ -432,11 +417,12 @@ async fn serve_webhook(
     tasks: &mut Tasks,
 ) -> Result<Option<SocketAddr>, StartError> {
     let Some(wanted) = config.webhook_listen else { return Ok(None) };
-    let (listener, address) = bind(wanted, "--webhook-listen").await?;
+    let listener = listen::listen(wanted, "--webhook-listen", TcpListener::bind).await?;
+    let address = local_address(&listener, wanted, "--webhook-listen")?;
     let default = inject::Settings::default();
     let settings = inject::Settings {
         proxy_image: config.proxy_image.clone().unwrap_or(default.proxy_image),
-        control_plane: format!("weft-control-plane.{}.svc:4480", config.namespace),
+        control_plane: format!("{}:4480", service_name(config)),
         system_namespace: config.namespace.clone(),
     };
     tasks.loops.spawn(inject::keep_ca_bundle(client.clone(), authority.clone()));
@@ -450,14 +436,13 @@ async fn serve_webhook(
     Ok(Some(address))
 }
 
-async fn bind(
+fn local_address(
+    listener: &TcpListener,
     wanted: SocketAddr,
     flag: &'static str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = |source| StartError::Listen { address: wanted, flag, source };
-    let listener = TcpListener::bind(wanted).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
-    Ok((listener, address))
+) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Listen { address: wanted, flag, source };
+    listener.local_addr().map_err(failed)
 }
 
 /// Makes a folder for its owner alone; one that exists stays as it is.
