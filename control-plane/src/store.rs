@@ -170,6 +170,18 @@ pub enum StoreError {
         /// What changes it.
         with: &'static str,
     },
+    /// The control plane has no right to change it.
+    #[error("the control plane may not {action} {object}: do it yourself, with {with} ({message})")]
+    NotAllowed {
+        /// "apply", "delete".
+        action: &'static str,
+        /// Which.
+        object: ObjectKey,
+        /// The API's words.
+        message: String,
+        /// What changes it.
+        with: &'static str,
+    },
     /// The cluster's API refused, or did not answer.
     #[error("cannot {action} {object}: {message}")]
     Cluster {

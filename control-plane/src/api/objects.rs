@@ -173,9 +173,9 @@ async fn next(watch: &mut Watch, selection: &Selection) -> Result<api::WatchEven
 fn status(error: StoreError) -> Status {
     let text = error.to_string();
     match error {
-        StoreError::HandMade { .. } | StoreError::ReadOnly { .. } => {
-            Status::failed_precondition(text)
-        }
+        StoreError::HandMade { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::NotAllowed { .. } => Status::failed_precondition(text),
         StoreError::Cluster { .. } => Status::unavailable(text),
         StoreError::Conflict { .. } => Status::aborted(text),
         StoreError::TooOld { .. } => Status::out_of_range(text),

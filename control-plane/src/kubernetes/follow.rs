@@ -38,7 +38,7 @@ where
     let mut synced = false;
     while let Some(event) = events.next().await {
         let event = match event {
-            Ok(event) => event,
+            Ok(event) => event.modify(forget_managers),
             Err(error) if is_absent(&error) && !synced => {
                 // The kind's definition is not installed (yet): there are no objects of it.
                 tracing::warn!(what, "the cluster does not know this kind; install Weft's CRDs");
@@ -68,6 +68,11 @@ where
             Event::Delete(object) => sink.remove(object),
         }
     }
+}
+
+/// Who wrote which field is half of an object, and of no use here: a whole cluster of them is held while it is listed.
+fn forget_managers<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
 }
 
 /// Whether the API has no such kind.

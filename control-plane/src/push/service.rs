@@ -156,6 +156,10 @@ fn check_hello(push: &Push, peer: &Peer, hello: &Hello) -> Result<InstanceKey, S
         return check_pod(&pod, peer).map(|()| key);
     }
     let Some(account) = push.view.service_account(workload) else {
+        if peer.instance.is_some() {
+            let message = format!("there is no pod of {workload} called {} any more", key.instance);
+            return Err(Status::permission_denied(message));
+        }
         return Err(Status::permission_denied(format!(
             "there is no Workload {workload}; apply one whose spec.serviceAccount is {:?}",
             identity.service_account()

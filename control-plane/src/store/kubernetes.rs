@@ -56,7 +56,7 @@ struct State {
 #[derive(Default)]
 struct Inner {
     version: Version,
-    problems: BTreeMap<String, String>,
+    problems: BTreeMap<ObjectKey, String>,
 }
 
 impl KubernetesStore {
@@ -119,6 +119,7 @@ impl Sink<DynamicObject> for OfKind {
         for object in all {
             self.take_in(&mut inner, object);
         }
+        inner.problems.retain(|key, _| key.kind != self.info.kind || seen.contains(key));
         let known = self.state.log.list().objects.into_iter().map(|object| object.key());
         for gone in known.filter(|key| key.kind == self.info.kind && !seen.contains(key)) {
             self.forget(&mut inner, &gone);
@@ -150,7 +151,7 @@ impl OfKind {
         let key = self.key(&object);
         match parse(self.info, object) {
             Ok(object) => {
-                inner.problems.remove(&key.to_string());
+                inner.problems.remove(&key);
                 let known = self.state.log.find(&key);
                 if known.is_none_or(|known| *known != object) {
                     self.state.log.apply(inner.next(), Arc::new(object));
@@ -161,13 +162,13 @@ impl OfKind {
                     problem,
                     "an object of the cluster cannot be read; what it said before holds"
                 );
-                inner.problems.insert(key.to_string(), problem);
+                inner.problems.insert(key, problem);
             }
         }
     }
 
     fn forget(&self, inner: &mut Inner, key: &ObjectKey) {
-        inner.problems.remove(&key.to_string());
+        inner.problems.remove(key);
         let version = inner.next();
         self.state.log.remove(version, key);
     }
@@ -188,8 +189,6 @@ impl Inner {
 
 /// The object that the API's JSON describes.
 fn parse(info: &KindInfo, mut object: DynamicObject) -> Result<Object, String> {
-    // Long, of no use here, and for each change another one.
-    object.metadata.managed_fields = None;
     object.types = Some(kube::core::TypeMeta {
         api_version: info.api_version.to_owned(),
         kind: info.name.to_owned(),
@@ -233,7 +232,7 @@ impl Store for KubernetesStore {
                 let object = key.clone();
                 StoreError::Conflict { object, given, present: status.message.clone() }
             }
-            _ => cluster("apply", &key, &error),
+            _ => not_written("apply", &key, "kubectl apply", &error),
         })?;
         let outcome = match &before {
             None => Outcome::Created,
@@ -256,7 +255,7 @@ impl Store for KubernetesStore {
         match self.api(key).delete(&key.name, &DeleteParams::default()).await {
             Ok(_) => Ok(known),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(error) => Err(cluster("delete", key, &error)),
+            Err(error) => Err(not_written("delete", key, "kubectl delete", &error)),
         }
     }
 
@@ -291,6 +290,22 @@ impl Store for KubernetesStore {
     }
 }
 
+/// What the API said to a write. An installation's control plane reads the operator's objects, and no more.
+fn not_written(
+    action: &'static str,
+    key: &ObjectKey,
+    with: &'static str,
+    error: &kube::Error,
+) -> StoreError {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            let message = status.message.clone();
+            StoreError::NotAllowed { action, object: key.clone(), message, with }
+        }
+        error => cluster(action, key, error),
+    }
+}
+
 /// What the API said to it.
 fn cluster(action: &'static str, key: &ObjectKey, error: &kube::Error) -> StoreError {
     let message = match error {
@@ -298,4 +313,38 @@ fn cluster(action: &'static str, key: &ObjectKey, error: &kube::Error) -> StoreE
         error => error.to_string(),
     };
     StoreError::Cluster { action, object: key.clone(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(kind: Kind) -> OfKind {
+        let (tell_read, _) = watch::channel(0);
+        let log = Arc::new(Log::new(BTreeMap::new(), Version::default()));
+        let state = State { log, inner: Mutex::default(), read: AtomicUsize::new(0), tell_read };
+        OfKind { info: kind.info(), state: Arc::new(state), is_read: false }
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_named_until_it_is_gone_or_right() {
+        let mut sink = sink(Kind::Workload);
+        let object = |spec: serde_json::Value| {
+            let metadata = json!({"namespace": "shop", "name": "cart", "uid": "1"});
+            serde_json::from_value::<DynamicObject>(json!({"metadata": metadata, "spec": spec}))
+                .unwrap()
+        };
+        let wrong = || object(json!({"replicas": "many"}));
+        let problems = |sink: &OfKind| sink.state.lock().problems.len();
+        sink.apply(object(json!({"service": "cart"})));
+        sink.apply(wrong());
+        assert_eq!(problems(&sink), 1);
+        assert_eq!(sink.state.log.list().objects.len(), 1, "what it said before holds");
+        // It was deleted while the watch was away.
+        sink.replace(Vec::new());
+        assert_eq!((problems(&sink), sink.state.log.list().objects.len()), (0, 0));
+        sink.replace(vec![wrong()]);
+        sink.replace(Vec::new());
+        assert_eq!(problems(&sink), 0, "one that was never right, too");
+    }
 }

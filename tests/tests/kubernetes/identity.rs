@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PatchParams},
+    api::{DeleteParams, PatchParams, PostParams},
 };
 use tonic::{Code, Status};
 use weft_tests::{
@@ -146,6 +146,8 @@ async fn a_pod_that_is_gone_gets_no_certificate_any_more() {
         renewal.is_err_and(|status| status.code() == Code::PermissionDenied)
     })
     .await;
+    let hello = client.hello(&svid, &workload, "db-0").await;
+    refused(hello, Code::PermissionDenied, "called db-0 any more");
     // Another pod of the same name: the old pod's token is not its own.
     stage.pod("db-0", "cart").await;
     wait::until_true("the new pod to be known", || async {
@@ -175,6 +177,31 @@ async fn roots_lie_where_sidecars_are_wanted_and_are_put_right() {
         let found = roots.get("weft-roots").await.expect("it is there");
         let pem = found.data.unwrap_or_default().remove("roots.pem").unwrap_or_default();
         pem.matches("BEGIN CERTIFICATE").count() == 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meshed_pod_finds_the_roots_in_a_namespace_that_asks_for_none() {
+    let stage = Stage::start().await;
+    stage.client().await;
+    // Its own label asked the webhook, or `weft inject` its manifest: nobody labelled the namespace.
+    let plain = stage.cluster.namespace("plain").await;
+    let roots: Api<ConfigMap> = stage.cluster.objects(&plain);
+    let pods: Api<Pod> = stage.cluster.objects(&plain);
+    let make = async |name: &str, sidecar: &[&str]| {
+        let mut pod = PodWish::named(name, &stage.node).to_pod();
+        let containers = &mut pod.spec.as_mut().expect("a spec").containers;
+        for name in sidecar {
+            let beside = containers[0].clone();
+            containers.push(Container { name: (*name).to_owned(), ..beside });
+        }
+        pods.create(&PostParams::default(), &pod).await.expect("it is allowed");
+    };
+    make("other", &[]).await;
+    make("meshed", &["weft-proxy"]).await;
+    wait::until_true("the roots to lie there, too", || async {
+        roots.get_opt("weft-roots").await.expect("the API answers").is_some()
     })
     .await;
 }

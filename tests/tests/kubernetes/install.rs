@@ -13,7 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use serde_json::json;
-use weft_proto::api::ProxiesRequest;
+use weft_proto::api::{ApplyRequest, ProxiesRequest};
 use weft_tests::{
     kubernetes::cluster::{Cluster, MANAGER, pods::PodWish},
     mesh::{Mesh, Sidecar},
@@ -172,6 +172,10 @@ async fn what_is_installed_is_all_that_a_control_plane_needs() {
         })
     })
     .await;
+    let apply = ApplyRequest { objects: vec![config.to_string()], dry_run: false };
+    let answer = mesh.api().await.apply(apply).await.expect("the API answers").into_inner();
+    let message = &answer.results[0].message;
+    assert!(message.contains("do it yourself, with kubectl apply"), "{message}");
     configs.delete("mesh", &DeleteParams::default()).await.expect("it is there");
     drop(sidecar);
     drop(mesh);

@@ -55,7 +55,7 @@ fn of_object(object: &Value) -> anyhow::Result<String> {
 fn conditions(object: &Value) -> String {
     let conditions = object["status"]["conditions"].as_array();
     let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else {
-        return "  none yet\n".into();
+        return "  none\n".into();
     };
     let line = |condition: &Value| {
         let part = |field: &str| columns::text(&condition[field]);
