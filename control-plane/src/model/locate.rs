@@ -8,13 +8,22 @@ use serde_norway::Deserializer;
 /// stands, or the nearest field around it that exists. 0 when even the document does not.
 #[must_use]
 pub fn locate(text: &str, document: usize, path: &str) -> usize {
-    let segments: Vec<&str> =
-        path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()).collect();
+    let segments = segments(path);
     // The nearest field around a missing one: give up one segment after the other.
     (0..=segments.len())
         .rev()
         .find_map(|kept| line_in(Deserializer::from_str(text).nth(document)?, &segments[..kept]))
         .unwrap_or(0)
+}
+
+/// The fields of a path, one below the other. What stands in brackets is one field, dots and all:
+/// `metadata.annotations[weft.dev/sidecar]`.
+fn segments(path: &str) -> Vec<&str> {
+    let parts = path.split('[').flat_map(|part| match part.split_once(']') {
+        Some((bracketed, rest)) => [bracketed].into_iter().chain(rest.split('.')),
+        None => [""].into_iter().chain(part.split('.')),
+    });
+    parts.filter(|segment| !segment.is_empty()).collect()
 }
 
 /// The line of the field at this path in a document.
@@ -79,5 +88,24 @@ impl Visitor<'_> for Here {
     type Value = ();
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("to be found")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_in_brackets_is_one_field_with_its_dots() {
+        let text = "metadata:\n  annotations:\n    weft.dev/a: x\n    weft.dev/b: y\nspec:\n  ports:\n  - port: 1\n  - \
+                    port: 2\n";
+        for (path, line) in [
+            ("metadata.annotations[weft.dev/a]", 3),
+            ("metadata.annotations[weft.dev/b]", 4),
+            ("spec.ports[1].port", 8),
+            ("spec.ports[1].name", 8),
+        ] {
+            assert_eq!(locate(text, 0, path), line, "{path}");
+        }
     }
 }
