@@ -5,7 +5,8 @@
 //!
 //! - [`facts`]: the questions, asked side by side.
 //! - [`before`], [`after`]: judgements of the answers; pure.
-//! - [`pods`]: those of pods and their namespaces; [`webhook`]: those of the webhook's configuration.
+//! - [`pods`]: those of pods and their namespaces; [`wording`]: those of what namespaces say.
+//! - [`webhook`]: those of the webhook's configuration.
 //! - [`definitions`]: those of Weft's own kinds.
 
 mod after;
@@ -15,6 +16,7 @@ mod facts;
 mod finding;
 mod pods;
 mod webhook;
+mod wording;
 
 use std::time::Duration;
 
@@ -66,6 +68,10 @@ async fn findings(client: &Client, url: &str, args: &CheckArgs) -> Vec<Finding> 
     }
     findings
 }
+
+/// What brings back what is missing. Options that are left out would be the defaults again.
+const INSTALL_AGAIN: &str =
+    "weft install | kubectl apply -f -, with the options that you installed it with";
 
 /// Native sidecars are on by default from this version on.
 const OLDEST: (u32, u32) = (1, 29);

@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, discovery::v1::EndpointSlice};
 
-use super::{definitions, facts::Facts, finding::Finding, pods, webhook};
+use super::{INSTALL_AGAIN, definitions, facts::Facts, finding::Finding, pods, webhook, wording};
 use crate::commands::kubernetes::{CONTROL_PLANE, SYSTEM_NAMESPACE};
 
-const INSTALL: &str = "weft install | kubectl apply -f -";
 /// The Services through which sidecars and the API server reach the control plane.
 const SERVICES: [&str; 2] = [CONTROL_PLANE, "weft-webhook"];
 
@@ -13,7 +12,8 @@ const SERVICES: [&str; 2] = [CONTROL_PLANE, "weft-webhook"];
 pub(super) fn judge(facts: &Facts, meant: &[String], now: i64) -> Vec<Finding> {
     if let (Ok(None), Ok(None)) = (&facts.deployment, &facts.webhook) {
         let message = "Weft is not installed";
-        let mut findings = vec![Finding::failed("installation", message, INSTALL)];
+        let mut findings =
+            vec![Finding::failed("installation", message, "weft install | kubectl apply -f -")];
         findings.extend(pods::sidecars(facts, false));
         return findings;
     }
@@ -22,6 +22,7 @@ pub(super) fn judge(facts: &Facts, meant: &[String], now: i64) -> Vec<Finding> {
     findings.extend(SERVICES.map(|service| reached(service, facts)));
     findings.extend(facts.definitions.iter().map(|(name, found)| definitions::after(name, found)));
     findings.push(webhook::judge(&facts.webhook, now));
+    findings.extend(wording::judge(facts));
     findings.extend(pods::security(facts, meant));
     findings.extend(pods::sidecars(facts, true));
     findings
@@ -33,7 +34,7 @@ fn control_plane(facts: &Facts) -> Finding {
         Ok(Some(deployment)) => deployment,
         Ok(None) => {
             let message = format!("Deployment {SYSTEM_NAMESPACE}/{CONTROL_PLANE} is not there");
-            return Finding::failed(CHECK, message, INSTALL);
+            return Finding::failed(CHECK, message, INSTALL_AGAIN);
         }
         Err(why) => return Finding::unknown(CHECK, CONTROL_PLANE, why),
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use super::{super::cluster::Answer, finding::Finding};
+use super::{super::cluster::Answer, INSTALL_AGAIN, finding::Finding};
 
 const CHECK: &str = "definitions";
 /// Which version of Weft wrote a definition.
@@ -43,8 +43,7 @@ pub(super) fn after(name: &str, found: &Found) -> Finding {
     let definition = match found {
         Ok(Some(definition)) => definition,
         Ok(None) => {
-            let fix = "weft install | kubectl apply -f -";
-            return Finding::failed(CHECK, format!("{name} is not there"), fix);
+            return Finding::failed(CHECK, format!("{name} is not there"), INSTALL_AGAIN);
         }
         Err(why) => return Finding::unknown(CHECK, name, why),
     };
@@ -66,7 +65,7 @@ pub(super) fn after(name: &str, found: &Found) -> Finding {
     let theirs = version(definition).unwrap_or("unknown");
     let message =
         format!("{name} is of version {theirs}, not {}", concat!(env!("CARGO_PKG_VERSION"), "'s"));
-    Finding::warning(CHECK, message, "weft install | kubectl apply -f -")
+    Finding::warning(CHECK, message, INSTALL_AGAIN)
 }
 
 fn version(definition: &CustomResourceDefinition) -> Option<&str> {

@@ -95,7 +95,7 @@ fn standings<'a>(pods: &'a [Pod], namespaces: &'a [Namespace]) -> Vec<(&'a Pod, 
 }
 
 /// What a namespace wants for its pods.
-fn wish(namespace: &Namespace) -> Option<(&str, &str)> {
+pub(super) fn wish(namespace: &Namespace) -> Option<(&str, &str)> {
     let wish = namespace.metadata.labels.as_ref()?.get(INJECT)?;
     Some((namespace.metadata.name.as_deref()?, wish))
 }
@@ -257,8 +257,8 @@ pub(super) fn security(facts: &Facts, meant: &[String]) -> Vec<Finding> {
         }
     }
     if !fine.is_empty() {
-        findings
-            .push(Finding::ok(CHECK, format!("{} let weft-init have NET_ADMIN", fine.join(", "))));
+        let message = format!("weft-init may have NET_ADMIN in {}", fine.join(", "));
+        findings.push(Finding::ok(CHECK, message));
     }
     findings
 }

@@ -277,7 +277,21 @@ async fn each_thing_that_is_broken_is_named() {
     let mut annotated = plain_pod(json!({"containers": []}));
     annotated["metadata"]["annotations"] = json!({INJECT: "enabled"});
     annotated["metadata"]["namespace"] = "elsewhere".into();
+    let mut loud = namespace(&[(INJECT, "enabled")]);
+    loud["metadata"]["annotations"] = json!({"weft.dev/log-level": "loud"});
+    let namespaces = |namespaces: Value| {
+        broken(&|cluster| _ = cluster.items("/api/v1/namespaces", namespaces.clone()))
+    };
     for (cluster, expected) in [
+        (
+            namespaces(json!([namespace(&[(INJECT, "true")])])),
+            "namespaces: shop has the label weft.dev/inject=true, which is no word of Weft's",
+        ),
+        (
+            namespaces(json!([loud])),
+            "namespaces: shop can have no meshed pod: the namespace's metadata.annotations[weft.dev/log-level]: \
+             \"loud\" is no log level",
+        ),
         (
             broken(&|c| _ = c.without(DEPLOYMENT)),
             "control plane: Deployment weft-system/weft-control-plane is not there",

@@ -5,13 +5,13 @@ use x509_parser::pem::Pem;
 
 use super::{
     super::{cluster::Answer, manifests},
+    INSTALL_AGAIN,
     facts::INJECTOR,
     finding::Finding,
 };
 use crate::command::InstallArgs;
 
 const CHECK: &str = "webhook";
-const INSTALL: &str = "weft install | kubectl apply -f -";
 
 /// `now` in seconds since 1970.
 pub(super) fn judge(found: &Answer<Option<MutatingWebhookConfiguration>>, now: i64) -> Finding {
@@ -20,7 +20,7 @@ pub(super) fn judge(found: &Answer<Option<MutatingWebhookConfiguration>>, now: i
         Ok(None) => {
             let message =
                 format!("MutatingWebhookConfiguration {INJECTOR} is not there: no pod is meshed");
-            return Finding::failed(CHECK, message, INSTALL);
+            return Finding::failed(CHECK, message, INSTALL_AGAIN);
         }
         Err(why) => return Finding::unknown(CHECK, INJECTOR, why),
     };
@@ -28,7 +28,7 @@ pub(super) fn judge(found: &Answer<Option<MutatingWebhookConfiguration>>, now: i
     if let Some(name) =
         expected().into_iter().find(|name| !webhooks.iter().any(|w| w.name == *name))
     {
-        return Finding::failed(CHECK, format!("{INJECTOR} has no webhook {name}"), INSTALL);
+        return Finding::failed(CHECK, format!("{INJECTOR} has no webhook {name}"), INSTALL_AGAIN);
     }
     for webhook in webhooks {
         if let Err(problem) = certificates(webhook, now) {
