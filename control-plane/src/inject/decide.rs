@@ -39,6 +39,8 @@ pub enum Reason {
     AlreadyInjected,
     /// It makes no pods.
     NoPods,
+    /// It has a template of pods, and is of a kind that Weft does not know.
+    UnknownKind,
 }
 
 impl Reason {
@@ -52,7 +54,8 @@ impl Reason {
             | Self::System(_)
             | Self::Own
             | Self::AlreadyInjected
-            | Self::NoPods => false,
+            | Self::NoPods
+            | Self::UnknownKind => false,
         }
     }
 }
@@ -75,6 +78,11 @@ impl fmt::Display for Reason {
             }
             Self::AlreadyInjected => f.write_str("it has its sidecar already"),
             Self::NoPods => f.write_str("it makes no pods"),
+            Self::UnknownKind => write!(
+                f,
+                "its kind is not known here: put the label {INJECT}: enabled into its pods' template, and the cluster \
+                 injects them"
+            ),
         }
     }
 }

@@ -69,7 +69,10 @@ impl Template {
 /// The workload is the object's name, whatever the context says.
 #[must_use]
 pub fn inject_object(object: &Value, context: &Context<'_>) -> Outcome {
-    let Some(template) = template(object) else { return Outcome::Left(Reason::NoPods) };
+    let Some(template) = template(object) else {
+        let has_pods = object.pointer("/spec/template/spec/containers").is_some();
+        return Outcome::Left(if has_pods { Reason::UnknownKind } else { Reason::NoPods });
+    };
     let Some(found) = object.pointer(template.pointer) else {
         let field = template.pointer.trim_start_matches('/').replace('/', ".");
         return Outcome::Refused(vec![FieldError::new(

@@ -232,7 +232,8 @@ impl Injector {
             }
             Outcome::Refused(errors) => {
                 self.metrics.reviewed("refused");
-                tracing::info!(pod, ?errors, "a pod is refused");
+                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                tracing::info!(pod, errors = errors.join("; "), "a pod is refused");
             }
         }
         match serde_json::to_vec(&answer) {

@@ -38,9 +38,14 @@ impl<'a> File<'a> {
         let mut lines_before = 0;
         for segment in segments(text) {
             let value = yaml::read(segment).map_err(|error| {
-                let line = lines_before + error.location().map_or(0, |at| at.line());
+                let line = lines_before + error.location().map_or(1, |at| at.line());
                 let what = format!("{name}:{line}: is no YAML: {error}");
-                Failure::new(what, "`---` stands between two documents; indent with blanks")
+                let next = if segment.contains("{{") {
+                    "a Helm chart's templates are rendered first: helm template CHART | weft inject -"
+                } else {
+                    "`---` stands between two documents; indent with blanks"
+                };
+                Failure::new(what, next)
             })?;
             documents.push(Document { text: segment, lines_before, value, is_changed: false });
             lines_before += segment.matches('\n').count();

@@ -171,3 +171,15 @@ fn a_flag_is_written_as_an_annotation_and_a_wrong_one_is_refused_as_a_flag() {
     let error = check_flags(&args).unwrap_err().to_string();
     assert!(error.contains("--sidecar: \"x\"") && error.contains("--drain-time: \"3\""), "{error}");
 }
+
+#[test]
+fn a_template_of_a_chart_is_told_from_a_mistake_in_yaml() {
+    let error = |text: &str| match File::read("x.yaml", text) {
+        Ok(_) => panic!("{text} is no YAML"),
+        Err(error) => format!("{:?}", error.downcast::<Failure>().unwrap()),
+    };
+    let template = error("{{ if .Values.on }}\napiVersion: v1\n{{ end }}\n");
+    assert!(template.contains("x.yaml:1") && template.contains("helm template"), "{template}");
+    let mistake = error("a: b\n\tc: d\n");
+    assert!(mistake.contains("x.yaml:2") && !mistake.contains("helm"), "{mistake}");
+}

@@ -184,8 +184,11 @@ fn every_kind_that_makes_pods_is_known_and_others_of_the_name_are_not() {
         let annotations = &object["spec"]["template"]["metadata"]["annotations"];
         assert_eq!(annotations["weft.dev/workload"], "x", "{kind}");
         let other = serde_json::json!({"apiVersion": "example.com/v1", "kind": kind, "metadata": metadata, "spec": {"template": template}});
-        assert_eq!(inject_object(&other, &asked), Outcome::Left(Reason::NoPods), "{kind}");
+        assert_eq!(inject_object(&other, &asked), Outcome::Left(Reason::UnknownKind), "{kind}");
     }
+    let service =
+        serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+    assert_eq!(inject_object(&service, &asked), Outcome::Left(Reason::NoPods));
     let object = serde_json::json!({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": template});
     injected(inject_object(&object, &asked));
 }
