@@ -132,7 +132,7 @@ fn is_workload(workload: &str, wanted: &str) -> bool {
     workload == wanted || workload.split_once('/').is_some_and(|(_, name)| name == wanted)
 }
 
-const NO_PROXIES: &str = "no sidecar is connected; `weft up FILE` starts one beside every service";
+const NO_PROXIES: &str = "no sidecar is connected: `weft up FILE` starts one beside every service; in a cluster `weft check` says why";
 
 fn print_proxies(proxies: &[ProxyView]) -> anyhow::Result<()> {
     let mut table =

@@ -458,7 +458,7 @@ fn open_own(
     };
     if state.trust_domain != config.trust_domain {
         let why = format!(
-            "belongs to the trust domain {}, not {}; use another state folder",
+            "belongs to the trust domain {0}, not {1}: give --trust-domain {0}, or begin with no state",
             state.trust_domain, config.trust_domain
         );
         return Err(CaError::Content { path: vault.place(NAME).into(), why });
