@@ -1,11 +1,12 @@
-//! Which addresses Services get: the next free one of a range.
+//! Which addresses Services get: the next free one of a range, of IPv4 and, where the Service wants both families, of
+//! IPv6 too.
 //!
-//! In comes a Service, out goes the same with `clusterIP`. What a client chose is kept if it is in the range and
-//! free; `None` stays, and an ExternalName gets none.
+//! In comes a Service, out goes the same with `clusterIPs`. What a client chose is kept if it is in the range and
+//! free; `None` stays, and an ExternalName gets none. The first family is IPv4, as the cluster's is.
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use serde_json::{Value, json};
@@ -15,6 +16,11 @@ use super::{
     kinds::Kind,
     store::Store,
 };
+
+/// The network of the cluster addresses of IPv6; hosts are numbered below it.
+const IPV6: u128 = 0xfd00_0010_0096 << 80;
+/// How many hosts of it are looked at: a test has few Services.
+const IPV6_HOSTS: u128 = 0xffff;
 
 /// An IPv4 range of cluster addresses.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +59,11 @@ impl ServiceRange {
             return Ok(());
         }
         let asked = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let taken: BTreeSet<String> = store
-            .list("services", "")
-            .filter_map(|(_, service)| service["spec"]["clusterIP"].as_str().map(str::to_owned))
-            .collect();
+        let taken: BTreeSet<String> =
+            store.list("services", "").flat_map(|(_, service)| addresses(service)).collect();
+        let is_dual = ["PreferDualStack", "RequireDualStack"]
+            .iter()
+            .any(|policy| service["spec"]["ipFamilyPolicy"] == *policy);
         let address = match asked.as_str() {
             "None" => asked,
             "" => self.next(&taken).ok_or_else(|| Failure::internal("range is full"))?,
@@ -65,11 +72,15 @@ impl ServiceRange {
                 asked
             }
         };
+        let mut all = vec![address.clone()];
+        if is_dual && address != "None" {
+            all.push(next_ipv6(&taken).ok_or_else(|| Failure::internal("range is full"))?);
+        }
         let spec = &mut service["spec"];
-        spec["clusterIPs"] = json!([address]);
+        spec["clusterIPs"] = json!(all);
         spec["clusterIP"] = json!(address);
         if spec["ipFamilies"].is_null() {
-            spec["ipFamilies"] = json!(["IPv4"]);
+            spec["ipFamilies"] = if is_dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
         }
         if spec["ipFamilyPolicy"].is_null() {
             spec["ipFamilyPolicy"] = json!("SingleStack");
@@ -114,4 +125,17 @@ impl ServiceRange {
         }
         Ok(())
     }
+}
+
+/// The cluster addresses that a Service has.
+fn addresses(service: &Value) -> Vec<String> {
+    let all = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
+    all.filter_map(|address| address.as_str().map(str::to_owned)).collect()
+}
+
+/// The first address of IPv6 that nobody has.
+fn next_ipv6(taken: &BTreeSet<String>) -> Option<String> {
+    (2..IPV6_HOSTS)
+        .map(|host| Ipv6Addr::from(IPV6 + host).to_string())
+        .find(|address| !taken.contains(address))
 }

@@ -38,6 +38,15 @@ async fn services_get_an_address_and_keep_it() {
     let headless = service("headless", json!({"clusterIP": "None"}));
     let headless = cluster.create(&services, &headless).await.spec.expect("a spec");
     assert_eq!(headless.cluster_ip.as_deref(), Some("None"));
+    let both = service("both", json!({"ipFamilyPolicy": "PreferDualStack"}));
+    let both = cluster.create(&services, &both).await.spec.expect("a spec");
+    let addresses: Vec<IpAddr> =
+        both.cluster_ips.iter().flatten().flat_map(|ip| ip.parse()).collect();
+    let is_v6: Vec<bool> = addresses.iter().map(IpAddr::is_ipv6).collect();
+    // A real cluster may have one family alone.
+    let expected: &[bool] = if is_v6.len() == 1 { &is_v6 } else { &[false, true] };
+    assert!(is_v6 == expected && !addresses.contains(&address), "{addresses:?}");
+    assert!(cluster.in_memory().is_none() || addresses.len() == 2, "{addresses:?}");
     let external = json!({"type": "ExternalName", "externalName": "example.com", "selector": null});
     let external = cluster.create(&services, &service("external", external)).await;
     assert_eq!(external.spec.expect("a spec").cluster_ip, None);
