@@ -12,6 +12,7 @@ pub mod log;
 pub mod mesh;
 pub mod namespace;
 pub mod network;
+pub mod node;
 pub mod peer;
 pub mod pod_sidecar;
 pub mod process;

@@ -367,11 +367,16 @@ impl Sidecar {
 
     /// The sum of the samples of a metric that have these labels.
     pub async fn count(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.metrics().await;
-        let of_metric = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-        let matching = of_metric.filter(|line| labels.iter().all(|label| line.contains(label)));
-        matching.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum_of(&self.metrics().await, name, labels)
     }
+}
+
+/// The sum of the samples of a metric that have these labels, in a text of metrics.
+#[must_use]
+pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let of_metric = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    let matching = of_metric.filter(|line| labels.iter().all(|label| line.contains(label)));
+    matching.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Settings from flags, as the command line reads them.

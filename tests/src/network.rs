@@ -103,6 +103,16 @@ impl Network {
         &self.pods[index]
     }
 
+    /// The node that routes between the pods: where a kubelet asks from.
+    ///
+    /// # Panics
+    /// When the network is not routed.
+    #[must_use]
+    pub fn node(&self) -> &Namespace {
+        assert!(self.is_routed, "machines have no node");
+        &self.middle
+    }
+
     /// Gives a pod a further address, which all others reach.
     pub fn add_address(&self, index: usize, address: IpAddr) {
         self.pods[index].add_address(address);

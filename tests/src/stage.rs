@@ -21,7 +21,7 @@ use crate::{
     apps::{App, echo},
     client::get_once,
     ground::{Ground, Place},
-    mesh::{Mesh, Sidecar, SidecarSpec},
+    mesh::{Mesh, Sidecar, SidecarSpec, sum_of},
     namespace::{Namespace, Pod, User},
     network::Network,
     wait,
@@ -256,10 +256,7 @@ impl Member {
     /// The sum of the samples of a metric that have these labels.
     pub async fn count(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.pod.run(async { get_once(ADMIN, "/metrics").await.body }).await;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let of_metric = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-        let matching = of_metric.filter(|line| labels.iter().all(|label| line.contains(label)));
-        matching.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum_of(&String::from_utf8_lossy(&text), name, labels)
     }
 }
 

@@ -5,6 +5,7 @@ mod endpoints;
 mod identity;
 mod inject;
 mod install;
+mod pods;
 mod rolling;
 
 /// Held by whoever makes the webhook's configuration, which has one name in a cluster.
