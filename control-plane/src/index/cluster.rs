@@ -1,7 +1,8 @@
 //! Pods and endpoint slices: what the cluster says of its instances, and what a change of it touches.
 //!
 //! What a change costs, with n endpoints in the services that it touches: a slice, or a pod that matters otherwise
-//! than before, builds its services anew, O(n); a pod of which nothing that is used changed costs a comparison.
+//! than before, builds its services anew, O(n); a pod of which nothing that is used changed costs a comparison. Each looks
+//! through the networks that pods are in, which are fewer than the nodes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +13,7 @@ use std::{
 use weft_proto::{ServiceName, ServicePort};
 
 use super::{Changes, Dependency, Index, build::BuiltService};
-use crate::model::{EndpointSlice, InstanceKey, Life, NamespacedName, Pod};
+use crate::model::{Cidr, EndpointSlice, InstanceKey, Life, NamespacedName, Pod};
 
 /// The cluster, as far as it was told.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Cluster {
     slices: HashMap<NamespacedName, Arc<EndpointSlice>>,
     /// Whose address it is, or was until the latest change: a new pod may get the address of an ended one.
     pods_at: HashMap<IpAddr, BTreeSet<NamespacedName>>,
+    /// In which networks pods have addresses of their own, and how many.
+    networks: BTreeMap<Cidr, usize>,
     /// The slices of a service, in the order of their names.
     slices_of: HashMap<ServiceName, BTreeMap<NamespacedName, Arc<EndpointSlice>>>,
     /// The services behind which a pod stands by their slices, also a pod that is not known (yet).
@@ -48,6 +51,7 @@ impl Cluster {
     fn remember(&mut self, pod: &Arc<Pod>) {
         for address in own_addresses(pod) {
             self.pods_at.entry(*address).or_default().insert(pod.key.clone());
+            *self.networks.entry(Cidr::around(*address)).or_default() += 1;
         }
         self.pods.insert(pod.key.clone(), Arc::clone(pod));
     }
@@ -59,6 +63,13 @@ impl Cluster {
                 owners.remove(key);
                 if owners.is_empty() {
                     self.pods_at.remove(address);
+                }
+            }
+            let network = Cidr::around(*address);
+            if let Some(count) = self.networks.get_mut(&network) {
+                *count -= 1;
+                if *count == 0 {
+                    self.networks.remove(&network);
                 }
             }
         }
@@ -74,6 +85,11 @@ impl Cluster {
             }
         }
         Some(slice)
+    }
+
+    /// The networks in which pods have addresses of their own.
+    pub(super) fn networks(&self) -> impl Iterator<Item = Cidr> {
+        self.networks.keys().copied()
     }
 
     /// Notes behind which services pods stand, as two states of a service differ.
@@ -101,6 +117,7 @@ impl Cluster {
         self.pods.is_empty()
             && self.slices.is_empty()
             && self.pods_at.is_empty()
+            && self.networks.is_empty()
             && self.slices_of.is_empty()
             && self.services_of.is_empty()
     }
@@ -120,11 +137,13 @@ impl Index {
     /// Forgets a pod.
     pub fn remove_pod(&mut self, key: &NamespacedName) -> Changes {
         let mut changes = Changes::default();
+        let networks = self.outlying_networks();
         if let Some(old) = self.cluster.forget(key) {
             touch([Some(&*old)], &mut changes);
             let services: BTreeSet<_> = self.cluster.services(key).cloned().collect();
             self.rebuild_all(services, &mut changes);
         }
+        changes.mesh |= networks != self.outlying_networks();
         changes
     }
 
@@ -152,6 +171,7 @@ impl Index {
     ) -> Changes {
         let mut changes = Changes::default();
         let mut dirty = BTreeSet::new();
+        let networks = self.outlying_networks();
         for pod in pods.into_iter().map(Arc::new) {
             let old = self.cluster.forget(&pod.key);
             self.cluster.remember(&pod);
@@ -172,6 +192,7 @@ impl Index {
             of_service.insert(slice.key.clone(), Arc::clone(&slice));
             self.cluster.slices.insert(slice.key.clone(), slice);
         }
+        changes.mesh |= networks != self.outlying_networks();
         self.rebuild_all(dirty, &mut changes);
         changes
     }

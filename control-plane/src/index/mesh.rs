@@ -17,7 +17,8 @@ impl Index {
             .keys()
             .filter(|address| !ranges.iter().any(|range| range.contains(**address)))
             .map(|address| Cidr::host(*address));
-        let all: BTreeSet<Cidr> = ranges.iter().copied().chain(outside).collect();
+        let networks = self.outlying_networks();
+        let all: BTreeSet<Cidr> = ranges.iter().copied().chain(outside).chain(networks).collect();
         discovery::Mesh {
             trust_domain: self.trust_domain.to_string(),
             address_ranges: all.iter().map(Cidr::to_string).collect(),
@@ -30,6 +31,14 @@ impl Index {
     fn address_ranges(&self) -> &[Cidr] {
         let configured = &self.config.address_ranges;
         if configured.is_empty() { &self.defaults.address_ranges } else { configured }
+    }
+
+    /// The networks of pods that lie in no range, as where pods have public addresses. Whole networks, so that a pod
+    /// more changes nothing for every proxy.
+    pub(super) fn outlying_networks(&self) -> Vec<Cidr> {
+        let ranges = self.address_ranges();
+        let is_outlying = |network: &Cidr| !ranges.iter().any(|range| range.covers(network));
+        self.cluster.networks().filter(is_outlying).collect()
     }
 
     /// Whether an address that is nobody's is one of the mesh all the same: an operator's object says so.

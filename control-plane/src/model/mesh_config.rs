@@ -1,6 +1,10 @@
 //! `MeshConfig` (weft.dev/v1alpha1): the mesh's own settings, in one object that is named `mesh`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,6 +120,27 @@ impl Cidr {
     #[must_use]
     pub const fn host(address: IpAddr) -> Self {
         Self { address, prefix: width(address) }
+    }
+
+    /// The network of a link that has this address: so large are they by custom.
+    #[must_use]
+    pub const fn around(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Self { address: IpAddr::V4(Ipv4Addr::new(a, b, c, 0)), prefix: 24 }
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                Self { address: IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)), prefix: 64 }
+            }
+        }
+    }
+
+    /// Whether all of the other range lies within.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
     }
 
     /// Whether the address lies within.

@@ -191,6 +191,35 @@ fn not_ready_addresses_are_told_where_the_service_says_so() {
 }
 
 #[test]
+fn pods_with_public_addresses_bring_their_networks_into_the_mesh() {
+    let mut index = index();
+    let ranges = index.mesh().address_ranges;
+    let with = |networks: &[&str]| {
+        let mut all: Vec<Cidr> =
+            ranges.iter().map(String::as_str).chain(networks.iter().copied()).map(parsed).collect();
+        all.sort();
+        all.iter().map(Cidr::to_string).collect::<Vec<_>>()
+    };
+    assert!(!index.apply_pod(pod("private", &["10.1.0.1"])).mesh);
+    assert!(index.apply_pod(pod("cart-1", &["2600:1f18::5", "203.0.113.7"])).mesh);
+    assert_eq!(index.mesh().address_ranges, with(&["2600:1f18::/64", "203.0.113.0/24"]));
+    assert!(!index.apply_pod(pod("cart-2", &["2600:1f18::6"])).mesh, "its network is known");
+
+    let found = |destination| index.target("shop", destination).target.found.unwrap();
+    assert!(matches!(found("[2600:1f18::5]:8080"), Found::Endpoint(_)));
+    assert!(matches!(found("[2600:1f18::77]:8080"), Found::Passthrough(_)));
+
+    assert!(index.remove_pod(&key("cart-1")).mesh);
+    assert_eq!(index.mesh().address_ranges, with(&["2600:1f18::/64"]));
+    assert!(index.remove_pod(&key("cart-2")).mesh);
+    assert_eq!(index.mesh().address_ranges, ranges);
+}
+
+fn parsed(range: &str) -> Cidr {
+    range.parse().unwrap()
+}
+
+#[test]
 fn a_pod_of_both_families_is_one_endpoint_by_the_family_that_the_service_prefers() {
     let mut index = index();
     index.apply_pod(pod("cart-1", &["10.1.0.1", "fd01::1"]));
