@@ -74,7 +74,8 @@ impl SecretVault {
         // is one that is ours.
         let mut present = self.api.get(STATE).await?;
         let last = known.secret.as_ref().and_then(|secret| secret.data.as_ref());
-        let is_ours = present.data.as_ref() == last || present.data == before;
+        let is_ours =
+            present.data.as_ref() == last || before.is_some_and(|it| present.data == Some(it));
         if present.data == wanted.data {
             return Ok(present);
         }

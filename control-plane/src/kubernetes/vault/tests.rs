@@ -141,7 +141,9 @@ async fn what_another_control_plane_wrote_is_not_written_over() {
     let cluster = Arc::new(Cluster::default());
     let vault = Arc::new(cluster.vault());
     write(&vault, "a", "1").await.unwrap();
-    cluster.set("/data", "a", json!(ByteString(b"another's".to_vec())));
+    cluster.set("", "data", Value::Null);
+    write(&vault, "a", "2").await.unwrap_err();
+    cluster.set("", "data", json!({"a": ByteString(b"another's".to_vec())}));
     for _ in 0..2 {
         let error = write(&vault, "a", "2").await.unwrap_err();
         assert!(error.contains("another control plane"), "{error}");
