@@ -57,7 +57,8 @@ pub const TABLE: &[Setting] = &[
     setting(
         "skip-inbound-cidrs",
         "ranges",
-        "Connections from these addresses go around the sidecar",
+        "Connections from these addresses go around the sidecar; not for addresses of meshed pods, whose TLS would \
+         reach the app",
     ),
     setting(
         "skip-outbound-cidrs",
