@@ -2,7 +2,7 @@
 //! or what is wrong with it. One code path for the webhook and for files.
 //!
 //! It works on JSON, not on Kubernetes' types: a field that Weft has never heard of comes out as it went in. What
-//! it does can be undone to the last field ([`undo`]), because a pod carries a record of what was replaced. Injecting
+//! it does can be undone to the last field ([`undo()`]), because a pod carries a record of what was replaced. Injecting
 //! an injected pod takes the old sidecar out first: so a second time changes nothing, and another version brings
 //! its own. It must never change a pod that it leaves alone or refuses.
 //!
@@ -10,7 +10,7 @@
 //! - [`webhook`]: HTTPS from the API server; [`review`]: its question and the answer; [`ca_bundle`]: how it knows us;
 //! - [`object`]: objects of files: where a Deployment has its pod;
 //! - [`decide`]: whether the pod is injected;
-//! - [`undo`]: an older sidecar is taken out;
+//! - [`mod@undo`]: an older sidecar is taken out;
 //! - [`conflicts`]: what cannot work with a sidecar is refused by name;
 //! - [`probes`]: the kubelet's probes go to the sidecar, which asks the app;
 //! - [`sidecar`]: the containers and the volume;
