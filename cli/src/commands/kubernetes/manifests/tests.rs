@@ -183,7 +183,6 @@ fn no_right_is_wider_than_a_reader_would_guess() {
     }
     let expected = [
         "create configmaps",
-        "create events",
         "create secrets",
         "create tokenreviews",
         "patch workloads/status+meshconfigs/status",
