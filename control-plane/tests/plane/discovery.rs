@@ -105,8 +105,11 @@ async fn one_changed_endpoint_of_ten_thousand_travels_as_one() {
     let addresses: Vec<_> = (0..9_999u32)
         .map(|index| format!(r#"{{"address":"10.1.{}.{}"}}"#, index / 250, index % 250))
         .collect();
-    let spec = format!(r#"{{"service":"cart","port":8080,"addresses":[{}]}}"#, addresses.join(","));
-    plane.apply("Workload", "cart", &spec).await;
+    plane.apply("Workload", "cart", r#"{"service":"cart","port":8080}"#).await;
+    for (number, some) in addresses.chunks(250).enumerate() {
+        let spec = format!(r#"{{"service":"cart","port":8080,"addresses":[{}]}}"#, some.join(","));
+        plane.apply("Workload", &format!("listed-{number}"), &spec).await;
+    }
     let mut server = Stream::of(&plane, &cart, hello("shop/cart", "0", "a")).await;
     server.register(4143, false).await;
 
