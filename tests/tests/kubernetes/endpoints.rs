@@ -184,6 +184,7 @@ async fn the_api_may_go_away_forget_and_throttle_and_nothing_is_lost_or_asked_in
 
     // Away for a while: what is known stays. What happened meanwhile is found out although the API has forgotten it.
     api.stop().await;
+    // Nothing is to happen, for long enough that watches have failed and been tried again.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(stage.statuses().await.len(), 2, "what is known stays in force");
     api.resume().await;
