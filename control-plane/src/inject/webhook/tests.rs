@@ -97,6 +97,8 @@ impl Webhook {
         tls.write_all(head.as_bytes()).await.unwrap();
         // An answer may come before all of the body is read.
         let _ = tls.write_all(body.as_bytes()).await;
+        // What the socket did not take at once still lies in the TLS session.
+        let _ = tls.flush().await;
         let mut answer = Vec::new();
         let _ = tls.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
