@@ -11,7 +11,7 @@
 //! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too.
 //!
 //! - [`changes`]: what a change touched.
-//! - `build`: a service from its object and its workloads; `endpoint`: an endpoint from an instance.
+//! - `build`: a service from its object and its workloads; `declaration`: what is said of its ports; `endpoint`: an endpoint from an instance.
 //! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
 //! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
@@ -21,6 +21,7 @@ pub mod admission;
 mod build;
 pub mod changes;
 mod cluster;
+mod declaration;
 mod endpoint;
 mod inbound;
 mod mesh;

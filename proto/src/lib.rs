@@ -3,11 +3,13 @@
 //! - [`discovery`], [`identity`], [`api`]: the gRPC messages, generated from `proto/weft/*/v1/*.proto`.
 //! - [`names`]: SPIFFE IDs, service and workload names, ports, TLS server names; each parsed once, on entry.
 //! - [`join_token`]: the first proof of who a sidecar is, outside Kubernetes.
+//! - [`pattern`]: regular expressions of policies, bounded alike where they are written and where they act.
 //! - [`digest`]: content digests that mean the same in every process.
 
 pub mod digest;
 pub mod join_token;
 pub mod names;
+pub mod pattern;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
@@ -15,6 +17,7 @@ pub use join_token::JoinToken;
 pub use names::{
     MeshServerName, NameError, Port, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName,
 };
+pub use pattern::{Pattern, PatternError};
 
 /// Discovery (`weft.discovery.v1`).
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated")]

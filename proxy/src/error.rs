@@ -102,12 +102,22 @@ pub const fn side(reason: Reason) -> Side {
         | Reason::ProtocolMismatch
         | Reason::PortNotServed
         | Reason::StreamLimit
+        | Reason::EgressDenied
+        | Reason::AuthzDenied
+        | Reason::RateLimited
+        | Reason::DeadlineExceeded
         | Reason::IdleTimeout => Side::Client,
         Reason::DestinationUnknown
         | Reason::DestinationUnresolved
         | Reason::DiscoveryUnavailable
         | Reason::NoEndpoints
         | Reason::BreakerOpen
+        | Reason::ServiceLimit
+        | Reason::RouteNotFound
+        | Reason::RouteRedirect
+        | Reason::BackendInvalid
+        | Reason::FaultInjected
+        | Reason::ConcurrencyLimit
         | Reason::IdentityMissing
         | Reason::PolicyChanged
         | Reason::ConnectionLimit
@@ -121,6 +131,8 @@ pub const fn side(reason: Reason) -> Side {
         | Reason::UpstreamReset
         | Reason::UpstreamRefusedStream
         | Reason::RequestTimeout
+        | Reason::AttemptTimeout
+        | Reason::StreamIdleTimeout
         | Reason::PeerUnverified
         | Reason::PeerUnexpected
         | Reason::TlsFailed
@@ -139,11 +151,16 @@ pub const fn status(reason: Reason) -> StatusCode {
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Reason::HeaderTimeout | Reason::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
         Reason::UnsupportedVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        Reason::DestinationForbidden | Reason::StrictRequired | Reason::PolicyChanged => {
-            StatusCode::FORBIDDEN
-        }
+        Reason::DestinationForbidden
+        | Reason::StrictRequired
+        | Reason::PolicyChanged
+        | Reason::EgressDenied
+        | Reason::AuthzDenied => StatusCode::FORBIDDEN,
+        Reason::RouteNotFound => StatusCode::NOT_FOUND,
+        // The filter says which one.
+        Reason::RouteRedirect => StatusCode::FOUND,
         Reason::ProtocolMismatch | Reason::PortNotServed => StatusCode::MISDIRECTED_REQUEST,
-        Reason::StreamLimit => StatusCode::TOO_MANY_REQUESTS,
+        Reason::StreamLimit | Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::DestinationUnknown
         | Reason::DestinationUnresolved
         | Reason::ConnectFailed
@@ -157,25 +174,41 @@ pub const fn status(reason: Reason) -> StatusCode {
         | Reason::UpstreamRefusedStream
         | Reason::NoEndpoints
         | Reason::BreakerOpen
+        | Reason::ServiceLimit
+        | Reason::ConcurrencyLimit
+        // Unless the policy says another.
+        | Reason::FaultInjected
         | Reason::DiscoveryUnavailable
         | Reason::IdentityMissing
         | Reason::ConnectionLimit
         | Reason::Draining => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::ConnectTimeout | Reason::RequestTimeout | Reason::TlsTimeout => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
-        Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Reason::ConnectTimeout
+        | Reason::RequestTimeout
+        | Reason::AttemptTimeout
+        | Reason::StreamIdleTimeout
+        | Reason::DeadlineExceeded
+        | Reason::TlsTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Reason::BackendInvalid | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 /// The gRPC status of each reason, for requests that are gRPC: UNAVAILABLE (14) where another try may
-/// succeed, DEADLINE_EXCEEDED (4), PERMISSION_DENIED (7), RESOURCE_EXHAUSTED (8), INTERNAL (13).
+/// succeed, DEADLINE_EXCEEDED (4), PERMISSION_DENIED (7), RESOURCE_EXHAUSTED (8), UNIMPLEMENTED
+/// (12), INTERNAL (13).
 #[must_use]
 pub const fn grpc_status(reason: Reason) -> u8 {
     match reason {
-        Reason::RequestTimeout => 4,
-        Reason::DestinationForbidden | Reason::StrictRequired | Reason::PolicyChanged => 7,
-        Reason::HeadersTooLarge | Reason::StreamLimit => 8,
+        Reason::RequestTimeout
+        | Reason::AttemptTimeout
+        | Reason::StreamIdleTimeout
+        | Reason::DeadlineExceeded => 4,
+        Reason::DestinationForbidden
+        | Reason::StrictRequired
+        | Reason::PolicyChanged
+        | Reason::EgressDenied
+        | Reason::AuthzDenied => 7,
+        Reason::HeadersTooLarge | Reason::StreamLimit | Reason::RateLimited => 8,
+        Reason::RouteNotFound | Reason::RouteRedirect => 12,
         Reason::BadRequest
         | Reason::AuthorityMismatch
         | Reason::UnsupportedVersion
@@ -189,6 +222,10 @@ pub const fn grpc_status(reason: Reason) -> u8 {
         | Reason::DiscoveryUnavailable
         | Reason::NoEndpoints
         | Reason::BreakerOpen
+        | Reason::ServiceLimit
+        | Reason::BackendInvalid
+        | Reason::FaultInjected
+        | Reason::ConcurrencyLimit
         | Reason::ConnectRefused
         | Reason::ConnectTimeout
         | Reason::ConnectFailed

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use weft_proto::{Port, discovery::Protocol};
+use weft_proto::Port;
 
 use crate::{
     clock,
@@ -39,12 +39,7 @@ pub async fn service(shared: &Rc<Shared>, name: &str) -> Result<Rc<Service>, Pro
         .filter_map(|address| Port::new(address.port()).map(|port| (address, port)))
         .map(|(address, port)| Arc::new(Endpoint::plain(address, port)))
         .collect();
-    let destination = Destination {
-        service: None,
-        label: LABEL.into(),
-        protocol: Protocol::Unspecified,
-        endpoints,
-    };
+    let destination = Destination { endpoints, ..Destination::empty(LABEL.into()) };
     Ok(shared.destinations.keep_outside(name, destination, valid_until))
 }
 

@@ -15,7 +15,7 @@ use super::{
     endpoint::{Instance, static_instances},
 };
 use crate::model::{
-    AppProtocol, NamespacedName, Resource, ServicePortSpec, TargetPort, WorkloadPort, WorkloadSpec,
+    NamespacedName, Resource, ServicePortSpec, TargetPort, WorkloadPort, WorkloadSpec,
     registration::InstanceKey,
 };
 
@@ -132,9 +132,10 @@ impl Index {
                 let addresses = object.spec.cluster_addresses();
                 BuiltService { ports: ports.collect(), addresses, ..BuiltService::default() }
             }
-            None => {
-                BuiltService { ports: implied_ports(name, &members), ..BuiltService::default() }
-            }
+            None => BuiltService {
+                ports: self.implied_ports(name, &members),
+                ..BuiltService::default()
+            },
         };
         built.members = members.keys().map(|member| (*member).clone()).collect();
         for (member, workload) in &members {
@@ -161,10 +162,30 @@ impl Index {
             .app_protocol
             .or_else(|| behind.iter().find_map(|(_, port)| port.protocol))
             .or_else(|| self.protocol_by_pods(name, &port.name));
-        let mut built = BuiltPort::new(declaration(name, port.port, &port.name, protocol));
+        let mut built = BuiltPort::new(self.declaration(name, port.port, &port.name, protocol));
         built.serving =
             behind.into_iter().map(|(member, port)| (member.clone(), port.name)).collect();
         built
+    }
+
+    /// The ports of a service without an object: those that its workloads give it. Where two workloads declare
+    /// one port differently, the first by name is right.
+    fn implied_ports(
+        &self,
+        name: &ServiceName,
+        members: &Members<'_>,
+    ) -> BTreeMap<Port, BuiltPort> {
+        let mut ports: BTreeMap<Port, BuiltPort> = BTreeMap::new();
+        for (member, workload) in members {
+            for port in workload.spec.ports() {
+                let number = port.service_port();
+                let built = ports.entry(number).or_insert_with(|| {
+                    BuiltPort::new(self.declaration(name, number, &port.name, port.protocol))
+                });
+                built.serving.insert((*member).clone(), port.name);
+            }
+        }
+        ports
     }
 
     /// The workloads of a service, by name: those that name it and those that its selector takes.
@@ -344,21 +365,6 @@ impl BuiltService {
     }
 }
 
-fn declaration(
-    name: &ServiceName,
-    port: Port,
-    port_name: &str,
-    protocol: Option<AppProtocol>,
-) -> discovery::Service {
-    discovery::Service {
-        namespace: name.namespace.to_string(),
-        name: name.name.to_string(),
-        port: port.into(),
-        port_name: port_name.to_owned(),
-        protocol: AppProtocol::to_wire(protocol).into(),
-    }
-}
-
 type Members<'a> = BTreeMap<&'a WorkloadName, &'a Arc<Resource<WorkloadSpec>>>;
 
 /// The workload's port behind a service's: the one that `targetPort` means by name or number; without it
@@ -375,22 +381,6 @@ pub(super) fn port_behind(port: &ServicePortSpec, workload: &WorkloadSpec) -> Op
             .or_else(|| find(&|own| own.service_port() == port.port))
             .or_else(|| find(&|_| ports.len() == 1)),
     }
-}
-
-/// The ports of a service without an object: those that its workloads give it. Where two workloads declare
-/// one port differently, the first by name is right.
-fn implied_ports(name: &ServiceName, members: &Members<'_>) -> BTreeMap<Port, BuiltPort> {
-    let mut ports: BTreeMap<Port, BuiltPort> = BTreeMap::new();
-    for (member, workload) in members {
-        for port in workload.spec.ports() {
-            let number = port.service_port();
-            let built = ports.entry(number).or_insert_with(|| {
-                BuiltPort::new(declaration(name, number, &port.name, port.protocol))
-            });
-            built.serving.insert((*member).clone(), port.name);
-        }
-    }
-    ports
 }
 
 /// Adds to `changes` how two states of a service differ. Whether its ports, or what stands behind them, do.

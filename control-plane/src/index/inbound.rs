@@ -50,6 +50,7 @@ impl Index {
             protocol,
             mode: discovery::InboundMode::from(mode).into(),
             service,
+            ..discovery::InboundPort::default()
         }
     }
 
@@ -79,6 +80,7 @@ impl Index {
                 protocol: self.pod_protocol(pod, number).into(),
                 mode: mode(Some(number)),
                 service: service.map(|(service, _)| service.to_string()).unwrap_or_default(),
+                ..discovery::InboundPort::default()
             }
         };
         discovery::Inbound {

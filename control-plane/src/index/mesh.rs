@@ -24,6 +24,7 @@ impl Index {
             address_ranges: all.iter().map(Cidr::to_string).collect(),
             name_suffixes: self.config.suffixes(),
             namespaces: self.namespaces.keys().cloned().collect(),
+            ..discovery::Mesh::default()
         }
     }
 

@@ -226,7 +226,12 @@ pub(super) fn direct(
         None => compiled.address.to_string().into(),
     };
     let protocol = protocol(message.protocol)?;
-    Ok(Destination { service, label, protocol, endpoints: vec![Arc::new(compiled)] })
+    Ok(Destination {
+        service,
+        protocol,
+        endpoints: vec![Arc::new(compiled)],
+        ..Destination::empty(label)
+    })
 }
 
 /// A sidecar that may show any identity is no protection: a meshed endpoint needs at least one.

@@ -77,9 +77,9 @@ impl Service {
         self.version = Some(update.version.clone());
         self.destination = Some(Arc::new(Destination {
             service: Some(head.service.clone()),
-            label: self.label(&head),
             protocol: head.protocol,
             endpoints: self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect(),
+            ..Destination::empty(self.label(&head))
         }));
         self.head = Some(head);
         Ok(())

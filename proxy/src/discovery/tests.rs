@@ -374,6 +374,7 @@ async fn roots_and_inbound_ports_reach_their_readers() {
         protocol: wire::Protocol::Unspecified.into(),
         mode: wire::InboundMode::Permissive.into(),
         service: String::new(),
+        ..Default::default()
     };
     let inbound = wire::Inbound { ports: vec![port], others: None };
     stream.update(eager(ResourceKind::Inbound, wire::update::Body::Inbound(inbound)));

@@ -66,6 +66,7 @@ fn the_eager_set_is_refused_whole_when_a_range_is_bad() {
         address_ranges: vec!["10.0.0.0/8".to_owned(), "fd00::/8".to_owned()],
         name_suffixes: vec![".svc.cluster.local".to_owned()],
         namespaces: vec!["shop".to_owned()],
+        ..Default::default()
     };
     let scope = mesh(&good).expect("good");
     assert_eq!(scope.suffixes, ["svc.cluster.local"]);
@@ -86,6 +87,7 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
         protocol: wire::Protocol::Http1.into(),
         mode,
         service: "shop/cart:80".to_owned(),
+        ..Default::default()
     };
     let strict = i32::from(InboundMode::Strict);
     let good = wire::Inbound { ports: vec![port(8080, strict), port(8081, strict)], others: None };
@@ -115,6 +117,7 @@ fn ports_that_are_not_listed_share_one_policy_and_one_label() {
         protocol: Protocol::Unspecified.into(),
         mode: mode.into(),
         service: String::new(),
+        ..Default::default()
     };
     let others = Some(entry(0, InboundMode::Permissive));
     let message = wire::Inbound { ports: vec![entry(8080, InboundMode::Strict)], others };

@@ -181,6 +181,7 @@ pub(super) fn mesh() -> wire::Mesh {
         address_ranges: vec!["10.0.0.0/8".to_owned()],
         name_suffixes: vec!["svc.cluster.local".to_owned()],
         namespaces: vec!["shop".to_owned(), "payments".to_owned()],
+        ..Default::default()
     }
 }
 
@@ -211,6 +212,7 @@ pub(super) fn service(name: &str, version: &str, endpoints: Vec<wire::Endpoint>)
         port: parsed.port.into(),
         port_name: String::new(),
         protocol: wire::Protocol::Http1.into(),
+        ..Default::default()
     });
     let delta = wire::EndpointsDelta { reset: true, upserted: endpoints, removed: Vec::new() };
     Update { body: Some(body), ..endpoints_of(name, version, delta) }
