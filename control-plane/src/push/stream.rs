@@ -430,15 +430,17 @@ impl Stream {
         let settling = holds && self.push.registry.is_settling(Instant::now());
         let view = &self.push.view;
         Some(match &subscribed.resource {
-            Resource::Mesh => Content::Whole(Body::Mesh(view.mesh())),
-            Resource::Trust => Content::Whole(Body::Trust(trust_message(&self.trust.borrow()))),
+            Resource::Mesh => Content::Whole(Box::new(Body::Mesh(view.mesh()))),
+            Resource::Trust => {
+                Content::Whole(Box::new(Body::Trust(trust_message(&self.trust.borrow()))))
+            }
             Resource::Inbound => {
                 let registers = view.pod(&self.asker.key).is_none();
                 if holds && registers && self.registration.is_none() {
                     // It is about to register again; until then the view may not know its ports.
                     return None;
                 }
-                Content::Whole(Body::Inbound(view.inbound(&self.asker.key)))
+                Content::Whole(Box::new(Body::Inbound(view.inbound(&self.asker.key))))
             }
             Resource::Target(name) => {
                 let resolved = view.target(name, &self.asker);
@@ -447,7 +449,7 @@ impl Stream {
                 if settling && matches!(found, None | Some(target::Found::NotFound(_))) {
                     return None;
                 }
-                Content::Whole(Body::Target(resolved.target))
+                Content::Whole(Box::new(Body::Target(resolved.target)))
             }
             Resource::Service(port) => match view.service(port) {
                 Some(content) => Content::Service(content),

@@ -28,7 +28,7 @@ pub(super) enum Content {
     /// There is none.
     Gone,
     /// A message that travels as a whole.
-    Whole(Body),
+    Whole(Box<Body>),
     /// A service with endpoints.
     Service(Arc<ServiceContent>),
 }
@@ -138,7 +138,7 @@ impl Subscription {
         }
         let (mut update, result) = match content {
             Content::Gone => Self::whole(Body::Gone(Gone {})),
-            Content::Whole(body) => Self::whole(body.clone()),
+            Content::Whole(body) => Self::whole((**body).clone()),
             Content::Service(service) => self.service(service, withholds),
         };
         if self.held_version() == Some(result.version.as_str()) {

@@ -167,7 +167,7 @@ fn gone_and_back_again_starts_anew() {
 fn a_whole_resource_is_sent_once_per_content() {
     let mesh = |domain: &str| {
         let mesh = Mesh { trust_domain: domain.into(), ..Mesh::default() };
-        Content::Whole(Body::Mesh(mesh))
+        Content::Whole(Box::new(Body::Mesh(mesh)))
     };
     let mut subscription = Subscription::default();
     assert_eq!(settle(&mut subscription, &mesh("a")).len(), 1);
