@@ -23,8 +23,9 @@ use crate::{
     error::ProxyError,
     pool::{Dialer, EndpointPool},
     reason::Reason,
+    route::Backend,
     tasks::Tasks,
-    telemetry::{Direction, Metrics, TrafficMetrics},
+    telemetry::{BackendMetrics, Direction, Metrics, TrafficMetrics},
     undeclared::Learned,
 };
 
@@ -107,6 +108,11 @@ impl Service {
     #[must_use]
     pub fn pick(&self, snapshot: &EndpointSet, tried: &[Rc<Member>]) -> Option<Rc<Member>> {
         snapshot.pick(tried, &mut self.random.borrow_mut(), &*self.make_pool)
+    }
+
+    /// Lets something be drawn by this worker's randomness.
+    pub fn draw<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.random.borrow_mut())
     }
 
     /// Notes a use, so that the destination is not forgotten.
@@ -234,6 +240,48 @@ impl Destinations {
                 Err(ProxyError::new(Reason::DestinationUnknown, detail))
             }
         }
+    }
+
+    /// The service that a route of `parent` names as its backend. The first use waits like [`Destinations::find`] does;
+    /// a route that leads to its own service makes no second view.
+    ///
+    /// # Errors
+    /// `backend-invalid` when there is no such service, `discovery-unavailable` when the control plane did not say in
+    /// time.
+    pub async fn backend(
+        &self,
+        parent: &Rc<Service>,
+        name: &str,
+    ) -> Result<Rc<Service>, ProxyError> {
+        if *parent.label == *name {
+            return Ok(parent.clone());
+        }
+        let held = self.table.borrow().get(name).cloned();
+        if let Some(service) = held {
+            service.touch(clock::now());
+            return Ok(service);
+        }
+        // Boxed: it happens once a backend and worker.
+        match Box::pin(self.find(name)).await {
+            Ok(Found::Mesh(service)) => Ok(service),
+            Err(error) if error.reason == Reason::DiscoveryUnavailable => Err(error),
+            Ok(Found::Outside) | Err(_) => {
+                let detail = format!("a route names {name}, and there is no such service");
+                Err(ProxyError::new(Reason::BackendInvalid, detail))
+            }
+        }
+    }
+
+    /// The counters of what a rule of `parent` sends to a backend.
+    #[must_use]
+    pub fn backend_metrics(
+        &self,
+        parent: &Service,
+        route: &Arc<str>,
+        backend: &Backend,
+    ) -> Arc<BackendMetrics> {
+        let make = || self.metrics.backend(&parent.label, route, &backend.label);
+        backend.metrics.get_or_init(make).clone()
     }
 
     /// A view of the local application.

@@ -170,7 +170,8 @@ impl Directory {
 
     /// What a destination, as the application named it, stands for: `HOST:PORT` in lower case without a
     /// trailing dot, or `IP:PORT` (`[IPv6]:PORT`). Coalesced with equal questions of other workers; answers
-    /// are kept while used, negative ones too, within a bound.
+    /// are kept while used, negative ones too, within a bound. A service port that a route names
+    /// (`NAMESPACE/NAME:PORT`) stands for itself, whatever the mesh's scope.
     ///
     /// The answer is [`Resolution::Pending`] until the control plane has spoken, [`Resolution::Outside`] at
     /// once when the name cannot be in the mesh. Its sender lives as long as the answer is held.

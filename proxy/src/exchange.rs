@@ -12,6 +12,8 @@
 
 mod attempts;
 pub mod connect;
+mod course;
+mod mirror;
 pub mod origin;
 pub mod record;
 
@@ -19,6 +21,7 @@ use std::rc::Rc;
 
 use http::Method;
 
+pub use mirror::{CopiedBody, Mirrors};
 pub use origin::{Inbound, Origin, Outbound};
 pub use record::{Record, RecordedBody};
 
@@ -28,6 +31,7 @@ use crate::{
     shared::Shared,
 };
 use attempts::Call;
+use course::Course;
 
 /// Answers the requests of one client connection.
 #[derive(Debug)]
@@ -74,20 +78,26 @@ impl Exchange {
             return connect::tunnel(&self.shared, &self.origin, &request.head).await;
         }
 
-        // 2. Route: the service, and the snapshot of its endpoints that this request keeps.
+        // 2. Route: the service, the rule of its routes that takes the request, and the snapshot that it keeps.
         let service = self.origin.route(&self.shared, &mut request.head).await?;
         record.routed(&service);
-        let snapshot = service.snapshot();
+        let mut course = Course::choose(service, &request.head, record)?;
 
-        // 3. Filters on the request: header modifiers, redirects and rewrites of routes belong here.
+        // 3. Filters on the request, and the backend that gets it; a redirect is the answer.
+        if let Some(redirect) = course.prepare(self, request, record).await? {
+            return Ok(redirect);
+        }
+        let Course { service, snapshot, .. } = &course;
+
         // 4. Authorize: access policy belongs here, on the server's side.
         // 5. Admit: rate limits, concurrency limits and the deadline handed on belong here.
 
         // 6. Attempts.
-        let mut response = Call::new(self, &service, &snapshot, request).respond(record).await?;
+        let mut response = Call::new(self, service, snapshot, request).respond(record).await?;
 
-        // 7. Filters on the response: header modifiers of routes belong here too.
+        // 7. Filters on the response of the backend.
         self.origin.sanitize_response(&mut response.head);
+        course.finish(&mut response.head);
         Ok(response)
     }
 }

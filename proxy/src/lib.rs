@@ -38,6 +38,7 @@ pub mod undeclared;
 pub mod http;
 
 pub mod exchange;
+pub mod route;
 
 pub mod destination;
 pub mod dns;

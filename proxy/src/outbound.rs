@@ -5,6 +5,8 @@
 //! the [`Exchange`], or opaque bytes to an endpoint. It never sends mesh traffic in plain because something
 //! failed.
 
+mod opaque_route;
+
 use std::{rc::Rc, time::Duration};
 
 use weft_proto::discovery::Protocol;
@@ -78,12 +80,23 @@ impl AsRef<Socket> for Dialled {
 }
 
 async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
-    let planned = match service.snapshot().destination.protocol {
+    let protocol = service.snapshot().destination.protocol;
+    let mut server_name = None;
+    let planned = match protocol {
+        Protocol::Unspecified | Protocol::Tcp | Protocol::Tls
+            if opaque_route::is_by_server_name(&service) =>
+        {
+            let found = opaque_route::server_name(shared, &socket, protocol).await;
+            found.map(|(found, name)| {
+                server_name = name;
+                found
+            })
+        }
         Protocol::Unspecified => {
             let learned = &service.learned;
             let client = undeclared::Client { socket: &socket, learned, gap: undeclared::GAP };
             let idle = shared.config.timeouts.tcp_idle;
-            undeclared::find_out(client, idle, dial(shared, &service)).await
+            undeclared::find_out(client, idle, dial(shared, &service, None)).await
         }
         Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
@@ -97,7 +110,13 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
                 tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
             }
         }
-        Ok(undeclared::Found::Opaque(dialled)) => opaque(shared, &socket, &service, dialled).await,
+        Ok(undeclared::Found::Opaque(dialled)) => {
+            let dialled = match dialled {
+                Some(dialled) => Ok(dialled),
+                None => dial(shared, &service, server_name.as_deref()).await,
+            };
+            opaque(shared, &socket, &service, dialled).await;
+        }
         Ok(undeclared::Found::Nothing) => {}
         Err(error) => decline(shared, socket, error).await,
     }
@@ -165,12 +184,8 @@ async fn opaque(
     shared: &Rc<Shared>,
     client: &Socket,
     service: &Rc<Service>,
-    dialled: Option<Dialled>,
+    dialled: Result<Dialled, ProxyError>,
 ) {
-    let dialled = match dialled {
-        Some(dialled) => Ok(dialled),
-        None => dial(shared, service).await,
-    };
     let dialled = match dialled {
         Ok(dialled) => dialled,
         Err(error) => {
@@ -199,10 +214,16 @@ async fn opaque(
     }
 }
 
-/// Dials an endpoint for opaque bytes, and another one when that fails.
-async fn dial(shared: &Rc<Shared>, service: &Rc<Service>) -> Result<Dialled, ProxyError> {
-    let snapshot = service.snapshot();
+/// Dials an endpoint for opaque bytes, and another one when that fails: of the service, or of the backend to which its
+/// routes send a connection with this server name.
+async fn dial(
+    shared: &Rc<Shared>,
+    service: &Rc<Service>,
+    server_name: Option<&str>,
+) -> Result<Dialled, ProxyError> {
     service.touch(clock::now());
+    let service = opaque_route::backend(shared, service, server_name).await?;
+    let snapshot = service.snapshot();
     let mut tried = Vec::new();
     loop {
         let Some(member) = service.pick(&snapshot, &tried) else {

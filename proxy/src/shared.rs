@@ -20,6 +20,7 @@ use crate::{
     },
     dns::Resolver,
     drain::Drain,
+    exchange::Mirrors,
     http::{h1, h2},
     outside,
     pool::{Dialer, Itself},
@@ -78,6 +79,8 @@ pub struct Shared {
     pub own_ports: Arc<[SocketAddr]>,
     /// Connections accepted and open, in the whole process.
     pub connections: Arc<AtomicUsize>,
+    /// Copies of requests under way.
+    pub mirrors: Mirrors,
     /// Settings of server codecs.
     pub http1: h1::ServerSettings,
     /// Settings of server codecs.
@@ -130,6 +133,7 @@ impl Shared {
             mutual_tls,
             drain,
             tasks,
+            mirrors: Mirrors::new(metrics.mirrors()),
             listeners: metrics.listeners(),
             access,
             tracer,

@@ -9,6 +9,7 @@ mod histogram;
 pub mod logging;
 pub mod metrics;
 mod process;
+mod routes;
 pub mod traces;
 mod traffic;
 
@@ -18,6 +19,7 @@ pub use metrics::{Direction, Metrics, RequestOutcome, TlsState};
 pub use process::{
     ListenerMetrics, OpenConnection, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
 };
+pub use routes::{BackendMetrics, MirrorMetrics, Mirrored};
 pub use traces::Tracer;
 pub use traffic::{ConnectionRecord, InFlight, TrafficMetrics};
 

@@ -6,7 +6,7 @@ use weft_proxy::{
     error::{Side, grpc_status, side, status},
     identity::Identity,
     reason::Reason,
-    telemetry::{Direction, Metrics, PoolProtocol, RequestOutcome, TlsState},
+    telemetry::{Direction, Metrics, Mirrored, PoolProtocol, RequestOutcome, TlsState},
 };
 
 /// The cells of the table rows that begin with a code in backquotes.
@@ -50,6 +50,16 @@ fn every_metric() -> Metrics {
     pool.opened();
     pool.reused();
     metrics.traces().left(1, true);
+    let names = ["shop/cart:80", "HTTPRoute shop/split rules[0]", "shop/cart-v2:80"];
+    let [service, route, backend] = names.map(Into::into);
+    metrics.backend(&service, &route, &backend).request(&RequestOutcome {
+        status: 200,
+        grpc_status: Some(14),
+        reason: None,
+        duration: Duration::from_millis(1),
+        tls: TlsState::Mutual,
+    });
+    metrics.mirrors().note(Mirrored::Answered);
     metrics
 }
 

@@ -2,6 +2,8 @@
 //!
 //! For people and tools that ask what this proxy does right now. Never a key, never a token.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -10,6 +12,7 @@ use crate::{
     discovery::{
         Destination, Endpoint, InboundPort, InboundPorts, MeshScope, Resolution, Transport,
     },
+    route::{Backend, HttpTable, Routes, Weighted},
     tls::bundle,
 };
 
@@ -80,7 +83,7 @@ fn inbound_port(port: &InboundPort) -> Value {
     })
 }
 
-fn answer((name, resolution): &(std::sync::Arc<str>, Resolution)) -> Value {
+fn answer((name, resolution): &(Arc<str>, Resolution)) -> Value {
     let mut value = match resolution {
         Resolution::Pending => json!({ "answer": "pending" }),
         Resolution::NotFound => json!({ "answer": "not-found" }),
@@ -97,7 +100,28 @@ fn destination(found: &Destination) -> Value {
         "service": found.service,
         "label": found.label,
         "protocol": found.protocol.as_str_name(),
+        "routes": found.routes.as_ref().map(|routes| self::routes(routes)),
         "endpoints": found.endpoints.iter().map(|found| endpoint(found)).collect::<Vec<_>>(),
+    })
+}
+
+/// The rules with their backends, as they are in force.
+fn routes(routes: &Routes) -> Value {
+    let rule = |name: &str, backends: &Weighted<Arc<Backend>>| {
+        let backends: Vec<_> = backends
+            .iter()
+            .map(|(weight, backend)| json!({ "backend": backend.label, "weight": weight }))
+            .collect();
+        json!({ "rule": name, "backends": backends })
+    };
+    let http = routes.http.iter().flat_map(HttpTable::rules);
+    json!({
+        "http": http.map(|found| rule(&found.name, &found.backends)).collect::<Vec<_>>(),
+        "opaque": routes
+            .opaque
+            .iter()
+            .map(|found| rule(&found.name, &found.backends))
+            .collect::<Vec<_>>(),
     })
 }
 

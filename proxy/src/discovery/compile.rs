@@ -4,6 +4,9 @@
 //! would be right: it travels back as the Nack's reason. It must never let through what the data path cannot
 //! use safely, such as a meshed endpoint without identities.
 
+mod filters;
+mod routes;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr, net::SocketAddr, str::FromStr, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
@@ -17,6 +20,7 @@ use super::{
     Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, Transport,
     TrustBundle,
 };
+use crate::route::Routes;
 
 /// What telemetry calls every port that is not listed: there are 65,535 of them.
 const UNLISTED: &str = "unlisted";
@@ -151,10 +155,11 @@ fn inbound_port(message: &wire::InboundPort) -> Result<InboundPort, Refused> {
 }
 
 /// A service port's own fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct ServiceHead {
     pub(super) service: ServicePort,
     pub(super) protocol: Protocol,
+    pub(super) routes: Option<Arc<Routes>>,
 }
 
 /// A service port's own fields, which must be those of the key that it came under.
@@ -167,7 +172,10 @@ pub(super) fn service(
     if service != *expected {
         return Err(Refused::new("service", text, format!("the key names {expected}")));
     }
-    Ok(ServiceHead { service, protocol: protocol(message.protocol)? })
+    let routes = message.routes.as_ref().map(routes::routes).transpose();
+    let routes = routes.map_err(|refused| refused.within("routes"))?;
+    let protocol = protocol(message.protocol)?;
+    Ok(ServiceHead { service, protocol, routes: routes.map(Arc::new) })
 }
 
 /// One endpoint; `known` is what an earlier snapshot had under the same id, whose health goes on when the

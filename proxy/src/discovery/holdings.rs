@@ -3,8 +3,9 @@
 //!
 //! Comes in: questions of the workers, updates of the stream. Goes out: keys to (un)subscribe, answers for
 //! the workers, and an Ack or a Nack for each update. A destination is resolved in two steps: its TARGET
-//! names a SERVICE, which has the endpoints; several targets share one service. An update that is refused
-//! leaves the last good one in force.
+//! names a SERVICE, which has the endpoints; several targets share one service. A service that a route names is
+//! held under its own name, as if it were a target of itself. An update that is refused leaves the last good one in
+//! force.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,6 +22,7 @@ use weft_proto::{
 use super::{
     Destination, InboundPorts, MeshScope, Resolution, TrustBundle,
     compile::{self, Refused},
+    scope::is_service_port,
     service::Service,
 };
 
@@ -38,6 +40,16 @@ pub(super) struct Effects {
     pub(super) resolved: Vec<(Arc<str>, Resolution)>,
     pub(super) subscribe: Vec<ResourceKey>,
     pub(super) unsubscribe: Vec<ResourceKey>,
+}
+
+impl Effects {
+    fn unsubscribe(&mut self, key: ResourceKey) {
+        match self.subscribe.iter().position(|asked| *asked == key) {
+            // The question has not left: unsubscriptions go first, and it would stay for ever.
+            Some(index) => drop(self.subscribe.swap_remove(index)),
+            None => self.unsubscribe.push(key),
+        }
+    }
 }
 
 /// How an update is answered.
@@ -82,22 +94,36 @@ struct Users {
 }
 
 impl Holdings {
-    /// A worker asks for a destination.
+    /// A worker asks for a destination, or for a service port that a route names.
     pub(super) fn ask(&mut self, name: &Arc<str>, effects: &mut Effects) {
+        if is_service_port(name) {
+            return self.ask_service(name, effects);
+        }
         if self.targets.insert(Arc::clone(name), Target::default()).is_none() {
             effects.subscribe.push(target_key(name));
         }
     }
 
+    /// A service port stands for itself.
+    fn ask_service(&mut self, name: &Arc<str>, effects: &mut Effects) {
+        let resolution = match name.parse() {
+            Ok(service) => self.use_service(&service, name, effects),
+            Err(_) => Resolution::NotFound,
+        };
+        if !matches!(resolution, Resolution::Pending) {
+            effects.resolved.push((Arc::clone(name), resolution));
+        }
+    }
+
     /// No worker uses it any more.
     pub(super) fn forget(&mut self, name: &Arc<str>, effects: &mut Effects) {
-        let Some(target) = self.targets.remove(name) else { return };
-        let key = target_key(name);
-        match effects.subscribe.iter().position(|asked| *asked == key) {
-            // The question has not left: unsubscriptions go first, and it would stay for ever.
-            Some(index) => drop(effects.subscribe.swap_remove(index)),
-            None => effects.unsubscribe.push(key),
+        if is_service_port(name)
+            && let Ok(service) = name.parse()
+        {
+            return self.release(&service, name, effects);
         }
+        let Some(target) = self.targets.remove(name) else { return };
+        effects.unsubscribe(target_key(name));
         if let Answer::Service(service) = target.answer {
             self.release(&service, name, effects);
         }
@@ -267,7 +293,7 @@ impl Holdings {
         users.targets.remove(target);
         if users.targets.is_empty() {
             self.services.remove(service);
-            effects.unsubscribe.push(service_key(service));
+            effects.unsubscribe(service_key(service));
         }
     }
 }

@@ -20,6 +20,9 @@ pub(super) enum Place {
 
 /// Where `destination`, "HOST:PORT" or "IP:PORT", may be.
 pub(super) fn place(destination: &str, scope: &MeshScope) -> Place {
+    if is_service_port(destination) {
+        return Place::Candidate;
+    }
     let host = destination.rsplit_once(':').map_or(destination, |(host, _port)| host);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let candidate = match bare.parse::<IpAddr>() {
@@ -27,6 +30,12 @@ pub(super) fn place(destination: &str, scope: &MeshScope) -> Place {
         Err(_) => is_mesh_name(bare, scope),
     };
     if candidate { Place::Candidate } else { Place::Outside }
+}
+
+/// Whether this is no destination of an application but a service port, "NAMESPACE/NAME:PORT", which a route names: no
+/// host and no address has a slash.
+pub(super) fn is_service_port(destination: &str) -> bool {
+    destination.contains('/')
 }
 
 /// `service`, `service.namespace`, `service.namespace.svc` and further, up to a whole suffix of the mesh.
@@ -99,6 +108,7 @@ mod tests {
         for (destination, expected) in [
             ("cart:80", Place::Candidate),
             ("cart.shop:80", Place::Candidate),
+            ("unheard-of/cart:80", Place::Candidate),
             ("cart.shop.svc:80", Place::Candidate),
             ("cart.shop.svc.cluster:80", Place::Candidate),
             ("cart.shop.svc.cluster.local:80", Place::Candidate),

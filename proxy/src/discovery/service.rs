@@ -78,6 +78,7 @@ impl Service {
         self.destination = Some(Arc::new(Destination {
             service: Some(head.service.clone()),
             protocol: head.protocol,
+            routes: head.routes.clone(),
             endpoints: self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect(),
             ..Destination::empty(self.label(&head))
         }));

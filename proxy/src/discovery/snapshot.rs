@@ -12,6 +12,8 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
+use crate::route::Routes;
+
 /// What a destination stands for.
 #[derive(Debug, Clone, Default)]
 pub enum Resolution {
@@ -35,6 +37,8 @@ pub struct Destination {
     pub label: Arc<str>,
     /// The protocol that the service declares; `Unspecified` to detect it.
     pub protocol: Protocol,
+    /// Where requests to it go; `None`: to its own endpoints.
+    pub routes: Option<Arc<Routes>>,
     /// Ready endpoints. Those known to an earlier snapshot keep their [`EndpointHealth`].
     pub endpoints: Vec<Arc<Endpoint>>,
 }
@@ -43,7 +47,13 @@ impl Destination {
     /// A destination that has no endpoints.
     #[must_use]
     pub const fn empty(label: Arc<str>) -> Self {
-        Self { service: None, label, protocol: Protocol::Unspecified, endpoints: Vec::new() }
+        Self {
+            service: None,
+            label,
+            protocol: Protocol::Unspecified,
+            routes: None,
+            endpoints: Vec::new(),
+        }
     }
 }
 

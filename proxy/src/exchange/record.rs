@@ -20,9 +20,11 @@ use crate::{
     error::ProxyError,
     http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc},
     reason::Reason,
+    route::{Backend, Rule},
     shared::Shared,
     telemetry::{
-        self, AccessLog, AccessRecord, Direction, RequestOutcome, TlsState, TrafficMetrics,
+        self, AccessLog, AccessRecord, BackendMetrics, Direction, RequestOutcome, TlsState,
+        TrafficMetrics,
         traces::{AttemptSpan, RequestSpan},
     },
 };
@@ -46,6 +48,8 @@ pub struct Record {
     reason: Option<Reason>,
     attempts: u32,
     member: Option<Rc<Member>>,
+    /// Of the backend that a rule chose.
+    backend: Option<Arc<BackendMetrics>>,
     in_flight: Option<InFlight>,
     line: Option<Box<Line>>,
     span: Option<Box<Span>>,
@@ -57,6 +61,8 @@ pub struct Record {
 struct Line {
     log: AccessLog,
     service: Arc<str>,
+    route: Option<Arc<str>>,
+    backend: Option<Arc<str>>,
     client: Option<weft_proto::SpiffeId>,
     client_address: Option<std::net::SocketAddr>,
     /// Of a request whose head was read.
@@ -107,6 +113,7 @@ impl Record {
             reason: None,
             attempts: 0,
             member: None,
+            backend: None,
             in_flight: None,
             line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin))),
             span: None,
@@ -124,6 +131,32 @@ impl Record {
         if let Some(span) = &mut self.span {
             span.request.routed(&service.label);
         }
+    }
+
+    /// A rule of the service's routes took the request.
+    pub fn taken_by(&mut self, rule: &Rule) {
+        if let Some(line) = &mut self.line {
+            line.route = Some(rule.name.clone());
+        }
+        if let Some(span) = &mut self.span {
+            span.request.taken_by(&rule.name);
+        }
+    }
+
+    /// The rule sends the request to this backend.
+    pub fn sent_to(&mut self, backend: &Backend, metrics: Arc<BackendMetrics>) {
+        self.backend = Some(metrics);
+        if let Some(line) = &mut self.line {
+            line.backend = Some(backend.label.clone());
+        }
+        if let Some(span) = &mut self.span {
+            span.request.sent_to(&backend.label);
+        }
+    }
+
+    /// The proxy itself answers, for this reason, and not because something failed.
+    pub fn answered(&mut self, reason: Reason) {
+        self.reason = Some(reason);
     }
 
     /// An attempt begins; where it is traced, the request tells the next hop so.
@@ -236,6 +269,9 @@ impl Record {
             tls: self.tls,
         };
         self.metrics.request(&outcome);
+        if let Some(backend) = &self.backend {
+            backend.request(&outcome);
+        }
         let span = self.span.take();
         if let Some(line) = self.line.take() {
             let trace_id = span.as_ref().map(|span| span.request.trace_id());
@@ -248,6 +284,8 @@ impl Record {
 
     fn write(&self, line: &Line, outcome: &RequestOutcome, trace_id: Option<&str>) {
         line.log.write(&AccessRecord {
+            route: line.route.as_deref(),
+            backend: line.backend.as_deref(),
             client: line.client.as_ref(),
             client_address: line.client_address,
             method: line.method.as_ref().map(Method::as_str),
@@ -298,6 +336,8 @@ impl Line {
         Self {
             log: log.clone(),
             service: "".into(),
+            route: None,
+            backend: None,
             client,
             client_address,
             method: None,

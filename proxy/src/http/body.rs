@@ -28,6 +28,8 @@ pub enum Body {
     Replay(super::replay::ReplayBody),
     /// A response's body that closes the request's record at its end.
     Recorded(Box<crate::exchange::RecordedBody>),
+    /// A request's body that is copied for a mirror as it passes by.
+    Copied(Box<crate::exchange::CopiedBody>),
     /// Fed by a test; see [`channel`].
     #[cfg(test)]
     Channel(tokio::sync::mpsc::UnboundedReceiver<Result<Frame, BodyError>>),
@@ -97,6 +99,7 @@ impl Body {
             Self::Http2(body) => body.poll_frame(cx),
             Self::Replay(body) => body.poll_frame(cx),
             Self::Recorded(body) => body.poll_frame(cx),
+            Self::Copied(body) => body.poll_frame(cx),
             #[cfg(test)]
             Self::Channel(receiver) => receiver.poll_recv(cx),
         }
@@ -117,6 +120,7 @@ impl Body {
             Self::Http2(body) => body.is_end(),
             Self::Replay(body) => body.is_end(),
             Self::Recorded(body) => body.is_end(),
+            Self::Copied(body) => body.is_end(),
             #[cfg(test)]
             Self::Channel(receiver) => receiver.is_closed() && receiver.is_empty(),
         }
@@ -132,6 +136,7 @@ impl Body {
             Self::Http2(body) => body.exact_length(),
             Self::Replay(body) => body.exact_length(),
             Self::Recorded(body) => body.exact_length(),
+            Self::Copied(body) => body.exact_length(),
             #[cfg(test)]
             Self::Channel(_) => None,
         }

@@ -29,6 +29,10 @@ pub struct AccessRecord<'a> {
     pub protocol: &'a str,
     /// The service port that was called, as in the metrics.
     pub service: &'a str,
+    /// The rule of a route that took it.
+    pub route: Option<&'a str>,
+    /// The service port that the rule sent it to.
+    pub backend: Option<&'a str>,
     /// Who called, verified.
     pub client: Option<&'a SpiffeId>,
     /// Where the connection came from.
@@ -71,6 +75,8 @@ impl<'a> AccessRecord<'a> {
             direction,
             protocol,
             service,
+            route: None,
+            backend: None,
             client: None,
             client_address: None,
             method: None,
@@ -124,6 +130,8 @@ impl AccessLog {
             direction = record.direction.as_str(),
             protocol = record.protocol,
             service = record.service,
+            route = record.route,
+            backend = record.backend,
             client = record.client.map(SpiffeId::as_str),
             client_address = record.client_address.map(tracing::field::display),
             method = record.method,

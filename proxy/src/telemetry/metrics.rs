@@ -11,6 +11,7 @@ use super::{
     DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
     TrafficMetrics,
     process::{CertificateMetrics, Pools},
+    routes::{BackendMetrics, Backends, MirrorMetrics},
     traffic::Traffic,
 };
 use crate::{identity::Identity, reason::Reason};
@@ -92,6 +93,8 @@ struct Inner {
     certificate: CertificateMetrics,
     pools: Pools,
     traces: Arc<TraceMetrics>,
+    backends: Arc<Backends>,
+    mirrors: MirrorMetrics,
 }
 
 impl Default for Metrics {
@@ -109,6 +112,8 @@ impl Metrics {
         registry.register("build", "The proxy's build", version);
         let traffic = Arc::new(Traffic::default());
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        let backends = Arc::new(Backends::default());
+        registry.register_collector(Box::new(Arc::clone(&backends)));
         let certificate = CertificateMetrics::default();
         registry.register_collector(Box::new(certificate.clone()));
         let inner = Inner {
@@ -119,6 +124,8 @@ impl Metrics {
             listeners: Arc::new(ListenerMetrics::register(&mut registry)),
             pools: Pools::register(&mut registry),
             traces: Arc::new(TraceMetrics::register(&mut registry)),
+            backends,
+            mirrors: MirrorMetrics::register(&mut registry),
             registry,
         };
         Self { inner: Arc::new(inner) }
@@ -163,6 +170,23 @@ impl Metrics {
     #[must_use]
     pub fn traces(&self) -> Arc<TraceMetrics> {
         Arc::clone(&self.inner.traces)
+    }
+
+    /// The handle for what a rule of a service sends to a backend, found again by these names.
+    #[must_use]
+    pub fn backend(
+        &self,
+        service: &Arc<str>,
+        route: &Arc<str>,
+        backend: &Arc<str>,
+    ) -> Arc<BackendMetrics> {
+        self.inner.backends.handle(service, route, backend)
+    }
+
+    /// Of copies of requests.
+    #[must_use]
+    pub fn mirrors(&self) -> MirrorMetrics {
+        self.inner.mirrors.clone()
     }
 
     /// All metrics as OpenMetrics 1.0 text.

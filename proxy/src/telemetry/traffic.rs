@@ -171,18 +171,18 @@ impl Drop for InFlight {
 
 /// Counts by status, 100 to 599, each class allocated when it first occurs.
 #[derive(Debug, Default)]
-struct StatusCounts([OnceLock<Box<[AtomicU64; 100]>>; 5]);
+pub(super) struct StatusCounts([OnceLock<Box<[AtomicU64; 100]>>; 5]);
 
 impl StatusCounts {
     /// A status outside 100 to 599 is counted at the nearer end.
-    fn add(&self, status: u16) {
+    pub(super) fn add(&self, status: u16) {
         let status = usize::from(status.clamp(100, 599));
         let class = self.0[status / 100 - 1].get_or_init(|| Box::new(zeros()));
         class[status % 100].fetch_add(1, Relaxed);
     }
 
     /// Every status that occurred, with its count.
-    fn occurred(&self) -> impl Iterator<Item = (usize, u64)> {
+    pub(super) fn occurred(&self) -> impl Iterator<Item = (usize, u64)> {
         self.0.iter().enumerate().flat_map(|(class, counts)| {
             let counts = counts.get().into_iter().flat_map(|counts| counts.iter().enumerate());
             counts.filter_map(move |(rest, count)| match count.load(Relaxed) {

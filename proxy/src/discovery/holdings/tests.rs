@@ -112,6 +112,41 @@ fn a_service_is_kept_for_its_other_names() {
 }
 
 #[test]
+fn a_service_that_a_route_names_is_held_by_its_own_name_and_shared_with_targets() {
+    let mut holdings = Holdings::default();
+    assert_eq!(ask(&mut holdings, "shop/cart:80"), [service_key(&cart())]);
+    let (reply, effects) = apply(&mut holdings, &cart_update());
+    assert_eq!(reply, Reply::Ack);
+    assert!(
+        matches!(&effects.resolved[..], [(name, Resolution::Mesh(_))] if **name == *"shop/cart:80")
+    );
+    assert_eq!(holdings.counts(), (0, 1));
+
+    ask(&mut holdings, "cart:80");
+    let (_, effects) = apply(&mut holdings, &target("cart:80", Found::Service(cart().to_string())));
+    assert!(effects.subscribe.is_empty());
+    let (_, effects) = apply(&mut holdings, &cart_update());
+    assert_eq!(effects.resolved.len(), 2);
+
+    let mut effects = Effects::default();
+    holdings.forget(&"shop/cart:80".into(), &mut effects);
+    assert!(effects.unsubscribe.is_empty(), "{effects:?}");
+    // What is held already is answered at once.
+    holdings.ask(&"shop/cart:80".into(), &mut effects);
+    assert!(effects.subscribe.is_empty() && effects.resolved.len() == 1, "{effects:?}");
+    holdings.forget(&"cart:80".into(), &mut Effects::default());
+    let mut effects = Effects::default();
+    holdings.forget(&"shop/cart:80".into(), &mut effects);
+    assert_eq!(effects.unsubscribe, [service_key(&cart())]);
+    assert_eq!(holdings.counts(), (0, 0));
+
+    let mut effects = Effects::default();
+    holdings.ask(&"shop/web:80".into(), &mut effects);
+    holdings.forget(&"shop/web:80".into(), &mut effects);
+    assert!(effects.subscribe.is_empty() && effects.unsubscribe.is_empty(), "{effects:?}");
+}
+
+#[test]
 fn a_service_that_is_gone_is_not_found_and_may_come_back() {
     let mut holdings = resolved();
     let gone = update(service_key(&cart()), Some(Body::Gone(Gone {})));

@@ -17,6 +17,7 @@ fn destination() -> Resolution {
         service: None,
         label: "shop/cart:80".into(),
         protocol: weft_proto::discovery::Protocol::Http1,
+        routes: None,
         endpoints: Vec::new(),
     }))
 }

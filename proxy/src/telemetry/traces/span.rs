@@ -40,6 +40,10 @@ pub struct RequestSpan {
     grpc: bool,
     /// What telemetry calls the service, once routed.
     service: Option<Arc<str>>,
+    /// The rule of a route that took it.
+    route: Option<Arc<str>>,
+    /// The service port that the rule sent it to.
+    backend: Option<Arc<str>>,
     client_id: Option<String>,
     attempts: u32,
 }
@@ -90,6 +94,8 @@ impl RequestSpan {
             path: if sampled { head.target.path().to_owned() } else { String::new() },
             grpc: head.is_grpc(),
             service: None,
+            route: None,
+            backend: None,
             client_id: None,
             attempts: 0,
         }
@@ -104,6 +110,16 @@ impl RequestSpan {
     /// The request goes to this service.
     pub fn routed(&mut self, service: &Arc<str>) {
         self.service = Some(Arc::clone(service));
+    }
+
+    /// A rule of the service's routes took it.
+    pub fn taken_by(&mut self, route: &Arc<str>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// The rule sent it to this service port.
+    pub fn sent_to(&mut self, backend: &Arc<str>) {
+        self.backend = Some(Arc::clone(backend));
     }
 
     /// Who called, verified.
@@ -154,7 +170,7 @@ impl RequestSpan {
         if let Some(client_id) = self.client_id {
             attributes.push(KeyValue::new("weft.client.id", client_id));
         }
-        let error = outcome.reason.is_some() || outcome.status >= 500;
+        let error = outcome.reason.is_some_and(is_failure) || outcome.status >= 500;
         let span = SpanData {
             attributes,
             status: status(error, outcome.reason),
@@ -187,12 +203,19 @@ impl RequestSpan {
         if let Some(service) = &self.service {
             attributes.push(KeyValue::new("weft.service", service.to_string()));
         }
+        for (key, value) in [("weft.route", &self.route), ("weft.backend", &self.backend)] {
+            if let Some(value) = value {
+                attributes.push(KeyValue::new(key, value.to_string()));
+            }
+        }
         if let Some(grpc_status) = outcome.grpc_status {
             attributes.push(KeyValue::new("rpc.grpc.status_code", i64::from(grpc_status)));
         }
         if let Some(reason) = outcome.reason {
             attributes.push(KeyValue::new("weft.reason", reason.code()));
-            attributes.push(KeyValue::new("error.type", reason.code()));
+            if is_failure(reason) {
+                attributes.push(KeyValue::new("error.type", reason.code()));
+            }
         } else if outcome.status >= 500 {
             attributes.push(KeyValue::new("error.type", outcome.status.to_string()));
         }
@@ -271,6 +294,11 @@ impl Common {
     fn finish(&self, span: SpanData) {
         self.shared.finish(span);
     }
+}
+
+/// A redirect is what a route says.
+fn is_failure(reason: Reason) -> bool {
+    reason != Reason::RouteRedirect
 }
 
 fn status(error: bool, reason: Option<Reason>) -> Status {

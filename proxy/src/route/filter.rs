@@ -1,0 +1,149 @@
+//! What a rule does to the requests that it takes, and to the responses of its backends.
+//!
+//! Comes in: the fields of a head. Goes out: the same, modified. It never touches what concerns one connection or the
+//! framing of one message, nor what sidecars say to each other: [`why_untouchable`] names these fields, and no
+//! compiled filter has one of them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{mirror::Mirror, redirect::Redirect, rewrite::Rewrite};
+use crate::http::{HeaderCase, side};
+
+/// A filter.
+#[derive(Debug)]
+pub enum Filter {
+    /// Modifies the request's fields.
+    RequestHeaders(HeaderModifier),
+    /// Modifies the fields of the backend's final response; what the proxy answers itself is left as it is.
+    ResponseHeaders(HeaderModifier),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Changes the request's host or path.
+    Rewrite(Rewrite),
+    /// Sends a copy somewhere else, too.
+    Mirror(Mirror),
+}
+
+/// First sets, then adds, then removes fields.
+#[derive(Debug, Default)]
+pub struct HeaderModifier {
+    /// Instead of all fields of the name.
+    pub set: Box<[Field]>,
+    /// Beside them.
+    pub add: Box<[Field]>,
+    /// All fields of these names.
+    pub remove: Box<[HeaderName]>,
+}
+
+/// A field to be written.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its name.
+    pub name: HeaderName,
+    /// The name as the operator wrote it, where that is not all lower case.
+    pub written: Option<Bytes>,
+    /// Its value.
+    pub value: HeaderValue,
+}
+
+impl HeaderModifier {
+    /// Modifies these fields. Names keep the case in which the operator wrote them, where the codec can say it.
+    pub fn apply(&self, fields: &mut HeaderMap, case: &mut HeaderCase) {
+        for field in &self.set {
+            case.names.retain(|name| !name.eq_ignore_ascii_case(field.name.as_str().as_bytes()));
+            case.names.extend(field.written.clone());
+            fields.insert(field.name.clone(), field.value.clone());
+        }
+        for field in &self.add {
+            if !fields.contains_key(&field.name) {
+                case.names.extend(field.written.clone());
+            }
+            fields.append(field.name.clone(), field.value.clone());
+        }
+        for name in &self.remove {
+            fields.remove(name);
+        }
+    }
+}
+
+/// Why no filter may touch a field; `None` for all others.
+#[must_use]
+pub fn why_untouchable(name: &HeaderName) -> Option<&'static str> {
+    if side::is_side_header(name) {
+        return Some("fields that begin with weft- are the sidecars' own");
+    }
+    match name.as_str() {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-authentication-info" => Some("it concerns one connection, not the message"),
+        "content-length" | "transfer-encoding" => Some("it says where the message ends"),
+        "host" => Some("use a URLRewrite filter with `hostname`"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &'static str, value: &'static str) -> Field {
+        let lower = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        let written = (lower.as_str() != name).then(|| Bytes::from_static(name.as_bytes()));
+        Field { name: lower, written, value: HeaderValue::from_static(value) }
+    }
+
+    fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+        fields.get_all(name).iter().map(|value| value.to_str().expect("text")).collect()
+    }
+
+    #[test]
+    fn fields_are_set_then_added_then_removed() {
+        let modifier = HeaderModifier {
+            set: [field("x-set", "new"), field("x-gone", "1")].into(),
+            add: [field("x-add", "two"), field("x-fresh", "one")].into(),
+            remove: [HeaderName::from_static("x-gone"), HeaderName::from_static("x-absent")].into(),
+        };
+        let mut fields = HeaderMap::new();
+        for (name, value) in [("x-set", "a"), ("x-set", "b"), ("x-add", "one"), ("x-gone", "0")] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        modifier.apply(&mut fields, &mut HeaderCase::default());
+        assert_eq!(values(&fields, "x-set"), ["new"]);
+        assert_eq!(values(&fields, "x-add"), ["one", "two"]);
+        assert_eq!(values(&fields, "x-fresh"), ["one"]);
+        assert!(values(&fields, "x-gone").is_empty());
+    }
+
+    #[test]
+    fn names_keep_the_case_in_which_they_were_written() {
+        let mut fields = HeaderMap::new();
+        fields.insert("x-one", HeaderValue::from_static("1"));
+        let mut case = HeaderCase { names: vec![Bytes::from_static(b"X-ONE")] };
+        let modifier = HeaderModifier {
+            set: [field("X-One", "2")].into(),
+            add: [field("X-Two", "2"), field("X-TWO", "3")].into(),
+            remove: [].into(),
+        };
+        modifier.apply(&mut fields, &mut case);
+        assert_eq!(case.original("x-one"), Some(&b"X-One"[..]));
+        assert_eq!(case.original("x-two"), Some(&b"X-Two"[..]));
+    }
+
+    #[test]
+    fn what_belongs_to_a_connection_or_to_the_mesh_is_untouchable() {
+        for name in ["connection", "content-length", "host", "weft-deadline", "upgrade", "te"] {
+            assert!(why_untouchable(&HeaderName::from_static(name)).is_some(), "{name}");
+        }
+        for name in ["x-request-id", "content-type", "authorization", "cookie", "weftwork"] {
+            assert_eq!(why_untouchable(&HeaderName::from_static(name)), None, "{name}");
+        }
+    }
+}
