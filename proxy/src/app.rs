@@ -24,7 +24,7 @@ use crate::{
     admin::{self, Admin},
     clock,
     config::Config,
-    discovery::{self, Directory, TrustBundle, probe},
+    discovery::{self, Directory, Lookup, Settings, TrustBundle, probe},
     dns::Resolver,
     drain::{self, DrainTrigger},
     identity::{
@@ -132,8 +132,10 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
     let identity = Identity::default();
     telemetry.metrics.follow_identity(identity.clone());
     let control_plane = ControlPlane::new(&config.control_plane, identity.clone())?;
+    let own_ports = data.own_ports(admin_listener.address());
+    let settings = settings(&config, &addresses)?;
     let (directory, discovery) = Directory::connect(
-        settings(&config, &addresses)?,
+        Settings { lookup: Lookup { own_ports: own_ports.clone(), ..settings.lookup }, ..settings },
         dial(&control_plane),
         &telemetry.metrics,
     );
@@ -144,7 +146,7 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
         resolver: resolver.clone(),
         connections: Arc::default(),
         cut_off: cut_off.clone(),
-        own_ports: data.own_ports(admin_listener.address()),
+        own_ports,
         itself: Itself::new(&config.pod.ips.0, addresses.inbound.port()),
         config: config.clone(),
         directory: directory.clone(),

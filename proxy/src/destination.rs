@@ -36,9 +36,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub enum Found {
-    /// A service, or one workload of it.
+    /// A service, or one workload of it; also one whose endpoints are registered hosts outside.
     Mesh(Rc<Service>),
-    /// Not the mesh's.
+    /// Nobody's.
     Outside,
 }
 
@@ -59,6 +59,8 @@ pub struct Service {
     last_used: Cell<Instant>,
     valid_until: Cell<Option<Instant>>,
     side: Side,
+    /// For a destination outside: where it is said whether traffic may go there.
+    border: Option<Directory>,
     /// The name has come to stand for something of the other side.
     has_left: Cell<bool>,
 }
@@ -96,18 +98,50 @@ impl Service {
         self.endpoints.borrow().clone()
     }
 
-    /// Whether the name has left the mesh since, or joined it: then this view leads where it no longer stands
-    /// for, and is to be found anew. Costs what [`Service::snapshot`] does.
+    /// Whether the name has left the mesh since, or joined it, or lies outside where traffic may no longer go: then this
+    /// view leads where it no longer stands for, and is to be found anew. Costs what [`Service::snapshot`] does.
     #[must_use]
     pub fn has_left(&self) -> bool {
         drop(self.snapshot());
-        self.has_left.get()
+        self.has_left.get() || self.border.as_ref().is_some_and(Directory::registered_only)
     }
 
-    /// Chooses an endpoint of a snapshot for an attempt.
+    /// Whether nobody registers it: it lies outside the mesh, and is reached as it is.
     #[must_use]
-    pub fn pick(&self, snapshot: &EndpointSet, tried: &[Rc<Member>]) -> Option<Rc<Member>> {
-        snapshot.pick(tried, &mut self.random.borrow_mut(), &*self.make_pool)
+    pub fn is_outside(&self) -> bool {
+        self.side == Side::Outside
+    }
+
+    /// Completes when the name stands for a service no longer, registered or not. Cancel-safe.
+    pub async fn ceased(&self) {
+        let subscription = self.subscription.borrow().clone();
+        let Some(mut subscription) = subscription else { return std::future::pending().await };
+        let gone = |found: &Resolution| matches!(found, Resolution::Outside | Resolution::NotFound);
+        // Its sender lives as long as the answer is held.
+        let _ = subscription.wait_for(gone).await;
+    }
+
+    /// Chooses an endpoint of a snapshot for an attempt. `key` is what ties the request to one (see
+    /// [`crate::balance::Affinity`]).
+    #[must_use]
+    pub fn pick(
+        &self,
+        snapshot: &EndpointSet,
+        tried: &[Rc<Member>],
+        key: Option<u64>,
+    ) -> Option<Rc<Member>> {
+        snapshot.pick(tried, key, &mut self.random.borrow_mut(), &*self.make_pool)
+    }
+
+    /// Why none can be chosen of a snapshot without endpoints.
+    #[must_use]
+    pub fn without_endpoints(&self, snapshot: &EndpointSet) -> ProxyError {
+        let label = &self.label;
+        if snapshot.destination.external.is_some() {
+            let detail = format!("no host of {label} outside the mesh was found by DNS");
+            return ProxyError::new(Reason::DestinationUnresolved, detail);
+        }
+        ProxyError::new(Reason::NoEndpoints, format!("{label} has no ready endpoint"))
     }
 
     /// Lets something be drawn by this worker's randomness.
@@ -337,6 +371,12 @@ impl Destinations {
         self.directory.app_refused();
     }
 
+    /// What is known of the mesh.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// Opens plain connections to addresses.
     #[must_use]
     pub const fn dialer(&self) -> &Rc<Dialer> {
@@ -365,6 +405,7 @@ impl Destinations {
             last_used: Cell::new(clock::now()),
             valid_until: Cell::new(None),
             side,
+            border: (side == Side::Outside).then(|| self.directory.clone()),
             has_left: Cell::new(false),
         })
     }

@@ -10,6 +10,8 @@
 mod backoff;
 mod client;
 mod compile;
+pub mod external;
+mod finder;
 mod holdings;
 pub mod probe;
 #[cfg(any(test, fuzzing))]
@@ -22,10 +24,12 @@ mod status;
 mod table;
 
 pub use client::{Client, Dial, with_keepalive};
+pub use external::External;
+pub use finder::Lookup;
 pub use register::advertised_address;
 pub use snapshot::{
-    Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, Resolution,
-    Transport, TrustBundle,
+    Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, OutsideScope,
+    Resolution, Transport, TrustBundle,
 };
 pub use status::{Registration, Status};
 
@@ -34,7 +38,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc, watch};
 use weft_proto::{
     WorkloadName,
@@ -67,6 +70,8 @@ pub struct Settings {
     pub interception: Interception,
     /// What is registered, outside Kubernetes; `None` for a workload that serves nothing.
     pub registration: Option<Register>,
+    /// How hosts outside the mesh are found.
+    pub lookup: Lookup,
 }
 
 /// What this proxy knows of the mesh. Shared by all workers; cheap to clone.
@@ -79,7 +84,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct Shared {
     table: Mutex<Table>,
-    mesh: ArcSwapOption<MeshScope>,
+    mesh: watch::Sender<Option<Arc<MeshScope>>>,
     inbound: watch::Sender<Option<Arc<InboundPorts>>>,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
     status: watch::Sender<Status>,
@@ -112,9 +117,7 @@ impl Directory {
     #[must_use]
     pub fn fixed(mesh: MeshScope, inbound: InboundPorts) -> Self {
         let directory = Self::new(mpsc::unbounded_channel().0);
-        let mesh = Arc::new(mesh);
-        directory.shared.mesh.store(Some(Arc::clone(&mesh)));
-        directory.shared.table().set_scope(mesh);
+        directory.pin_mesh(mesh);
         directory.shared.inbound.send_replace(Some(Arc::new(inbound)));
         directory.shared.status.send_modify(|status| {
             status.mesh = true;
@@ -131,6 +134,13 @@ impl Directory {
         table.publish(destination, resolution);
     }
 
+    /// Says what could be in the mesh from now on, like [`Directory::pin`].
+    pub fn pin_mesh(&self, mesh: MeshScope) {
+        let mesh = Arc::new(mesh);
+        self.shared.mesh.send_replace(Some(Arc::clone(&mesh)));
+        self.shared.table().set_scope(mesh);
+    }
+
     /// Says what this workload serves from now on, like [`Directory::pin`].
     pub fn pin_inbound(&self, inbound: InboundPorts) {
         self.shared.inbound.send_replace(Some(Arc::new(inbound)));
@@ -139,7 +149,7 @@ impl Directory {
     fn new(questions: mpsc::UnboundedSender<table::Question>) -> Self {
         let shared = Shared {
             table: Mutex::new(Table::new(questions)),
-            mesh: ArcSwapOption::empty(),
+            mesh: watch::Sender::default(),
             inbound: watch::Sender::default(),
             trust: watch::Sender::default(),
             status: watch::Sender::default(),
@@ -153,7 +163,24 @@ impl Directory {
     /// The eager set. `None` until the control plane's first answer.
     #[must_use]
     pub fn mesh(&self) -> Option<Arc<MeshScope>> {
-        self.shared.mesh.load_full()
+        self.shared.mesh.borrow().clone()
+    }
+
+    /// Whether traffic to where nobody is registered is refused. Costs a short lock: it is asked on the way out of the
+    /// mesh only.
+    #[must_use]
+    pub fn registered_only(&self) -> bool {
+        self.shared.mesh.borrow().as_ref().is_some_and(|mesh| mesh.outside.registered_only)
+    }
+
+    /// Completes when traffic to where nobody is registered is refused. Cancel-safe.
+    pub async fn until_registered_only(&self) {
+        let mut mesh = self.shared.mesh.subscribe();
+        let refused = |mesh: &Option<Arc<MeshScope>>| {
+            mesh.as_ref().is_some_and(|mesh| mesh.outside.registered_only)
+        };
+        // The sender lives as long as `self`.
+        let _ = mesh.wait_for(refused).await;
     }
 
     /// What this workload serves and how; `None` until the first answer.

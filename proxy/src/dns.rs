@@ -2,8 +2,12 @@
 //! holds.
 //!
 //! Never by the C library, whose look-ups need files that a bare image does not have. The search domains of
-//! /etc/resolv.conf count, with their `ndots`, and so does /etc/hosts. hickory caches by TTL and reads the system's configuration once; so it is made anew when that has changed, as on a
-//! laptop that joins another network. On a machine without one, look-ups fail with a clear error; addresses need none.
+//! /etc/resolv.conf count, with their `ndots`, and so does /etc/hosts. hickory caches by TTL and reads the system's
+//! configuration once; so it is made anew when that has changed, as on a laptop that joins another network. On a
+//! machine without one, look-ups fail with a clear error; addresses need none.
+
+#[cfg(test)]
+pub(crate) mod fake;
 
 use std::{
     io,
@@ -12,7 +16,10 @@ use std::{
     time::SystemTime,
 };
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::{
+    ResolverBuilder, TokioResolver,
+    net::{NetError, runtime::TokioRuntimeProvider},
+};
 
 use crate::{clock::Instant, error::ProxyError, reason::Reason};
 
@@ -27,6 +34,19 @@ pub struct Resolver(Arc<Mutex<Configured>>);
 struct Configured {
     resolver: Result<Arc<TokioResolver>, Arc<str>>,
     changed: [Option<SystemTime>; 2],
+    source: Source,
+}
+
+/// Where the answers come from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// The system's servers; answers are kept for as long as they hold.
+    Kept,
+    /// The system's servers, asked each time.
+    Fresh,
+    /// One server alone, asked each time.
+    #[cfg(test)]
+    Server(SocketAddr),
 }
 
 /// The addresses of a name.
@@ -42,14 +62,31 @@ impl Resolver {
     /// A resolver under the system's configuration.
     #[must_use]
     pub fn from_system() -> Self {
-        Self(Arc::new(Mutex::new(Configured::read())))
+        Self::new(Source::Kept)
+    }
+
+    /// A resolver under the system's configuration that keeps no answers: for who asks again before an answer is too
+    /// old.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self::new(Source::Fresh)
+    }
+
+    /// A resolver that asks one server alone.
+    #[cfg(test)]
+    pub(crate) fn of_server(server: SocketAddr) -> Self {
+        Self::new(Source::Server(server))
+    }
+
+    fn new(source: Source) -> Self {
+        Self(Arc::new(Mutex::new(Configured::read(source))))
     }
 
     /// Under the configuration as it is now: costs two calls of stat(2) a look-up.
     fn current(&self) -> Result<Arc<TokioResolver>, Arc<str>> {
         let mut configured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if configured.changed != changes() {
-            *configured = Configured::read();
+            *configured = Configured::read(configured.source);
         }
         configured.resolver.clone()
     }
@@ -102,12 +139,40 @@ impl Resolver {
     }
 }
 
+impl Source {
+    fn builder(self) -> Result<ResolverBuilder<TokioRuntimeProvider>, NetError> {
+        match self {
+            Self::Kept => TokioResolver::builder_tokio(),
+            Self::Fresh => {
+                let mut builder = TokioResolver::builder_tokio()?;
+                builder.options_mut().cache_size = 0;
+                Ok(builder)
+            }
+            #[cfg(test)]
+            Self::Server(server) => {
+                use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+                let mut config = NameServerConfig::udp(server.ip());
+                for connection in &mut config.connections {
+                    connection.port = server.port();
+                }
+                let config = ResolverConfig::from_parts(None, vec![], vec![config]);
+                let provider = TokioRuntimeProvider::default();
+                let mut builder = TokioResolver::builder_with_config(config, provider);
+                builder.options_mut().cache_size = 0;
+                builder.options_mut().timeout = std::time::Duration::from_millis(500);
+                Ok(builder)
+            }
+        }
+    }
+}
+
 impl Configured {
-    fn read() -> Self {
+    fn read(source: Source) -> Self {
         // Before the files are read: a change meanwhile is seen at the next look-up.
         let changed = changes();
-        let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        Self { resolver: built.map(Arc::new).map_err(|error| error.to_string().into()), changed }
+        let built = source.builder().and_then(ResolverBuilder::build);
+        let resolver = built.map(Arc::new).map_err(|error| error.to_string().into());
+        Self { resolver, changed, source }
     }
 }
 
@@ -123,7 +188,28 @@ impl std::fmt::Debug for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{fake::FakeDns, *};
+
+    #[tokio::test]
+    async fn both_families_are_found_and_the_shortest_time_to_live_holds() {
+        let dns = FakeDns::start().await;
+        let resolver = Resolver::of_server(dns.address);
+        dns.says("api.example.com", &["192.0.2.1", "fd00::1"], 7);
+        let mut answer = resolver.resolve("api.example.com").await.expect("it is there");
+        answer.addresses.sort_unstable();
+        assert_eq!(
+            answer.addresses,
+            ["192.0.2.1", "fd00::1"].map(|ip| ip.parse::<IpAddr>().expect("valid"))
+        );
+        let left = answer.valid_until.saturating_duration_since(crate::clock::now()).as_secs();
+        assert!((5..=7).contains(&left), "{left}");
+
+        dns.says("api.example.com", &["192.0.2.2"], 7);
+        let answer = resolver.resolve("api.example.com").await.expect("it is there");
+        assert_eq!(answer.addresses.len(), 1, "no answer is kept");
+        let error = resolver.resolve("none.example.com").await.expect_err("nobody's");
+        assert_eq!(error.reason, Reason::DestinationUnresolved);
+    }
 
     #[tokio::test]
     async fn addresses_and_this_machine_need_no_dns() {

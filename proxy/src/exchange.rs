@@ -28,6 +28,7 @@ pub use record::{Record, RecordedBody};
 use crate::{
     error::ProxyError,
     http::{Asked, Handler, Request, Response, respond},
+    outside,
     shared::Shared,
 };
 use attempts::Call;
@@ -94,6 +95,8 @@ impl Exchange {
 
         // 6. Attempts.
         let mut response = Call::new(self, service, snapshot, request).respond(record).await?;
+
+        outside::bound_takeover(service, &mut response);
 
         // 7. Filters on the response of the backend.
         self.origin.sanitize_response(&mut response.head);

@@ -282,7 +282,7 @@ async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialle
 
 /// Dials the local application for opaque bytes.
 async fn dial(application: &Service) -> Result<pool::Dialled, ProxyError> {
-    match application.pick(&application.snapshot(), &[]) {
+    match application.pick(&application.snapshot(), &[], None) {
         Some(member) => member.pool.open_tcp().await,
         None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
     }
@@ -321,7 +321,7 @@ async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain
             tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
         }
         // Only a request of the local application opens a tunnel to a destination.
-        Served::TakenOver(_, Takeover::Tunnel { .. }) => {}
+        Served::TakenOver(_, Takeover::Tunnel { .. } | Takeover::Outside(_)) => {}
     }
 }
 

@@ -6,13 +6,14 @@
 //! failed.
 
 mod opaque_route;
+mod outward;
 
 use std::{rc::Rc, time::Duration};
 
 use weft_proto::discovery::Protocol;
 
 use crate::{
-    balance::{InFlight, Member},
+    balance::{Affinity, InFlight, Member},
     clock,
     destination::{Found, Service},
     detect::Detected,
@@ -46,14 +47,10 @@ pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
         Err(reason) => return refuse(&shared, reason, "no request came"),
     };
     match http(&shared, socket, &version, Outbound::by_request()).await {
-        Served::Closed(_) => {}
-        Served::TakenOver(client, Takeover::Splice(server)) => {
-            // An Upgrade, or a tunnel to outside the mesh.
-            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
-        }
         Served::TakenOver(client, Takeover::Tunnel { destination }) => {
             destined(shared, client, destination).await;
         }
+        served => spliced(&shared, served).await,
     }
 }
 
@@ -61,7 +58,7 @@ pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
 pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
     match shared.destinations.find(&name).await {
         Ok(Found::Mesh(service)) => to_service(&shared, socket, service).await,
-        Ok(Found::Outside) => to_outside(&shared, socket, &name).await,
+        Ok(Found::Outside) => outward::serve(&shared, socket, &name).await,
         Err(error) => decline(&shared, socket, error).await,
     }
 }
@@ -96,24 +93,20 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
             let learned = &service.learned;
             let client = undeclared::Client { socket: &socket, learned, gap: undeclared::GAP };
             let idle = shared.config.timeouts.tcp_idle;
-            undeclared::find_out(client, idle, dial(shared, &service, None)).await
+            undeclared::find_out(client, idle, dial(shared, &service, &socket, None)).await
         }
         Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
     };
     match planned {
         Ok(undeclared::Found::Http(version)) => {
-            let origin = Outbound::to(service);
-            if let Served::TakenOver(client, Takeover::Splice(server)) =
-                http(shared, socket, &version, origin).await
-            {
-                tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
-            }
+            let served = http(shared, socket, &version, Outbound::to(service)).await;
+            spliced(shared, served).await;
         }
         Ok(undeclared::Found::Opaque(dialled)) => {
             let dialled = match dialled {
                 Some(dialled) => Ok(dialled),
-                None => dial(shared, &service, server_name.as_deref()).await,
+                None => dial(shared, &service, &socket, server_name.as_deref()).await,
             };
             opaque(shared, &socket, &service, dialled).await;
         }
@@ -157,7 +150,24 @@ async fn declared_http(
 }
 
 async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: Outbound) -> Served {
-    serve(shared, socket, version, Origin::Outbound(origin), &shared.drain).await
+    let origin = Origin::Outbound(origin.from(socket.peer()));
+    serve(shared, socket, version, origin, &shared.drain).await
+}
+
+/// What follows an Upgrade, or a tunnel to outside the mesh.
+async fn spliced(shared: &Rc<Shared>, served: Served) {
+    match served {
+        Served::TakenOver(client, Takeover::Splice(server)) => {
+            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+        }
+        Served::TakenOver(client, Takeover::Outside(server)) => {
+            let ended = outside::splice(shared, &client, &server).await;
+            if ended.reason == Some(Reason::EgressDenied) {
+                shared.listeners.closed(Direction::Outbound, ended.reason);
+            }
+        }
+        Served::Closed(_) | Served::TakenOver(_, Takeover::Tunnel { .. }) => {}
+    }
 }
 
 async fn serve(
@@ -205,8 +215,14 @@ async fn opaque(
         tracing::info!(service = %service.label, peer = server.peer.as_ref().map(|peer| tracing::field::display(&peer.identity)), "connection ended: the server was verified under a root that is no longer trusted");
         Reason::PeerUnverified
     };
+    let forbidden = async {
+        tokio::select! {
+            reason = distrusted => reason,
+            reason = outward::forbidden(shared, service) => reason,
+        }
+    };
     let idle = shared.config.timeouts.tcp_idle;
-    let bounds = tcp::Bounds { idle, forbidden: distrusted, may_be_http: false };
+    let bounds = tcp::Bounds { idle, forbidden, may_be_http: false };
     let ended = tcp::splice_within(client, &server.socket, bounds).await;
     ended.note(&mut record);
     if let Some(error) = dialled.member.pool.explain(&server.socket) {
@@ -219,18 +235,18 @@ async fn opaque(
 async fn dial(
     shared: &Rc<Shared>,
     service: &Rc<Service>,
+    client: &Socket,
     server_name: Option<&str>,
 ) -> Result<Dialled, ProxyError> {
     service.touch(clock::now());
     let service = opaque_route::backend(shared, service, server_name).await?;
     let snapshot = service.snapshot();
+    let plan = snapshot.destination.balancing.as_deref();
+    let affinity = Affinity::of_connection(plan, || Some(client.peer()?.ip()));
     let mut tried = Vec::new();
     loop {
-        let Some(member) = service.pick(&snapshot, &tried) else {
-            return Err(ProxyError::new(
-                Reason::NoEndpoints,
-                format!("{} has no ready endpoint", service.label),
-            ));
+        let Some(member) = service.pick(&snapshot, &tried, affinity.key()) else {
+            return Err(service.without_endpoints(&snapshot));
         };
         let in_flight = InFlight::enter(&member);
         match member.pool.open_tcp().await {
@@ -241,21 +257,6 @@ async fn dial(
                     return Err(error);
                 }
             }
-        }
-    }
-}
-
-/// Outside the mesh: passed through at once.
-async fn to_outside(shared: &Rc<Shared>, client: Socket, name: &str) {
-    match outside::connect(shared, name).await {
-        Ok(server) => {
-            let mut record = shared.outside.connection(TlsState::Plain);
-            let ended = tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
-            ended.note(&mut record);
-        }
-        Err(error) => {
-            refuse(shared, error.reason, &error.detail);
-            client.abort();
         }
     }
 }
@@ -275,3 +276,6 @@ fn refuse(shared: &Rc<Shared>, reason: Reason, detail: &str) {
     tracing::info!(%reason, detail, "outbound connection refused");
     shared.listeners.refused(Direction::Outbound, reason);
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,6 +271,7 @@ impl Endpoint {
             zone: "".into(),
             labels: std::collections::BTreeMap::new(),
             workload: None,
+            alternate: None,
             health: Arc::default(),
         }
     }

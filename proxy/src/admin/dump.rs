@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use crate::{
+    balance::{
+        BalancingPolicy,
+        policy::{Algorithm, HashKey},
+    },
     clock,
     discovery::{
         Destination, Endpoint, InboundPort, InboundPorts, MeshScope, Resolution, Transport,
@@ -58,6 +62,9 @@ fn scope(mesh: &MeshScope) -> Value {
         "address_ranges": ranges,
         "name_suffixes": mesh.suffixes,
         "namespaces": mesh.namespaces,
+        "external_hosts": mesh.outside.hosts,
+        "external_ports": mesh.outside.ports,
+        "egress": if mesh.outside.registered_only { "registered-only" } else { "allow" },
     })
 }
 
@@ -101,6 +108,8 @@ fn destination(found: &Destination) -> Value {
         "label": found.label,
         "protocol": found.protocol.as_str_name(),
         "routes": found.routes.as_ref().map(|routes| self::routes(routes)),
+        "balancing": found.balancing.as_deref().map(|plan| balancing(&plan.policy)),
+        "external_hosts": found.external.as_deref().map(|external| &external.hosts),
         "endpoints": found.endpoints.iter().map(|found| endpoint(found)).collect::<Vec<_>>(),
     })
 }
@@ -123,6 +132,39 @@ fn routes(routes: &Routes) -> Value {
             .map(|found| rule(&found.name, &found.backends))
             .collect::<Vec<_>>(),
     })
+}
+
+/// What is not the default of how endpoints are balanced.
+fn balancing(policy: &BalancingPolicy) -> Value {
+    let (algorithm, hash) = match &policy.algorithm {
+        Algorithm::PeakEwma => ("PeakEwma", None),
+        Algorithm::LeastRequest => ("LeastRequest", None),
+        Algorithm::RoundRobin => ("RoundRobin", None),
+        Algorithm::Random => ("Random", None),
+        Algorithm::RingHash(key) => ("RingHash", Some(hashed(key))),
+    };
+    json!({
+        "algorithm": algorithm,
+        "hash": hash,
+        "slow_start_seconds": policy.slow_start.as_secs_f64(),
+        "max_cooling_seconds": policy.max_cooling.as_secs_f64(),
+        "locality": policy.locality.as_ref().map(|rule| json!({
+            "failover": rule.failover,
+            "min_endpoints": rule.min_endpoints,
+            "min_healthy_percent": rule.min_healthy_percent,
+            "max_in_flight_per_endpoint": rule.max_in_flight_per_endpoint,
+        })),
+    })
+}
+
+fn hashed(key: &HashKey) -> Value {
+    match key {
+        HashKey::Header(name) => json!({ "header": name.as_str() }),
+        HashKey::Cookie(cookie) => json!({ "cookie": cookie.name }),
+        HashKey::Source => json!({ "source": true }),
+        HashKey::Path => json!({ "path": true }),
+        HashKey::Query(name) => json!({ "query": name }),
+    }
 }
 
 fn endpoint(endpoint: &Endpoint) -> Value {

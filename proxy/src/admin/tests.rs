@@ -10,7 +10,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use super::*;
 use crate::{
-    discovery::{InboundPorts, MeshScope, Resolution},
+    discovery::{InboundPorts, MeshScope, OutsideScope, Resolution},
     dns::Resolver,
     drain, telemetry,
     tls::testing::{Authority, id},
@@ -42,6 +42,7 @@ impl Served {
             ranges: vec![("10.0.0.0".parse().expect("an address"), 8)],
             suffixes: Vec::new(),
             namespaces: vec!["shop".to_owned()],
+            outside: OutsideScope::default(),
         };
         let config = Arc::new(command.expect("good flags").config);
         let (subscriber, log) =

@@ -12,10 +12,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{Candidates, PeakEwma, Standing, pick};
+use super::{
+    PeakEwma, Plan, cooling,
+    policy::DEFAULT_MAX_COOLING,
+    view::{Memory, View},
+};
 use crate::{
     clock::{self, Instant},
     discovery::{Destination, Endpoint},
+    http::ResponseHead,
     pool::EndpointPool,
 };
 
@@ -28,12 +33,14 @@ pub struct Member {
     pub pool: Rc<EndpointPool>,
     ewma: Cell<PeakEwma>,
     in_flight: Cell<u32>,
+    /// Requests in flight are counted for the whole process too.
+    counts_for_all: Cell<bool>,
 }
 
 impl Member {
-    fn new(endpoint: Arc<Endpoint>, pool: Rc<EndpointPool>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, pool: Rc<EndpointPool>) -> Self {
         let ewma = Cell::new(PeakEwma::new(clock::now()));
-        Self { endpoint, pool, ewma, in_flight: Cell::new(0) }
+        Self { endpoint, pool, ewma, in_flight: Cell::new(0), counts_for_all: Cell::new(false) }
     }
 
     /// Requests under way.
@@ -50,7 +57,7 @@ impl Member {
         self.ewma.set(ewma);
     }
 
-    fn cost(&self, now: Instant) -> f64 {
+    pub(super) fn cost(&self, now: Instant) -> f64 {
         self.ewma.get().cost(self.in_flight.get(), now)
     }
 
@@ -63,20 +70,31 @@ impl Member {
 
 /// Counts a request as in flight on its member, until dropped.
 #[derive(Debug)]
-pub struct InFlight(Rc<Member>);
+pub struct InFlight {
+    member: Rc<Member>,
+    /// Was counted for the whole process.
+    for_all: bool,
+}
 
 impl InFlight {
     /// One more request to this member.
     #[must_use]
     pub fn enter(member: &Rc<Member>) -> Self {
         member.in_flight.set(member.in_flight.get() + 1);
-        Self(member.clone())
+        let for_all = member.counts_for_all.get();
+        if for_all {
+            member.endpoint.health.request_began();
+        }
+        Self { member: member.clone(), for_all }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.member.in_flight.set(self.member.in_flight.get().saturating_sub(1));
+        if self.for_all {
+            self.member.endpoint.health.request_ended();
+        }
     }
 }
 
@@ -88,7 +106,8 @@ pub type MakePool = dyn Fn(&Arc<Endpoint>) -> Rc<EndpointPool>;
 pub struct EndpointSet {
     /// What discovery said.
     pub destination: Arc<Destination>,
-    members: Box<[OnceCell<Rc<Member>>]>,
+    pub(super) members: Box<[OnceCell<Rc<Member>>]>,
+    pub(super) memory: Memory,
 }
 
 impl EndpointSet {
@@ -102,31 +121,50 @@ impl EndpointSet {
             .flat_map(|set| set.members.iter().filter_map(OnceCell::get))
             .map(|member| (&*member.endpoint.id, member))
             .collect();
+        let counts_for_all = counts_for_all(&destination);
         if !known.is_empty() {
             for (endpoint, slot) in destination.endpoints.iter().zip(&mut members) {
                 if let Some(member) =
                     known.remove(&*endpoint.id).filter(|m| m.serves_like(endpoint))
                 {
+                    member.counts_for_all.set(counts_for_all);
                     *slot = OnceCell::from(member.clone());
                 }
             }
         }
-        Self { destination, members }
+        let memory = previous.map(|set| set.memory.next()).unwrap_or_default();
+        Self { destination, members, memory }
     }
 
-    /// Chooses an endpoint for an attempt, another than those tried where there is one.
+    /// Chooses an endpoint for an attempt, another than those tried where there is one. `key` is what ties the request
+    /// to an endpoint, where the service is balanced by a hash (see [`super::Affinity`]).
     #[must_use]
     pub fn pick(
         &self,
         tried: &[Rc<Member>],
+        key: Option<u64>,
         random: &mut fastrand::Rng,
         make_pool: &MakePool,
     ) -> Option<Rc<Member>> {
         let view = View { set: self, tried, now: clock::now(), now_ms: clock::process_ms() };
-        let index = pick(&view, random)?;
+        let index = view.choose(key, random)?;
         let endpoint = &self.destination.endpoints[index];
-        let make = || Rc::new(Member::new(endpoint.clone(), make_pool(endpoint)));
+        let make = || {
+            let member = Member::new(endpoint.clone(), make_pool(endpoint));
+            member.counts_for_all.set(counts_for_all(&self.destination));
+            Rc::new(member)
+        };
         Some(self.members[index].get_or_init(make).clone())
+    }
+
+    /// Leaves an endpoint alone for a while, where its response asks for that.
+    pub fn heed(&self, member: &Member, response: &ResponseHead) {
+        let asked = cooling::asked_for(response.status, &response.headers, clock::since_epoch);
+        let Some(asked) = asked else { return };
+        let plan = self.destination.balancing.as_deref();
+        let most = plan.map_or(DEFAULT_MAX_COOLING, |plan| plan.policy.max_cooling);
+        let cooling_ms = u64::try_from(asked.min(most).as_millis()).unwrap_or(u64::MAX);
+        member.endpoint.health.cool_until(clock::process_ms().saturating_add(cooling_ms));
     }
 
     /// The members in use.
@@ -135,34 +173,6 @@ impl EndpointSet {
     }
 }
 
-/// The set as the balancer sees it for one attempt.
-struct View<'a> {
-    set: &'a EndpointSet,
-    tried: &'a [Rc<Member>],
-    now: Instant,
-    now_ms: u64,
-}
-
-impl Candidates for View<'_> {
-    fn count(&self) -> usize {
-        self.set.members.len()
-    }
-
-    fn standing(&self, index: usize) -> Standing {
-        let endpoint = &self.set.destination.endpoints[index];
-        if self.tried.iter().any(|member| member.endpoint.id == endpoint.id) {
-            Standing::Tried
-        } else if endpoint.health.in_backoff(self.now_ms) {
-            Standing::Backoff
-        } else {
-            Standing::Good
-        }
-    }
-
-    fn cost(&self, index: usize) -> f64 {
-        match self.set.members[index].get() {
-            Some(member) => member.cost(self.now),
-            None => PeakEwma::new(self.now).cost(0, self.now),
-        }
-    }
+fn counts_for_all(destination: &Destination) -> bool {
+    destination.balancing.as_deref().is_some_and(Plan::counts_in_flight)
 }

@@ -8,7 +8,7 @@ use weft_proto::Port;
 use super::*;
 use crate::{
     config::Config,
-    discovery::{InboundPorts, MeshScope},
+    discovery::{InboundPorts, MeshScope, OutsideScope},
     http::{h1, h2},
     identity::Identity,
     tls::MutualTls,
@@ -31,6 +31,7 @@ fn destinations() -> (Destinations, Directory) {
         ranges: vec![("10.0.0.0".parse().expect("an address"), 8)],
         suffixes: Vec::new(),
         namespaces: Vec::new(),
+        outside: OutsideScope::default(),
     };
     let directory = Directory::fixed(mesh, InboundPorts::default());
     let metrics = Metrics::new();

@@ -22,6 +22,7 @@ use weft_proto::discovery::{
 use super::{
     Settings, Shared,
     backoff::Backoff,
+    finder::Finder,
     holdings::{Effects, Holdings, Reply},
     probe::AppHealth,
     status,
@@ -59,6 +60,7 @@ pub struct Client {
     shared: Arc<Shared>,
     questions: mpsc::UnboundedReceiver<Question>,
     holdings: Holdings,
+    finder: Finder,
     backoff: Backoff,
     metrics: Arc<DiscoveryMetrics>,
     sweep: Interval,
@@ -92,11 +94,12 @@ impl Client {
         Self {
             app_health: shared.app_health.subscribe(),
             draining: shared.draining.subscribe(),
+            holdings: Holdings::seen_from(&settings.zone),
+            finder: Finder::new(settings.lookup.clone(), Arc::clone(&shared)),
             settings,
             dial,
             shared,
             questions,
-            holdings: Holdings::default(),
             backoff: Backoff::new(fastrand::Rng::new()),
             metrics,
             sweep,
@@ -242,7 +245,10 @@ impl Client {
         while let Some(question) = next {
             match question {
                 Question::Ask(name) => self.holdings.ask(&name, &mut effects),
-                Question::Forget(name) => self.holdings.forget(&name, &mut effects),
+                Question::Forget(name) => {
+                    self.holdings.forget(&name, &mut effects);
+                    self.finder.forget(&name);
+                }
             }
             next = self.questions.try_recv().ok();
         }
@@ -275,7 +281,7 @@ impl Client {
     /// Shows what changed to the workers, and (un)subscribes.
     fn perform(&mut self, effects: Effects) {
         if let Some(mesh) = effects.mesh {
-            self.shared.mesh.store(Some(Arc::clone(&mesh)));
+            self.shared.mesh.send_replace(Some(Arc::clone(&mesh)));
             self.shared.table().set_scope(mesh);
             self.shared.status.send_modify(|status| status.mesh = true);
         }
@@ -287,10 +293,7 @@ impl Client {
             self.shared.status.send_modify(|status| status.inbound = true);
         }
         if !effects.resolved.is_empty() {
-            let mut table = self.shared.table();
-            for (name, resolution) in effects.resolved {
-                table.publish(&name, resolution);
-            }
+            self.finder.publish(effects.resolved);
         }
         if !effects.unsubscribe.is_empty() {
             self.send(Kind::Unsubscribe(Unsubscribe { keys: effects.unsubscribe }));

@@ -4,6 +4,8 @@
 //! would be right: it travels back as the Nack's reason. It must never let through what the data path cannot
 //! use safely, such as a meshed endpoint without identities.
 
+mod balancing;
+mod external;
 mod filters;
 mod routes;
 
@@ -17,9 +19,10 @@ use weft_proto::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
-    Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, Transport,
-    TrustBundle,
+    Destination, Endpoint, EndpointHealth, External, InboundPort, InboundPorts, MeshScope,
+    Transport, TrustBundle,
 };
+use crate::balance::BalancingPolicy;
 use crate::route::Routes;
 
 /// What telemetry calls every port that is not listed: there are 65,535 of them.
@@ -83,6 +86,7 @@ pub(super) fn mesh(message: &wire::Mesh) -> Result<MeshScope, Refused> {
             .filter(|suffix| !suffix.is_empty())
             .collect(),
         namespaces: message.namespaces.clone(),
+        outside: external::outside(message)?,
     })
 }
 
@@ -160,6 +164,8 @@ pub(super) struct ServiceHead {
     pub(super) service: ServicePort,
     pub(super) protocol: Protocol,
     pub(super) routes: Option<Arc<Routes>>,
+    pub(super) balancing: Option<Arc<BalancingPolicy>>,
+    pub(super) external: Option<Arc<External>>,
 }
 
 /// A service port's own fields, which must be those of the key that it came under.
@@ -174,8 +180,16 @@ pub(super) fn service(
     }
     let routes = message.routes.as_ref().map(routes::routes).transpose();
     let routes = routes.map_err(|refused| refused.within("routes"))?;
-    let protocol = protocol(message.protocol)?;
-    Ok(ServiceHead { service, protocol, routes: routes.map(Arc::new) })
+    let policy = message.endpoint_policy.as_ref();
+    Ok(ServiceHead {
+        service,
+        protocol: protocol(message.protocol)?,
+        routes: routes.map(Arc::new),
+        balancing: balancing::balancing(policy.and_then(|policy| policy.balancing.as_ref()))
+            .map_err(|refused| refused.within("endpoint_policy.balancing"))?,
+        external: external::external(message.external.as_ref())
+            .map_err(|refused| refused.within("external"))?,
+    })
 }
 
 /// One endpoint; `known` is what an earlier snapshot had under the same id, whose health goes on when the
@@ -209,6 +223,7 @@ pub(super) fn endpoint(
             zone: message.zone.as_str().into(),
             labels: message.labels.clone(),
             workload,
+            alternate: None,
             health,
         })
     };

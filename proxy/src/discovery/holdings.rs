@@ -67,6 +67,8 @@ pub(super) struct Holdings {
     eager: BTreeMap<i32, String>,
     targets: HashMap<Arc<str>, Target>,
     services: HashMap<ServicePort, Users>,
+    /// The zone of this proxy; empty when unknown.
+    zone: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,11 @@ struct Users {
 }
 
 impl Holdings {
+    /// Nothing is held yet, by a proxy in this zone.
+    pub(super) fn seen_from(zone: &str) -> Self {
+        Self { zone: zone.into(), ..Self::default() }
+    }
+
     /// A worker asks for a destination, or for a service port that a route names.
     pub(super) fn ask(&mut self, name: &Arc<str>, effects: &mut Effects) {
         if is_service_port(name) {
@@ -281,7 +288,7 @@ impl Holdings {
     ) -> Resolution {
         let users = self.services.entry(service.clone()).or_insert_with(|| {
             effects.subscribe.push(service_key(service));
-            Users { service: Service::default(), targets: HashSet::new() }
+            Users { service: Service::seen_from(&self.zone), targets: HashSet::new() }
         });
         users.targets.insert(Arc::clone(target));
         users.service.resolution()

@@ -6,11 +6,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
 };
 
 use weft_proto::discovery::{Interception, Register, RegisteredPort};
 
-use super::Settings;
+use super::{Lookup, Settings};
 use crate::{
     clock,
     config::{self, Config},
@@ -43,6 +44,7 @@ impl Settings {
                 config::Interception::Transparent => Interception::Transparent,
             },
             registration: (!ports.is_empty()).then_some(Register { ports }),
+            lookup: Lookup::by_system(Arc::default()),
         }
     }
 }

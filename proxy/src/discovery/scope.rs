@@ -9,12 +9,12 @@ use std::net::IpAddr;
 
 use super::MeshScope;
 
-/// Where a destination may be.
+/// Who may have a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Perhaps in the mesh: ask.
+    /// Perhaps in the mesh, or registered outside: ask.
     Candidate,
-    /// Not in the mesh.
+    /// Nobody.
     Outside,
 }
 
@@ -26,8 +26,11 @@ pub(super) fn place(destination: &str, scope: &MeshScope) -> Place {
     let host = destination.rsplit_once(':').map_or(destination, |(host, _port)| host);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let candidate = match bare.parse::<IpAddr>() {
-        Ok(address) => scope.contains(address.to_canonical()),
-        Err(_) => is_mesh_name(bare, scope),
+        Ok(address) => {
+            let address = address.to_canonical();
+            scope.contains(address) || scope.outside.registers_address(address)
+        }
+        Err(_) => is_mesh_name(bare, scope) || scope.outside.registers(bare),
     };
     if candidate { Place::Candidate } else { Place::Outside }
 }
@@ -92,6 +95,7 @@ fn in_range(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::OutsideScope;
 
     fn scope() -> MeshScope {
         let range = |ip: &str, prefix| (ip.parse().expect("an address"), prefix);
@@ -100,6 +104,12 @@ mod tests {
             ranges: vec![range("10.96.0.0", 12), range("fd00:1::", 64), range("192.0.2.7", 32)],
             suffixes: vec!["svc.cluster.local".to_owned()],
             namespaces: vec!["shop".to_owned(), "default".to_owned()],
+            outside: OutsideScope {
+                hosts: ["api.example.net", "*.example.org", "203.0.113.7", "fd00:9::1"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                ..OutsideScope::default()
+            },
         }
     }
 
@@ -119,6 +129,14 @@ mod tests {
             ("[fd00:1::5]:80", Place::Candidate),
             ("[::ffff:10.96.0.1]:80", Place::Candidate),
             ("192.0.2.7:443", Place::Candidate),
+            ("api.example.net:443", Place::Candidate),
+            ("www.example.org:443", Place::Candidate),
+            ("203.0.113.7:5432", Place::Candidate),
+            ("[::ffff:203.0.113.7]:5432", Place::Candidate),
+            ("[fd00:9::1]:5432", Place::Candidate),
+            ("example.net:443", Place::Outside),
+            ("example.org:443", Place::Outside),
+            ("203.0.113.8:5432", Place::Outside),
             ("example.com:443", Place::Outside),
             ("cart.unheard-of:80", Place::Outside),
             ("cart.unheard-of.svc:80", Place::Outside),

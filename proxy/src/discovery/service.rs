@@ -14,6 +14,7 @@ use super::{
     Destination, Endpoint, Resolution,
     compile::{self, Refused, ServiceHead},
 };
+use crate::{balance::Plan, clock};
 
 #[derive(Debug, Default)]
 pub(super) struct Service {
@@ -22,6 +23,8 @@ pub(super) struct Service {
     /// `None` before the first answer, and while the service does not exist.
     head: Option<ServiceHead>,
     endpoints: BTreeMap<Arc<str>, HeldContent>,
+    /// The zone of this proxy; empty when unknown.
+    zone: Arc<str>,
     /// What the workers hold.
     destination: Option<Arc<Destination>>,
 }
@@ -33,6 +36,11 @@ struct HeldContent {
 }
 
 impl Service {
+    /// Nothing is known yet, by a proxy in this zone.
+    pub(super) fn seen_from(zone: &Arc<str>) -> Self {
+        Self { zone: Arc::clone(zone), ..Self::default() }
+    }
+
     pub(super) fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
@@ -55,7 +63,7 @@ impl Service {
 
     /// The service does not exist (any more).
     pub(super) fn gone(&mut self, version: &str) {
-        *self = Self { version: Some(version.to_owned()), ..Self::default() };
+        *self = Self { version: Some(version.to_owned()), ..Self::seen_from(&self.zone) };
     }
 
     /// Applies new fields, new endpoints, or both.
@@ -75,11 +83,16 @@ impl Service {
             self.apply_endpoints(delta)?;
         }
         self.version = Some(update.version.clone());
+        let endpoints: Vec<_> =
+            self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect();
+        let plan = |policy| Arc::new(Plan::new(policy, &endpoints, &self.zone));
         self.destination = Some(Arc::new(Destination {
             service: Some(head.service.clone()),
             protocol: head.protocol,
             routes: head.routes.clone(),
-            endpoints: self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect(),
+            balancing: head.balancing.as_ref().map(plan),
+            external: head.external.clone(),
+            endpoints,
             ..Destination::empty(self.label(&head))
         }));
         self.head = Some(head);
@@ -104,6 +117,11 @@ impl Service {
                 Some(known) if known.digest == digest => Arc::clone(&known.endpoint),
                 _ => Arc::new(compile::endpoint(message, known.map(|known| &known.endpoint))?),
             };
+            let goes_on =
+                known.is_some_and(|known| Arc::ptr_eq(&known.endpoint.health, &endpoint.health));
+            if !goes_on && self.head.is_some() {
+                endpoint.health.arrived(clock::process_ms());
+            }
             upserted.push(HeldContent { digest, endpoint });
         }
         if delta.reset {

@@ -12,6 +12,8 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
+use super::External;
+use crate::balance::Plan;
 use crate::route::Routes;
 
 /// What a destination stands for.
@@ -24,12 +26,12 @@ pub enum Resolution {
     Mesh(Arc<Destination>),
     /// In the mesh's domain, but nobody's.
     NotFound,
-    /// Not the mesh's: pass through.
+    /// Nobody's: passes through, where the mesh lets traffic out.
     Outside,
 }
 
 /// A service port with its endpoints.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     /// The service port; `None` for a workload that belongs to no service.
     pub service: Option<ServicePort>,
@@ -41,6 +43,10 @@ pub struct Destination {
     pub routes: Option<Arc<Routes>>,
     /// Ready endpoints. Those known to an earlier snapshot keep their [`EndpointHealth`].
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// How one of them is chosen; `None` for the default.
+    pub balancing: Option<Arc<Plan>>,
+    /// Its endpoints are hosts outside the mesh, found by DNS; `None` for those of the mesh.
+    pub external: Option<Arc<External>>,
 }
 
 impl Destination {
@@ -53,6 +59,8 @@ impl Destination {
             protocol: Protocol::Unspecified,
             routes: None,
             endpoints: Vec::new(),
+            balancing: None,
+            external: None,
         }
     }
 }
@@ -74,6 +82,8 @@ pub struct Endpoint {
     pub labels: BTreeMap<String, String>,
     /// The workload.
     pub workload: Option<WorkloadName>,
+    /// An address of the other family at which the same host may be reached, where the first does not answer soon.
+    pub alternate: Option<SocketAddr>,
     /// State that outlives this snapshot, shared by all workers.
     pub health: Arc<EndpointHealth>,
 }
@@ -94,6 +104,12 @@ pub struct EndpointHealth {
     skip_until_ms: AtomicU64,
     /// Connect failures in a row.
     failures: AtomicU32,
+    /// Until when, on the same clock, it is left alone because it asked for that.
+    cool_until_ms: AtomicU64,
+    /// When, on the same clock, it came; zero when it was there from the start.
+    arrived_ms: AtomicU64,
+    /// Requests of the whole process in flight; counted where a policy needs it only.
+    in_flight: AtomicU32,
 }
 
 impl EndpointHealth {
@@ -108,6 +124,47 @@ impl EndpointHealth {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed);
         let backoff = backoff_ms.saturating_mul(1 << failures.min(16)).min(30_000);
         self.skip_until_ms.store(now_ms.saturating_add(backoff), Ordering::Relaxed);
+    }
+
+    /// Leaves the endpoint alone until then.
+    pub fn cool_until(&self, until_ms: u64) {
+        self.cool_until_ms.fetch_max(until_ms, Ordering::Relaxed);
+    }
+
+    /// Whether it is left alone at this time.
+    #[must_use]
+    pub fn is_cooling(&self, now_ms: u64) -> bool {
+        now_ms < self.cool_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the endpoint came now, to a service that was known already.
+    pub fn arrived(&self, now_ms: u64) {
+        self.arrived_ms.store(now_ms.max(1), Ordering::Relaxed);
+    }
+
+    /// How old it is; `None` when it was there from the start.
+    #[must_use]
+    pub fn age_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.arrived_ms.load(Ordering::Relaxed) {
+            0 => None,
+            arrived => Some(now_ms.saturating_sub(arrived)),
+        }
+    }
+
+    /// One more request in flight.
+    pub fn request_began(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests of the whole process in flight, where they are counted.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Notes a connection that was made.
@@ -130,6 +187,19 @@ pub struct MeshScope {
     pub suffixes: Vec<String>,
     /// The mesh's namespaces.
     pub namespaces: Vec<String>,
+    /// What lies outside, and who may go there.
+    pub outside: OutsideScope,
+}
+
+/// What the mesh knows of hosts outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutsideScope {
+    /// Those that somebody registers, in lower case: a name, an address, or "*." and a suffix.
+    pub hosts: Vec<String>,
+    /// The ports that they listen on; none when that is not known.
+    pub ports: Vec<u16>,
+    /// Traffic to where nobody is registered is refused; else it goes out as it is.
+    pub registered_only: bool,
 }
 
 /// The roots that certificates of the trust domain are verified against.

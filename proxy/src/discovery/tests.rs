@@ -392,6 +392,7 @@ fn a_fixed_directory_answers_what_is_pinned() {
         ranges: Vec::new(),
         suffixes: Vec::new(),
         namespaces: Vec::new(),
+        outside: OutsideScope::default(),
     };
     let directory = Directory::fixed(mesh, InboundPorts::default());
     directory.pin("cart:80", Resolution::NotFound);

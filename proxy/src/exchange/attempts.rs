@@ -11,7 +11,7 @@ use weft_proto::discovery::Protocol;
 
 use super::{Exchange, Origin, Record};
 use crate::{
-    balance::{EndpointSet, InFlight, Member},
+    balance::{Affinity, EndpointSet, InFlight, Member},
     clock,
     destination::Service,
     discovery::Transport,
@@ -32,6 +32,8 @@ pub(super) struct Call<'a> {
     head: &'a mut RequestHead,
     interim: &'a Interim,
     replay: Replay,
+    /// What ties it to an endpoint.
+    affinity: Affinity,
     /// Endpoints that failed this request.
     tried: Vec<Rc<Member>>,
     /// A kept connection failed this request: others may have been closed with it.
@@ -54,6 +56,9 @@ impl<'a> Call<'a> {
         request: &'a mut Request,
     ) -> Self {
         let body = std::mem::take(&mut request.body);
+        let plan = snapshot.destination.balancing.as_deref();
+        let affinity =
+            Affinity::of_request(plan, &request.head, || exchange.origin.client_address());
         Self {
             shared: &exchange.shared,
             origin: &exchange.origin,
@@ -62,6 +67,7 @@ impl<'a> Call<'a> {
             head: &mut request.head,
             interim: &request.interim,
             replay: Replay::new(body, exchange.shared.config.limits.replay_bytes),
+            affinity,
             tried: Vec::new(),
             kept_connection_failed: false,
         }
@@ -90,8 +96,9 @@ impl<'a> Call<'a> {
             made += 1;
             record.attempt(made, &member, &mut self.head.headers);
             let failure = match self.attempt(&member, body, record).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     record.attempted(Ok(response.head.status));
+                    self.affinity.mark(&mut response.head);
                     return Ok(response);
                 }
                 Err(failure) => failure,
@@ -116,10 +123,8 @@ impl<'a> Call<'a> {
     }
 
     fn pick(&self) -> Result<Rc<Member>, ProxyError> {
-        self.service.pick(self.snapshot, &self.tried).ok_or_else(|| {
-            let detail = format!("{} has no ready endpoint", self.service.label);
-            ProxyError::new(Reason::NoEndpoints, detail)
-        })
+        let picked = self.service.pick(self.snapshot, &self.tried, self.affinity.key());
+        picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))
     }
 
     /// One attempt on one endpoint: a connection, the request on it, the response's head judged.
@@ -169,6 +174,7 @@ impl<'a> Call<'a> {
         } else {
             side::strip(&mut response.head.headers);
         }
+        self.snapshot.heed(member, &response.head);
         record.responding(in_flight);
         Ok(response)
     }

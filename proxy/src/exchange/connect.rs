@@ -47,7 +47,7 @@ pub async fn tunnel(
     let name = authority::canonical(&named, DEFAULT_PORT)?;
     let takeover = match shared.destinations.find(&name).await? {
         Found::Mesh(_) => Takeover::Tunnel { destination: name },
-        Found::Outside => Takeover::Splice(outside::connect(shared, &name).await?),
+        Found::Outside => Takeover::Outside(outside::connect(shared, &name).await?),
     };
     let mut response = Response::new(ResponseHead::new(StatusCode::OK), Body::Empty);
     response.takeover = Some(takeover);

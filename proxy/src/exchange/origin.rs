@@ -1,7 +1,12 @@
 //! Whose requests a connection carries: the local application's to others, or others' to the local
 //! application. The two differ in what is trusted and in where a request goes; all else is shared.
 
-use std::{borrow::Cow, cell::RefCell, net::SocketAddr, rc::Rc};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use http::uri::Authority;
 use weft_proto::{SpiffeId, discovery::Protocol};
@@ -30,6 +35,8 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct Outbound {
     choice: Choice,
+    /// Where the application's connection comes from.
+    source: Option<IpAddr>,
 }
 
 /// How the destination of the application's requests is chosen.
@@ -40,10 +47,16 @@ enum Choice {
     Connection(Rc<Service>),
     /// Explicit mode: each request names its destination. The last one is remembered: most connections ask
     /// for one host only.
-    Request(RefCell<Option<(Authority, Rc<Service>)>>),
+    Request(Remembered),
+    /// The connection was going to an address outside the mesh, where registered hosts may be: each request goes to the
+    /// registered host that it names, or to the address.
+    Address(Box<str>, Remembered),
     /// The connection's destination cannot be served: each request hears why.
     Declined(Reason, Cow<'static, str>),
 }
+
+/// What the last request named, and what that stands for.
+type Remembered = RefCell<Option<(Authority, Rc<Service>)>>;
 
 /// A connection from another workload.
 #[derive(Debug)]
@@ -62,19 +75,35 @@ impl Outbound {
     /// Requests on a connection that was going to this service.
     #[must_use]
     pub const fn to(service: Rc<Service>) -> Self {
-        Self { choice: Choice::Connection(service) }
+        Self::chosen(Choice::Connection(service))
     }
 
     /// Requests that name their destination, in explicit mode.
     #[must_use]
     pub const fn by_request() -> Self {
-        Self { choice: Choice::Request(RefCell::new(None)) }
+        Self::chosen(Choice::Request(RefCell::new(None)))
+    }
+
+    /// Requests on a connection to an address outside the mesh, `IP:PORT`.
+    #[must_use]
+    pub fn to_address(name: &str) -> Self {
+        Self::chosen(Choice::Address(name.into(), RefCell::new(None)))
     }
 
     /// Requests on a connection whose destination cannot be served.
     #[must_use]
     pub fn declined(error: ProxyError) -> Self {
-        Self { choice: Choice::Declined(error.reason, error.detail) }
+        Self::chosen(Choice::Declined(error.reason, error.detail))
+    }
+
+    const fn chosen(choice: Choice) -> Self {
+        Self { choice, source: None }
+    }
+
+    /// The same requests, on a connection that comes from there.
+    #[must_use]
+    pub fn from(self, source: Option<SocketAddr>) -> Self {
+        Self { source: source.map(|source| source.ip()), ..self }
     }
 
     async fn route(
@@ -89,7 +118,7 @@ impl Outbound {
                 return outside::service(shared, &service.name).await;
             }
             Choice::Connection(service) => return Ok(service.clone()),
-            Choice::Request(remembered) => remembered,
+            Choice::Request(remembered) | Choice::Address(_, remembered) => remembered,
             Choice::Declined(reason, detail) => {
                 return Err(ProxyError::new(*reason, detail.clone()));
             }
@@ -101,13 +130,32 @@ impl Outbound {
             carries_http(service)?;
             return Ok(service.clone());
         }
-        let name = authority::canonical(&named, default_port(head))?;
-        let service = match shared.destinations.find(&name).await? {
-            Found::Mesh(service) => carries_http(&service).map(|()| service)?,
-            Found::Outside => outside::service(shared, &name).await?,
+        let service = match &self.choice {
+            Choice::Address(address, _) => registered_or_at(shared, &named, address).await?,
+            _ => {
+                let name = authority::canonical(&named, default_port(head))?;
+                match shared.destinations.find(&name).await? {
+                    Found::Mesh(service) => service,
+                    Found::Outside => outside::service(shared, &name).await?,
+                }
+            }
         };
+        carries_http(&service)?;
         *remembered.borrow_mut() = Some((named, service.clone()));
         Ok(service)
+    }
+}
+
+/// The registered host that a request names, on the port that its connection was going to; else what is at the address.
+async fn registered_or_at(
+    shared: &Rc<Shared>,
+    named: &Authority,
+    address: &str,
+) -> Result<Rc<Service>, ProxyError> {
+    let host = named.host().trim_end_matches('.').to_ascii_lowercase();
+    match outside::registered(shared, &host, address).await? {
+        Some(service) => Ok(service),
+        None => outside::service(shared, address).await,
     }
 }
 
@@ -215,6 +263,15 @@ impl Origin {
         match self {
             Self::Inbound(inbound) => (inbound.peer.clone(), inbound.remote),
             Self::Outbound(_) => (None, None),
+        }
+    }
+
+    /// Where the application's connection comes from, for hashing.
+    #[must_use]
+    pub const fn client_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Outbound(outbound) => outbound.source,
+            Self::Inbound(_) => None,
         }
     }
 

@@ -123,6 +123,8 @@ impl Response {
 pub enum Takeover {
     /// Bytes flow between the client and this socket (after 101).
     Splice(Socket),
+    /// The same, with a server outside the mesh that nobody registers: for as long as traffic may go there.
+    Outside(Socket),
     /// The client tunnels to a destination through this proxy (after 200 to CONNECT): what comes next is
     /// detected like any other connection.
     Tunnel {

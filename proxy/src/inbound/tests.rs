@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::{
     config::Config,
-    discovery::{Directory, InboundPorts, MeshScope},
+    discovery::{Directory, InboundPorts, MeshScope, OutsideScope},
     dns::Resolver,
     drain::{self, DrainTrigger},
     identity::Identity,
@@ -54,6 +54,7 @@ impl Sidecar {
             ranges: Vec::new(),
             suffixes: Vec::new(),
             namespaces: Vec::new(),
+            outside: OutsideScope::default(),
         };
         let directory = Directory::fixed(mesh, inbound);
         let root = Authority::new("root");

@@ -2,8 +2,9 @@
 //!
 //! What was learnt (refused, reached) goes into the endpoint's health, which all workers share.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, pin::pin, time::Duration};
 
+use futures_util::future::{Either, select};
 use weft_proto::MeshServerName;
 
 use super::Itself;
@@ -19,6 +20,9 @@ use crate::{
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
     tls::{Alpn, MutualTls, Peer, Refused},
 };
+
+/// The head start of an endpoint's own address before that of the other family: what RFC 8305 8 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What a worker needs to make connections.
 #[derive(Debug)]
@@ -47,6 +51,13 @@ pub struct Dialled {
     pub bundle_generation: Option<u64>,
     /// Who answered; `None` without a sidecar. See [`Dialer::distrusted`].
     pub peer: Option<Peer>,
+}
+
+impl Dialled {
+    /// To a server without a sidecar.
+    const fn plain(socket: Socket) -> Self {
+        Self { socket, alpn: None, bundle_generation: None, peer: None }
+    }
 }
 
 impl AsRef<Socket> for Dialled {
@@ -107,6 +118,9 @@ impl Dialer {
             Transport::Mesh(_) => self.itself.address_of(endpoint),
             Transport::Plain => endpoint.address,
         };
+        if let Some(alternate) = endpoint.alternate {
+            return Box::pin(self.dial_either(endpoint, alternate)).await;
+        }
         let connected = match self.connect(address).await {
             Ok(socket) => self.secure(socket, endpoint, offer).await,
             Err(error) => Err(error),
@@ -116,6 +130,39 @@ impl Dialer {
             Err(_) => endpoint.health.connect_failed(clock::process_ms(), self.backoff_ms),
         }
         connected
+    }
+
+    /// Connects to an endpoint outside the mesh, or to its address of the other family: that is tried when the first one
+    /// has failed, or has not answered within its head start, and the first to accept wins (RFC 8305 5). A host whose
+    /// one family leads nowhere is so reached at once; and the endpoint is skipped for a while.
+    async fn dial_either(
+        &self,
+        endpoint: &Endpoint,
+        alternate: SocketAddr,
+    ) -> Result<Dialled, ProxyError> {
+        let mut first = pin!(self.connect(endpoint.address));
+        let early = clock::timeout(HEAD_START, first.as_mut()).await;
+        let second = pin!(self.connect(alternate));
+        // With whether it is the endpoint's own address. Of two errors the first address's is told.
+        let connected = match early {
+            Ok(Ok(socket)) => Ok((socket, true)),
+            Ok(Err(error)) => second.await.map(|socket| (socket, false)).map_err(|_| error),
+            Err(_) => match select(first, second).await {
+                Either::Left((Ok(socket), _)) => Ok((socket, true)),
+                Either::Left((Err(error), second)) => {
+                    second.await.map(|socket| (socket, false)).map_err(|_| error)
+                }
+                Either::Right((Ok(socket), _)) => Ok((socket, false)),
+                Either::Right((Err(_), first)) => first.await.map(|socket| (socket, true)),
+            },
+        };
+        match &connected {
+            Ok((_, true)) => endpoint.health.connected(),
+            Ok((_, false)) | Err(_) => {
+                endpoint.health.connect_failed(clock::process_ms(), self.backoff_ms);
+            }
+        }
+        connected.map(|(socket, _)| Dialled::plain(socket))
     }
 
     /// Why a connection to this endpoint broke, where its sidecar refused our certificate: nothing that was sent on
@@ -173,7 +220,7 @@ impl Dialer {
         offer: &[Alpn],
     ) -> Result<Dialled, ProxyError> {
         let Transport::Mesh(expected) = &endpoint.transport else {
-            return Ok(Dialled { socket, alpn: None, bundle_generation: None, peer: None });
+            return Ok(Dialled::plain(socket));
         };
         let server_name = MeshServerName::of_port(endpoint.app_port);
         let handshake =

@@ -130,6 +130,7 @@ impl Stage {
             ranges: vec![("10.0.0.0".parse().expect("an address"), 8)],
             suffixes: Vec::new(),
             namespaces: Vec::new(),
+            outside: crate::discovery::OutsideScope::default(),
         };
         let directory = Directory::fixed(mesh, InboundPorts::default());
         let telemetry = Telemetry::new(&config.telemetry);

@@ -3,7 +3,7 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::discovery::{InboundPorts, MeshScope};
+use crate::discovery::{InboundPorts, MeshScope, OutsideScope};
 
 fn ok() -> Result<(), String> {
     Ok(())
@@ -107,6 +107,7 @@ async fn a_hint_brings_the_news_of_a_dead_application_before_the_next_interval()
         ranges: Vec::new(),
         suffixes: Vec::new(),
         namespaces: Vec::new(),
+        outside: OutsideScope::default(),
     };
     let directory = Directory::fixed(mesh, InboundPorts::default());
     let mut health = directory.app_health();

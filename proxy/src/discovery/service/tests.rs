@@ -79,6 +79,41 @@ fn a_reset_keeps_the_health_of_what_comes_again() {
 }
 
 #[test]
+fn only_what_comes_to_a_known_service_is_new() {
+    let mut service = held(2);
+    let moved = wire::Endpoint { address: "10.9.9.9:8080".to_owned(), ..endpoint(1) };
+    let delta = EndpointsDelta { upserted: vec![moved, endpoint(2)], ..EndpointsDelta::default() };
+    service.apply(&name(), &update("v2", false, Some(delta))).expect("good");
+    let after = destination(&service);
+    let is_new = |endpoint: &Arc<Endpoint>| endpoint.health.age_ms(u64::MAX).is_some();
+    assert_eq!(after.endpoints.iter().map(is_new).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[test]
+fn a_policy_and_the_own_zone_become_the_services_plan() {
+    let mut service = Service::seen_from(&"a".into());
+    let in_zone = |number, zone: &str| wire::Endpoint { zone: zone.to_owned(), ..endpoint(number) };
+    let upserted = vec![in_zone(0, "a"), in_zone(1, "b")];
+    let delta = EndpointsDelta { reset: true, upserted, removed: Vec::new() };
+    let mut message = update("v1", true, Some(delta));
+    if let Some(Body::Service(service)) = &mut message.body {
+        let locality = Some(wire::Locality::default());
+        let balancing = Some(wire::Balancing { locality, ..wire::Balancing::default() });
+        service.endpoint_policy =
+            Some(wire::EndpointPolicy { balancing, ..wire::EndpointPolicy::default() });
+    }
+    service.apply(&name(), &message).expect("good");
+    let plan = destination(&service).balancing.clone().expect("a plan");
+    assert!(plan.policy.locality.is_some());
+    // It goes on when endpoints alone change, and ends with the policy.
+    let delta = EndpointsDelta { upserted: vec![in_zone(2, "b")], ..EndpointsDelta::default() };
+    service.apply(&name(), &update("v2", false, Some(delta))).expect("good");
+    assert!(destination(&service).balancing.is_some());
+    service.apply(&name(), &update("v3", true, None)).expect("good");
+    assert!(destination(&service).balancing.is_none());
+}
+
+#[test]
 fn a_refused_update_changes_nothing() {
     let mut service = held(3);
     let before = destination(&service);

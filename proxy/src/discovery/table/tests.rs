@@ -1,7 +1,7 @@
 //! Which names are asked for, once and together, and when their answers are forgotten.
 
 use super::*;
-use crate::discovery::Destination;
+use crate::discovery::{Destination, OutsideScope};
 
 fn scope(namespaces: &[&str]) -> Arc<MeshScope> {
     Arc::new(MeshScope {
@@ -9,6 +9,7 @@ fn scope(namespaces: &[&str]) -> Arc<MeshScope> {
         ranges: Vec::new(),
         suffixes: vec!["svc.cluster.local".to_owned()],
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        outside: OutsideScope::default(),
     })
 }
 
@@ -19,6 +20,8 @@ fn destination() -> Resolution {
         protocol: weft_proto::discovery::Protocol::Http1,
         routes: None,
         endpoints: Vec::new(),
+        balancing: None,
+        external: None,
     }))
 }
 

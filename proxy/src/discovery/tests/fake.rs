@@ -23,7 +23,7 @@ use weft_proto::discovery::{
     discovery_server, proxy_message::Kind, target::Found, update::Body,
 };
 
-use super::super::{Client, Dial, Directory, Settings};
+use super::super::{Client, Dial, Directory, Lookup, Settings};
 use crate::telemetry::Metrics;
 
 /// Far longer, on the paused clock, than anything that discovery waits for.
@@ -258,6 +258,7 @@ pub(super) fn settings() -> Settings {
         admin_address: None,
         interception: wire::Interception::Explicit,
         registration: None,
+        lookup: Lookup::by_system(Arc::default()),
     }
 }
 

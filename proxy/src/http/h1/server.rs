@@ -301,7 +301,7 @@ impl<'a> Connection<'a> {
         let opens_tunnel = status.is_success() && facts.method == Method::CONNECT;
         let upgrades = status == StatusCode::SWITCHING_PROTOCOLS && facts.offers_upgrade;
         let fits = match &response.takeover {
-            Some(Takeover::Splice(_)) => upgrades || opens_tunnel,
+            Some(Takeover::Splice(_) | Takeover::Outside(_)) => upgrades || opens_tunnel,
             Some(Takeover::Tunnel { .. }) => opens_tunnel,
             None => !status.is_informational() && !opens_tunnel,
         };

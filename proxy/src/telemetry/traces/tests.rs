@@ -123,6 +123,7 @@ fn endpoint() -> Endpoint {
         zone: "".into(),
         labels: BTreeMap::new(),
         workload: None,
+        alternate: None,
         health: Arc::new(EndpointHealth::default()),
     }
 }
