@@ -29,7 +29,7 @@ pub use finder::Lookup;
 pub use register::advertised_address;
 pub use snapshot::{
     Destination, Endpoint, EndpointHealth, InboundPort, InboundPorts, MeshScope, OutsideScope,
-    Resolution, Transport, TrustBundle,
+    Resolution, ServiceState, Transport, TrustBundle,
 };
 pub use status::{Registration, Status};
 

@@ -27,11 +27,11 @@ pub use record::{Record, RecordedBody};
 
 use crate::{
     error::ProxyError,
-    http::{Asked, Handler, Request, Response, respond},
+    http::{Asked, Audience, Handler, Request, Response, respond, side},
     outside,
     shared::Shared,
 };
-use attempts::Call;
+use attempts::{Call, Routed};
 use course::Course;
 
 /// Answers the requests of one client connection.
@@ -44,13 +44,19 @@ pub struct Exchange {
 impl Handler for Exchange {
     async fn handle(&self, mut request: Request) -> Response {
         let mut record = Record::start(&self.shared, &self.origin, &request.head);
-        match self.serve(&mut request, &mut record).await {
+        let served = self.serve(&mut request, &mut record).await;
+        let attempts = record.attempts();
+        let mut response = match served {
             Ok(response) => record.follow(response),
             Err(error) => {
                 let response = respond::respond(&error, &request.head, self.origin.audience());
                 record.refuse(error, response)
             }
+        };
+        if attempts > 1 && self.origin.audience() == Audience::Local {
+            side::put_attempts(&mut response.head.headers, attempts);
         }
+        response
     }
 
     fn refuse(&self, error: ProxyError, asked: Asked) -> Response {
@@ -73,6 +79,7 @@ impl Exchange {
         record: &mut Record,
     ) -> Result<Response, ProxyError> {
         // 1. Sanitize: what only the mesh may say is taken from who is not the mesh.
+        let deadline = record.handed_on(&self.origin, &request.head);
         self.origin.sanitize(&mut request.head);
 
         if request.head.method == Method::CONNECT {
@@ -94,7 +101,10 @@ impl Exchange {
         // 5. Admit: rate limits, concurrency limits and the deadline handed on belong here.
 
         // 6. Attempts.
-        let mut response = Call::new(self, service, snapshot, request).respond(record).await?;
+        let policy = &*snapshot.destination.requests;
+        let routed = Routed { service, snapshot, policy, deadline };
+        let call = Call::new(self, routed, request, record.began());
+        let mut response = call.respond(record).await?;
 
         outside::bound_takeover(service, &mut response);
 
@@ -104,3 +114,6 @@ impl Exchange {
         Ok(response)
     }
 }
+
+#[cfg(test)]
+mod tests;

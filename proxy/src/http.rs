@@ -14,6 +14,7 @@ pub mod message;
 pub mod properties;
 pub mod replay;
 pub mod respond;
+pub mod retry_after;
 pub mod send_error;
 pub mod side;
 

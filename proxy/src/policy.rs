@@ -1,6 +1,12 @@
 //! Policies: pure state machines, one a file, with time and randomness passed in.
 //!
-//! The exchange applies each at one visible place. Retries are here; access, timeouts, circuit breaking and
-//! limits get their files beside it.
+//! The exchange applies each at one visible place. What configuration says of requests is compiled into a
+//! [`RequestPolicy`]; what it says of endpoints lies beside it in a destination.
 
+pub mod budget;
+pub mod deadline;
+pub mod requests;
 pub mod retry;
+pub mod timeout;
+
+pub use requests::RequestPolicy;

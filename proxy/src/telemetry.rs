@@ -21,7 +21,7 @@ pub use process::{
 };
 pub use routes::{BackendMetrics, MirrorMetrics, Mirrored};
 pub use traces::Tracer;
-pub use traffic::{ConnectionRecord, InFlight, TrafficMetrics};
+pub use traffic::{ConnectionRecord, InFlight, Retried, TrafficMetrics};
 
 use crate::config::TelemetrySettings;
 

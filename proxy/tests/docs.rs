@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 use weft_proxy::{
     error::{Side, grpc_status, side, status},
     identity::Identity,
+    policy::retry::Withheld,
     reason::Reason,
-    telemetry::{Direction, Metrics, Mirrored, PoolProtocol, RequestOutcome, TlsState},
+    telemetry::{Direction, Metrics, Mirrored, PoolProtocol, RequestOutcome, Retried, TlsState},
 };
 
 /// The cells of the table rows that begin with a code in backquotes.
@@ -32,7 +33,8 @@ fn every_metric() -> Metrics {
         duration: Duration::from_millis(1),
         tls: TlsState::Mutual,
     });
-    traffic.retried(Reason::ConnectRefused);
+    traffic.retried(Retried::Failed(Reason::ConnectRefused));
+    traffic.withheld(Withheld::Budget);
     let mut connection = traffic.connection(TlsState::Mutual);
     connection.carried(1, 1);
     connection.failed(Reason::IdleTimeout);

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::http::retry_after::retry_after;
 
 /// How long an endpoint that answered so wants to be left alone; `None` when it does not, or the field is malformed.
 #[must_use]
@@ -20,13 +21,8 @@ pub fn asked_for(
     if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
         return None;
     }
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    // What RFC 9110 5.6.7 has servers send, "Sun, 06 Nov 1994 08:49:37 GMT", is of this form.
-    let at = OffsetDateTime::parse(text, &Rfc2822).ok()? - OffsetDateTime::UNIX_EPOCH;
-    Some(Duration::try_from(at).ok()?.saturating_sub(since_epoch()))
+    // The clock is asked only where there is something to read.
+    headers.contains_key(header::RETRY_AFTER).then(|| retry_after(headers, since_epoch()))?
 }
 
 #[cfg(test)]
@@ -52,7 +48,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             if let Some(value) = value {
-                headers.insert(RETRY_AFTER, value.parse().expect("a value"));
+                headers.insert(header::RETRY_AFTER, value.parse().expect("a value"));
             }
             let status = StatusCode::from_u16(status).expect("a status");
             let asked = asked_for(status, &headers, now);

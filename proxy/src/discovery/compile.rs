@@ -7,6 +7,7 @@
 mod balancing;
 mod external;
 mod filters;
+mod requests;
 mod routes;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, net::SocketAddr, str::FromStr, sync::Arc};
@@ -22,8 +23,7 @@ use super::{
     Destination, Endpoint, EndpointHealth, External, InboundPort, InboundPorts, MeshScope,
     Transport, TrustBundle,
 };
-use crate::balance::BalancingPolicy;
-use crate::route::Routes;
+use crate::{balance::BalancingPolicy, policy::RequestPolicy, route::Routes};
 
 /// What telemetry calls every port that is not listed: there are 65,535 of them.
 const UNLISTED: &str = "unlisted";
@@ -166,6 +166,7 @@ pub(super) struct ServiceHead {
     pub(super) routes: Option<Arc<Routes>>,
     pub(super) balancing: Option<Arc<BalancingPolicy>>,
     pub(super) external: Option<Arc<External>>,
+    pub(super) requests: Arc<RequestPolicy>,
 }
 
 /// A service port's own fields, which must be those of the key that it came under.
@@ -180,6 +181,8 @@ pub(super) fn service(
     }
     let routes = message.routes.as_ref().map(routes::routes).transpose();
     let routes = routes.map_err(|refused| refused.within("routes"))?;
+    let requests = message.requests.as_ref().map(requests::requests).transpose();
+    let requests = requests.map_err(|refused| refused.within("requests"))?;
     let policy = message.endpoint_policy.as_ref();
     Ok(ServiceHead {
         service,
@@ -189,6 +192,7 @@ pub(super) fn service(
             .map_err(|refused| refused.within("endpoint_policy.balancing"))?,
         external: external::external(message.external.as_ref())
             .map_err(|refused| refused.within("external"))?,
+        requests: requests.map(Arc::new).unwrap_or_default(),
     })
 }
 
@@ -253,6 +257,7 @@ pub(super) fn direct(
         service,
         protocol,
         endpoints: vec![Arc::new(compiled)],
+        state: before.map(|before| Arc::clone(&before.state)).unwrap_or_default(),
         ..Destination::empty(label)
     })
 }

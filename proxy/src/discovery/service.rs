@@ -11,7 +11,7 @@ use weft_proto::{
 };
 
 use super::{
-    Destination, Endpoint, Resolution,
+    Destination, Endpoint, Resolution, ServiceState,
     compile::{self, Refused, ServiceHead},
 };
 use crate::{balance::Plan, clock};
@@ -93,6 +93,8 @@ impl Service {
             balancing: head.balancing.as_ref().map(plan),
             external: head.external.clone(),
             endpoints,
+            requests: Arc::clone(&head.requests),
+            state: self.state(),
             ..Destination::empty(self.label(&head))
         }));
         self.head = Some(head);
@@ -105,6 +107,11 @@ impl Service {
             Some(before) => Arc::clone(&before.label),
             None => head.service.to_string().into(),
         }
+    }
+
+    /// What is remembered of requests goes on.
+    fn state(&self) -> Arc<ServiceState> {
+        self.destination.as_ref().map(|before| Arc::clone(&before.state)).unwrap_or_default()
     }
 
     /// Compiles all first, so that a bad one leaves everything as it was.

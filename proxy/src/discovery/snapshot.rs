@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use crate::policy::{RequestPolicy, budget::Budget};
 use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
@@ -47,12 +48,16 @@ pub struct Destination {
     pub balancing: Option<Arc<Plan>>,
     /// Its endpoints are hosts outside the mesh, found by DNS; `None` for those of the mesh.
     pub external: Option<Arc<External>>,
+    /// What holds for requests to it that no rule of a route says otherwise of.
+    pub requests: Arc<RequestPolicy>,
+    /// State that outlives this snapshot, shared by all workers.
+    pub state: Arc<ServiceState>,
 }
 
 impl Destination {
-    /// A destination that has no endpoints.
+    /// A destination that has no endpoints, no policies and no history.
     #[must_use]
-    pub const fn empty(label: Arc<str>) -> Self {
+    pub fn empty(label: Arc<str>) -> Self {
         Self {
             service: None,
             label,
@@ -61,8 +66,17 @@ impl Destination {
             endpoints: Vec::new(),
             balancing: None,
             external: None,
+            requests: Arc::default(),
+            state: Arc::default(),
         }
     }
+}
+
+/// What the process remembers of its requests to a service: carried from snapshot to snapshot.
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    /// How many of them may be retries.
+    pub budget: Budget,
 }
 
 /// Where one workload of a service is reached.

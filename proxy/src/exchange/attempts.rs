@@ -1,43 +1,76 @@
 //! The attempts of one request: an endpoint, a connection, the request on it, the response's head judged, until
-//! there is a response or no further attempt is safe.
+//! there is a response that goes to the client, or no further attempt is safe.
 //!
-//! Comes in: a routed request and the snapshot of its service. Goes out: a response whose body is still to come, or why
-//! there is none. It must never send a request again that may have been served, unless that is safe.
+//! Comes in: a routed request, the snapshot of its service, the policy that holds for it. Goes out: a response whose
+//! body is still to come, or why there is none. It must never send a request again that may have been served, unless
+//! that is safe, nor begin an attempt when the request's time is over; and a response that cannot be tried again is
+//! passed on as it is.
 
-use std::rc::Rc;
+mod send;
 
-use http::Version;
-use weft_proto::discovery::Protocol;
+use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use super::{Exchange, Origin, Record};
 use crate::{
     balance::{Affinity, EndpointSet, InFlight, Member},
-    clock,
+    clock::{self, Instant},
     destination::Service,
-    discovery::Transport,
     error::ProxyError,
-    http::{Body, Interim, Request, RequestHead, Response, h2::Http2Client, replay::Replay, side},
-    policy::retry,
-    pool::{Connection, Need},
+    http::{
+        Interim, Request, RequestHead, Response, grpc, replay::Replay, retry_after::retry_after,
+    },
+    policy::{
+        RequestPolicy,
+        deadline::Deadline,
+        retry::{Decision, Facts, Outcome, Role, Withheld},
+        timeout::{Bounds, Limit, WatchedBody, within},
+    },
     reason::Reason,
     shared::Shared,
+    telemetry::Retried,
 };
+
+/// A response that another attempt follows is read to its end, so that its connection can be used again, when it is no
+/// longer than this,
+const DISCARDED_BYTES: usize = 16 * 1024;
+/// and comes as soon as this. Else its stream is reset, its connection closed.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where a request goes, and what holds for it there.
+#[derive(Clone, Copy)]
+pub(super) struct Routed<'a> {
+    pub(super) service: &'a Rc<Service>,
+    pub(super) snapshot: &'a EndpointSet,
+    pub(super) policy: &'a RequestPolicy,
+    /// What the caller gives the request.
+    pub(super) deadline: Option<Deadline>,
+}
 
 /// The attempts of one request.
 pub(super) struct Call<'a> {
-    shared: &'a Shared,
+    shared: &'a Rc<Shared>,
     origin: &'a Origin,
     service: &'a Rc<Service>,
     snapshot: &'a EndpointSet,
+    policy: &'a RequestPolicy,
     head: &'a mut RequestHead,
     interim: &'a Interim,
     replay: Replay,
     /// What ties it to an endpoint.
     affinity: Affinity,
-    /// Endpoints that failed this request.
+    began: Instant,
+    /// Of the caller and of the policy, the earlier.
+    deadline: Option<Deadline>,
+    /// Of the whole response.
+    bounds: Bounds,
+    made: u32,
+    retries: u32,
+    /// Endpoints that failed this request, each once.
     tried: Vec<Rc<Member>>,
     /// A kept connection failed this request: others may have been closed with it.
     kept_connection_failed: bool,
+    /// The attempt under way has a connection: something may have been sent.
+    has_connection: Cell<bool>,
 }
 
 /// How one attempt failed.
@@ -47,72 +80,164 @@ struct Failure {
     kept_connection: bool,
 }
 
+/// A response's head, while it is being judged.
+struct Answer {
+    response: Response,
+    in_flight: InFlight,
+}
+
 impl<'a> Call<'a> {
     /// A request to a service, as this snapshot of it stands.
     pub(super) fn new(
         exchange: &'a Exchange,
-        service: &'a Rc<Service>,
-        snapshot: &'a EndpointSet,
+        routed: Routed<'a>,
         request: &'a mut Request,
+        began: Instant,
     ) -> Self {
+        let Routed { service, snapshot, policy, deadline } = routed;
         let body = std::mem::take(&mut request.body);
         let plan = snapshot.destination.balancing.as_deref();
         let affinity =
             Affinity::of_request(plan, &request.head, || exchange.origin.client_address());
+        let timeout = policy.timeouts.request.set();
+        let of_policy = timeout.and_then(|timeout| Deadline::of_timeout(began, timeout));
+        let deadline = Deadline::earlier(deadline, of_policy);
+        let mut bounds = Bounds::default().idle(policy.timeouts.stream_idle.set(), began);
+        if let Some(deadline) = &deadline {
+            bounds = bounds.by(Some(deadline.at()), deadline.reason());
+        }
+        let body_limit =
+            policy.retry.body_limit.unwrap_or(exchange.shared.config.limits.replay_bytes);
         Self {
             shared: &exchange.shared,
             origin: &exchange.origin,
             service,
             snapshot,
+            policy,
             head: &mut request.head,
             interim: &request.interim,
-            replay: Replay::new(body, exchange.shared.config.limits.replay_bytes),
+            replay: Replay::new(body, body_limit),
             affinity,
+            began,
+            deadline,
+            bounds,
+            made: 0,
+            retries: 0,
             tried: Vec::new(),
             kept_connection_failed: false,
+            has_connection: Cell::new(false),
         }
     }
 
-    /// Sends the request until there is a response within the request timeout, or no further attempt is safe.
+    /// Sends the request until there is a response for the client, or no further attempt is safe or in time.
     pub(super) async fn respond(mut self, record: &mut Record) -> Result<Response, ProxyError> {
-        let limit = self.shared.config.timeouts.request;
-        if limit.is_zero() {
-            return self.attempts(record).await;
+        if self.role() == Role::Client {
+            self.snapshot.destination.state.budget.deposit(self.began);
         }
-        clock::timeout(limit, self.attempts(record)).await.unwrap_or_else(|_| {
-            let detail = format!("no response head within {limit:?} (WEFT_REQUEST_TIMEOUT)");
-            Err(ProxyError::after_send(Reason::RequestTimeout, detail))
+        loop {
+            self.check_deadline()?;
+            let member = self.pick()?;
+            let ended = self.attempt(&member, record).await;
+            if let Ok(answer) = &ended
+                && !self.may_be_tried_again(&answer.response)
+            {
+                return Ok(self.passed_on(ended?, record));
+            }
+            let Some(wait) = self.another(&member, &ended) else {
+                return ended
+                    .map(|answer| self.passed_on(answer, record))
+                    .map_err(ProxyError::from);
+            };
+            if let Ok(answer) = ended {
+                discard(self.shared, answer.response);
+            }
+            if !wait.is_zero() {
+                clock::sleep(wait).await;
+            }
+        }
+    }
+
+    /// Work for a request whose time is over is not begun.
+    fn check_deadline(&self) -> Result<(), ProxyError> {
+        let Some(deadline) = &self.deadline else { return Ok(()) };
+        deadline.check(clock::now()).map_err(|error| match self.made {
+            0 => error,
+            _ => ProxyError::after_send(error.reason, "its time was over before another attempt"),
         })
     }
 
-    /// Sends the request until there is a response, or no further attempt is safe.
-    async fn attempts(&mut self, record: &mut Record) -> Result<Response, ProxyError> {
-        let mut made = 0;
-        loop {
-            let member = self.pick()?;
-            let Some(body) = self.replay.attempt() else {
-                return Err(ProxyError::new(Reason::Internal, "the request's body is gone"));
-            };
-            made += 1;
-            record.attempt(made, &member, &mut self.head.headers);
-            let failure = match self.attempt(&member, body, record).await {
-                Ok(mut response) => {
-                    record.attempted(Ok(response.head.status));
-                    self.affinity.mark(&mut response.head);
-                    return Ok(response);
-                }
-                Err(failure) => failure,
-            };
-            record.attempted(Err(failure.error.reason));
-            self.hint(failure.error.reason);
-            if !self.another_is_safe(made, &failure) {
-                return Err(failure.error);
-            }
-            tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, error = %failure.error, "sending the request once more");
-            self.service.metrics.retried(failure.error.reason);
-            self.tried.push(member);
-            self.kept_connection_failed |= failure.kept_connection;
+    fn role(&self) -> Role {
+        match self.origin {
+            Origin::Outbound(_) => Role::Client,
+            Origin::Inbound(_) => Role::Server,
         }
+    }
+
+    fn pick(&self) -> Result<Rc<Member>, ProxyError> {
+        let picked = self.service.pick(self.snapshot, &self.tried, self.affinity.key());
+        picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))
+    }
+
+    /// One attempt on one endpoint, within its time.
+    async fn attempt(
+        &mut self,
+        member: &Rc<Member>,
+        record: &mut Record,
+    ) -> Result<Answer, Failure> {
+        let Some(body) = self.replay.attempt() else {
+            return Err(Failure::new(Reason::Internal, "the request's body is gone"));
+        };
+        self.made += 1;
+        record.attempt(self.made, member, &mut self.head.headers);
+        let began = clock::now();
+        let bounds = self.attempt_bounds(began);
+        let body = WatchedBody::of_request(body, &self.bounds);
+        let ended = {
+            let sent = pin!(self.send(member, body));
+            within(&bounds, sent).await
+        };
+        let ended = ended.unwrap_or_else(|reason| {
+            // How long it did not answer is known, though not how long it would have taken.
+            member.observe(began);
+            Err(self.timed_out(reason))
+        });
+        record.attempted(match &ended {
+            Ok(answer) => Ok(answer.response.head.status),
+            Err(failure) => Err(failure.error.reason),
+        });
+        if let Err(failure) = &ended {
+            self.hint(failure.error.reason);
+        }
+        ended
+    }
+
+    /// What the attempt's way to a response's head is bounded by.
+    fn attempt_bounds(&self, began: Instant) -> Bounds {
+        let mut bounds = self.bounds.clone();
+        if let Limit::After(limit) = self.policy.timeouts.attempt {
+            bounds = bounds.by(began.checked_add(limit), Reason::AttemptTimeout);
+        }
+        let default = self.shared.config.timeouts.request;
+        if self.policy.timeouts.request == Limit::Default && !default.is_zero() {
+            bounds = bounds.by(self.began.checked_add(default), Reason::RequestTimeout);
+        }
+        bounds
+    }
+
+    fn timed_out(&self, reason: Reason) -> Failure {
+        let waited = clock::now().saturating_duration_since(self.began).as_millis();
+        let policies = self.policy.policies.join(", ");
+        let whose = match reason {
+            Reason::DeadlineExceeded => "the caller's deadline",
+            _ if policies.is_empty() => "WEFT_REQUEST_TIMEOUT",
+            _ => &policies,
+        };
+        let detail = format!("no response head, {waited} ms after the request's ({whose})");
+        let error = match self.has_connection.get() {
+            true => ProxyError::after_send(reason, detail),
+            false => ProxyError::new(reason, detail),
+        };
+        Failure { error, kept_connection: false }
     }
 
     /// An application that refuses connections is probed before its next turn.
@@ -122,102 +247,127 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn pick(&self) -> Result<Rc<Member>, ProxyError> {
-        let picked = self.service.pick(self.snapshot, &self.tried, self.affinity.key());
-        picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))
+    fn may_be_tried_again(&self, response: &Response) -> bool {
+        let retry = &self.policy.retry;
+        self.role() == Role::Client
+            && retry.takes_response(response.head.status, || grpc_code(response))
     }
 
-    /// One attempt on one endpoint: a connection, the request on it, the response's head judged.
-    async fn attempt(
+    /// Whether another attempt follows one that brought this, and after which wait.
+    fn another(
         &mut self,
         member: &Rc<Member>,
-        body: Body,
-        record: &mut Record,
-    ) -> Result<Response, Failure> {
-        let in_flight = InFlight::enter(member);
-        let fresh = |error| Failure { error, kept_connection: false };
-        let connection =
-            member.pool.acquire(self.need(), member.in_flight()).await.map_err(fresh)?;
-        // A handshake is no answer's time: counted, it would keep a cold endpoint from its share.
-        let began = clock::now();
-        let sanitize = self.origin.sanitize_interim(&member.endpoint.transport);
-        let interim = self.interim.sanitized(sanitize);
-        let socket = connection.socket();
-        let (sent, kept_connection) = match connection {
-            Connection::Http1 { client, kept } => {
-                let shelf = member.pool.shelf().clone();
-                (client.send(self.head, body, &interim, shelf).await, kept)
+        ended: &Result<Answer, Failure>,
+    ) -> Option<Duration> {
+        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, member)) {
+            self.tried.push(member.clone());
+        }
+        let wait = match self.policy.retry.decide(&self.facts(ended), fastrand::f64()) {
+            Decision::Last => return None,
+            Decision::Withheld(withheld) => {
+                self.service.metrics.withheld(withheld);
+                return None;
             }
-            Connection::Http2(client) => {
-                self.annotate_for(&client);
-                (client.send(self.head, body, &interim).await, false)
+            Decision::Again(wait) => {
+                let budget = &self.snapshot.destination.state.budget;
+                if !budget.withdraw(self.policy.retry.budget, clock::now()) {
+                    self.service.metrics.withheld(Withheld::Budget);
+                    return None;
+                }
+                self.retries += 1;
+                wait
+            }
+            Decision::Resend => Duration::ZERO,
+        };
+        let retried = match ended {
+            Ok(answer) if self.policy.retry.statuses.contains(&answer.response.head.status) => {
+                Retried::Status
+            }
+            Ok(_) => Retried::GrpcCode,
+            Err(failure) => Retried::Failed(failure.error.reason),
+        };
+        tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, after = retried.as_str(), ?wait, "sending the request once more");
+        self.service.metrics.retried(retried);
+        self.kept_connection_failed |= ended.as_ref().is_err_and(|failure| failure.kept_connection);
+        Some(wait)
+    }
+
+    fn facts<'b>(&'b self, ended: &'b Result<Answer, Failure>) -> Facts<'b> {
+        let outcome = match ended {
+            Ok(Answer { response, .. }) => Outcome::Answered {
+                status: response.head.status,
+                grpc_code: grpc_code(response),
+                retry_after: retry_after(&response.head.headers, clock::since_epoch()),
+            },
+            Err(failure) => {
+                Outcome::Failed { error: &failure.error, kept_connection: failure.kept_connection }
             }
         };
-        let failed = |error: ProxyError| Failure { error, kept_connection };
-        member.observe(began);
-        let mut response = sent.map_err(|error| {
-            // Not lost by the way: the other sidecar has refused this one, before it read anything.
-            let refused = socket.and_then(|socket| member.pool.explain(&socket));
-            failed(refused.unwrap_or_else(|| error.into()))
-        })?;
-        if let Transport::Mesh(_) = member.endpoint.transport {
-            if side::take_not_delivered(&mut response.head.headers) {
-                let reason = side::reason(&response.head.headers).unwrap_or(Reason::ConnectRefused);
-                let detail = format!("{} could not reach its application", member.endpoint.id);
-                return Err(failed(ProxyError::of_endpoint(reason, detail)));
-            }
-            if let Some(reason) = side::broken_off(&response.head.headers) {
-                let detail = format!("{} lost its application's answer", member.endpoint.id);
-                return Err(failed(ProxyError::after_send(reason, detail)));
-            }
-            side::receive_response(&mut response.head);
-        } else {
-            side::strip(&mut response.head.headers);
+        Facts {
+            role: self.role(),
+            method: &self.head.method,
+            has_idempotency_key: self.head.headers.contains_key("idempotency-key"),
+            retries_made: self.retries,
+            another_endpoint: self.snapshot.destination.endpoints.len() > self.tried.len(),
+            replayable: self.replay.is_possible(),
+            left: self.deadline.map(|deadline| deadline.left(clock::now())),
+            outcome,
         }
-        self.snapshot.heed(member, &response.head);
+    }
+
+    /// The response goes to the client, its body within what is left of the request's time.
+    fn passed_on(&self, answer: Answer, record: &mut Record) -> Response {
+        let Answer { mut response, in_flight } = answer;
+        self.affinity.mark(&mut response.head);
         record.responding(in_flight);
-        Ok(response)
-    }
-
-    /// An HTTP/1 request that travels as HTTP/2 between sidecars carries what HTTP/2 cannot say beside it.
-    fn annotate_for(&mut self, client: &Http2Client) {
-        if self.head.version != Version::HTTP_2 && client.side_headers() {
-            side::put_case(&mut self.head.headers, &self.head.case);
-            side::put_version(&mut self.head.headers, self.head.version);
+        if !self.bounds.is_empty() {
+            if let Some(activity) = self.bounds.activity() {
+                activity.touch(clock::now());
+            }
+            let body = std::mem::take(&mut response.body);
+            response.body = WatchedBody::of_response(body, self.bounds.clone());
         }
+        response
     }
+}
 
-    /// Streams and trailers of HTTP/2 are kept; an Upgrade needs a connection of its own, and so does an attempt
-    /// after one that a kept connection failed.
-    fn need(&self) -> Need {
-        if self.travels_as_http2() {
-            Need::Http2
-        } else if self.head.upgrade.is_some() || self.kept_connection_failed {
-            Need::OwnHttp1
-        } else {
-            let idempotent = retry::is_idempotent(&self.head.method);
-            Need::Http1 { may_be_sent_again: idempotent && self.replay.is_possible() }
-        }
+impl Failure {
+    fn new(reason: Reason, detail: &'static str) -> Self {
+        Self { error: ProxyError::new(reason, detail), kept_connection: false }
     }
+}
 
-    /// The client's version decides, but towards an application that declares one: it gets that, whatever its
-    /// clients speak. gRPC is HTTP/2 always.
-    fn travels_as_http2(&self) -> bool {
-        let spoken = self.head.version == Version::HTTP_2;
-        match (self.origin, self.snapshot.destination.protocol) {
-            (Origin::Inbound(_), Protocol::Http1) => spoken && self.head.is_grpc(),
-            (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc) => self.head.upgrade.is_none(),
-            (Origin::Inbound(_) | Origin::Outbound(_), _) => spoken,
-        }
+impl From<Failure> for ProxyError {
+    fn from(failure: Failure) -> Self {
+        failure.error
     }
+}
 
-    fn another_is_safe(&self, made: u32, failure: &Failure) -> bool {
-        let role = match self.origin {
-            Origin::Outbound(_) => retry::Role::Client,
-            Origin::Inbound(_) => {
-                retry::Role::Server { kept_connection_closed: failure.kept_connection }
+/// The code of a gRPC response that is its head alone.
+fn grpc_code(response: &Response) -> Option<u8> {
+    grpc::status(&response.head.headers).filter(|_| response.head.is_grpc())
+}
+
+/// Lets go of a response that another attempt follows.
+fn discard(shared: &Shared, response: Response) {
+    let Response { mut body, upload, .. } = response;
+    // Where the request is still being sent, the connection cannot be used again anyway.
+    if body.is_end() || upload.is_some() {
+        return;
+    }
+    shared.tasks.spawn(async move {
+        let rest = async {
+            let mut read = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                if let crate::http::Frame::Data(data) = frame {
+                    read += data.len();
+                }
+                if read > DISCARDED_BYTES {
+                    return;
+                }
             }
         };
-        retry::permits(role, &self.head.method, made, &failure.error) && self.replay.is_possible()
-    }
+        // What does not come in time is reset when it is dropped.
+        let _ = clock::timeout(DISCARDED_WITHIN, rest).await;
+    });
 }

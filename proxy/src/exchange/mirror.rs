@@ -18,7 +18,10 @@ use std::{
 use bytes::Bytes;
 use http::header;
 
-use super::{Exchange, Origin, Outbound, Record, attempts::Call};
+use super::{
+    Exchange, Origin, Outbound, Record,
+    attempts::{Call, Routed},
+};
 use crate::{
     clock,
     destination::Service,
@@ -147,7 +150,9 @@ impl Copy {
         let mut request = Request { head, body, interim: Interim::default() };
         let mut record = Record::start(&exchange.shared, &exchange.origin, &request.head);
         record.routed(&service);
-        let call = Call::new(&exchange, &service, &snapshot, &mut request);
+        let policy = &*snapshot.destination.requests;
+        let routed = Routed { service: &service, snapshot: &snapshot, policy, deadline: None };
+        let call = Call::new(&exchange, routed, &mut request, record.began());
         match call.respond(&mut record).await {
             Ok(response) => discard(record.follow(response)).await,
             Err(error) => {

@@ -18,7 +18,8 @@ use crate::{
     destination::{Service, authority},
     discovery::Transport,
     error::ProxyError,
-    http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc},
+    http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc, side},
+    policy::deadline::Deadline,
     reason::Reason,
     route::{Backend, Rule},
     shared::Shared,
@@ -47,6 +48,8 @@ pub struct Record {
     grpc_status: Option<u8>,
     reason: Option<Reason>,
     attempts: u32,
+    /// Which attempt of the caller's sidecar this is, above the first.
+    attempt: Option<u32>,
     member: Option<Rc<Member>>,
     /// Of the backend that a rule chose.
     backend: Option<Arc<BackendMetrics>>,
@@ -112,6 +115,7 @@ impl Record {
             grpc_status: None,
             reason: None,
             attempts: 0,
+            attempt: None,
             member: None,
             backend: None,
             in_flight: None,
@@ -119,6 +123,33 @@ impl Record {
             span: None,
             closed: false,
         }
+    }
+
+    /// When the request's head was here.
+    #[must_use]
+    pub const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// How many attempts were made.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// What the request's caller gives it, and which attempt of it this is: by gRPC's own field, and by what a
+    /// verified sidecar says. To be asked before the request is sanitized.
+    pub fn handed_on(&mut self, origin: &Origin, head: &RequestHead) -> Option<Deadline> {
+        let of_grpc = if self.grpc { grpc::timeout(&head.headers) } else { None };
+        let of_sidecar = match origin {
+            Origin::Inbound(inbound) if inbound.peer.is_some() => {
+                self.attempt = side::attempts(&head.headers);
+                side::deadline(&head.headers)
+            }
+            Origin::Inbound(_) | Origin::Outbound(_) => None,
+        };
+        let deadline = |left: Option<_>| Deadline::of_caller(self.began, left?);
+        Deadline::earlier(deadline(of_grpc), deadline(of_sidecar))
     }
 
     /// The request goes to this service.
@@ -236,15 +267,25 @@ impl Record {
             BodyError::Reset(_) => Reason::UpstreamReset,
             BodyError::Malformed(_) => Reason::UpstreamProtocol,
             BodyError::TimedOut => Reason::IdleTimeout,
+            BodyError::Expired(reason) => *reason,
             BodyError::Truncated | BodyError::Io(_) => Reason::ConnectionLost,
         });
     }
 
-    /// What the client of a gRPC call gets for a connection that was lost behind its response's head: the status, as
-    /// it would have from its own connection, and not a reset, which it reads as a defect.
+    /// What the client of a gRPC call gets for a connection that was lost, or a time that was over, behind its
+    /// response's head: the status, as it would have from its own connection, and not a reset, which it reads as a
+    /// defect.
     fn status_instead_of_reset(&mut self) -> Option<HeaderMap> {
         let reason = self.reason.filter(|reason| {
-            self.reads_status && matches!(reason, Reason::ConnectionLost | Reason::IdleTimeout)
+            self.reads_status
+                && matches!(
+                    reason,
+                    Reason::ConnectionLost
+                        | Reason::IdleTimeout
+                        | Reason::RequestTimeout
+                        | Reason::DeadlineExceeded
+                        | Reason::StreamIdleTimeout
+                )
         })?;
         let status = crate::error::grpc_status(reason);
         self.grpc_status = Some(status);
@@ -298,6 +339,7 @@ impl Record {
             duration: outcome.duration,
             sent: line.sent,
             attempts: self.attempts,
+            attempt: self.attempt,
             endpoint: self.member.as_ref().map(|member| member.endpoint.address),
             tls: outcome.tls,
             trace_id,

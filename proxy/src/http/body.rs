@@ -26,6 +26,8 @@ pub enum Body {
     Http2(super::h2::IncomingBody),
     /// A request's body that is recorded for another attempt.
     Replay(super::replay::ReplayBody),
+    /// A body that a policy's timeouts bound.
+    Watched(Box<crate::policy::timeout::WatchedBody>),
     /// A response's body that closes the request's record at its end.
     Recorded(Box<crate::exchange::RecordedBody>),
     /// A request's body that is copied for a mirror as it passes by.
@@ -69,6 +71,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("nothing was received in time")]
     TimedOut,
+    /// The time that the request has is over.
+    #[error("{}", .0.meaning())]
+    Expired(crate::reason::Reason),
 }
 
 impl BodyError {
@@ -77,7 +82,7 @@ impl BodyError {
     pub const fn reset_code(&self) -> h2::Reason {
         match self {
             Self::Reset(reason) => *reason,
-            Self::TimedOut => h2::Reason::CANCEL,
+            Self::TimedOut | Self::Expired(_) => h2::Reason::CANCEL,
             Self::Truncated | Self::Malformed(_) | Self::Io(_) => h2::Reason::INTERNAL_ERROR,
         }
     }
@@ -98,6 +103,7 @@ impl Body {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
             Self::Replay(body) => body.poll_frame(cx),
+            Self::Watched(body) => body.poll_frame(cx),
             Self::Recorded(body) => body.poll_frame(cx),
             Self::Copied(body) => body.poll_frame(cx),
             #[cfg(test)]
@@ -119,6 +125,7 @@ impl Body {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end(),
             Self::Replay(body) => body.is_end(),
+            Self::Watched(body) => body.is_end(),
             Self::Recorded(body) => body.is_end(),
             Self::Copied(body) => body.is_end(),
             #[cfg(test)]
@@ -135,6 +142,7 @@ impl Body {
             Self::Http1(body) => body.exact_length(),
             Self::Http2(body) => body.exact_length(),
             Self::Replay(body) => body.exact_length(),
+            Self::Watched(body) => body.exact_length(),
             Self::Recorded(body) => body.exact_length(),
             Self::Copied(body) => body.exact_length(),
             #[cfg(test)]

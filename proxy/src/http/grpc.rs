@@ -105,6 +105,22 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     }
 }
 
+/// Says how long the caller waits, rounded down.
+pub fn put_timeout(fields: &mut HeaderMap, left: Duration) {
+    // As fine as eight digits allow.
+    const MOST: u128 = 99_999_999;
+    let units = [
+        (left.as_nanos(), 'n'),
+        (left.as_micros(), 'u'),
+        (left.as_millis(), 'm'),
+        (left.as_secs().into(), 'S'),
+    ];
+    let fitting = units.into_iter().find(|(number, _)| *number <= MOST).unwrap_or((MOST, 'S'));
+    if let Ok(value) = HeaderValue::try_from(format!("{}{}", fitting.0, fitting.1)) {
+        fields.insert(TIMEOUT, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +198,23 @@ mod tests {
             ("5", None),
         ] {
             assert_eq!(parse_timeout(value.as_bytes()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_written_as_fine_as_it_fits() {
+        for (left, text) in [
+            (Duration::ZERO, "0n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::from_secs(u64::MAX), "99999999S"),
+        ] {
+            let mut fields = HeaderMap::new();
+            put_timeout(&mut fields, left);
+            assert_eq!(fields[TIMEOUT], text);
+            assert!(timeout(&fields).is_some_and(|read| read <= left), "{text}");
         }
     }
 }

@@ -7,6 +7,8 @@
 //! HTTP/2 knows lower-case names only. Between sidecars (`weft-h2/1`) the case of HTTP/1's names travels in
 //! `weft-case`, and a reason phrase of the application's own in `weft-phrase`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -25,6 +27,11 @@ pub const CASE: HeaderName = HeaderName::from_static("weft-case");
 pub const VERSION: HeaderName = HeaderName::from_static("weft-http");
 /// The reason phrase of an HTTP/1 response.
 pub const PHRASE: HeaderName = HeaderName::from_static("weft-phrase");
+
+/// On a request: how many milliseconds are left to answer it.
+pub const DEADLINE: HeaderName = HeaderName::from_static("weft-deadline");
+/// On a request: which attempt this is, above the first. On a response to the local application: how many were made.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("weft-attempts");
 
 /// Bytes of a `weft-case` or `weft-phrase`, at most; what does not fit is left out.
 const MAX_BYTES: usize = 4 * 1024;
@@ -46,6 +53,45 @@ pub fn strip(fields: &mut HeaderMap) {
     for name in more {
         fields.remove(name);
     }
+}
+
+/// Says how long the request may take from now on, in whole milliseconds.
+pub fn put_deadline(fields: &mut HeaderMap, left: Duration) {
+    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    fields.insert(DEADLINE, HeaderValue::from(millis));
+}
+
+/// How long the request may take. To be asked of requests of verified peers only. What is no number counts for
+/// nothing.
+#[must_use]
+pub fn deadline(fields: &HeaderMap) -> Option<Duration> {
+    number(fields.get(DEADLINE)?).map(Duration::from_millis)
+}
+
+/// Says which attempt a request is, or how many a response took.
+pub fn put_attempts(fields: &mut HeaderMap, attempts: u32) {
+    fields.insert(ATTEMPTS, HeaderValue::from(attempts));
+}
+
+/// Which attempt a request is. To be asked of requests of verified peers only.
+#[must_use]
+pub fn attempts(fields: &HeaderMap) -> Option<u32> {
+    number(fields.get(ATTEMPTS)?).and_then(|number| u32::try_from(number).ok())
+}
+
+/// Takes out what a sidecar said beside a request that goes to where none stands.
+pub fn take_back(fields: &mut HeaderMap) {
+    for name in [DEADLINE, ATTEMPTS, CASE, VERSION] {
+        fields.remove(name);
+    }
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    let digits = value.as_bytes();
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Says that the request never reached the application.
@@ -281,6 +327,21 @@ mod tests {
         take_phrase(&mut head);
         assert_eq!(head.reason_phrase.as_deref(), Some(&b"Very Well"[..]));
         assert!(head.headers.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_and_a_number_of_attempts_come_back_and_nothing_else_counts() {
+        let mut map = HeaderMap::new();
+        assert_eq!((deadline(&map), attempts(&map)), (None, None));
+        put_deadline(&mut map, Duration::from_micros(1_999));
+        put_attempts(&mut map, 3);
+        assert_eq!(deadline(&map), Some(Duration::from_millis(1)), "rounded down");
+        assert_eq!(attempts(&map), Some(3));
+        for wrong in ["", "-1", "+1", "1.5", "1 ", "99999999999999999999"] {
+            map.insert(DEADLINE, HeaderValue::from_static(wrong));
+            map.insert(ATTEMPTS, HeaderValue::from_static(wrong));
+            assert_eq!((deadline(&map), attempts(&map)), (None, None), "{wrong:?}");
+        }
     }
 
     #[test]

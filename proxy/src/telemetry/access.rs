@@ -59,6 +59,8 @@ pub struct AccessRecord<'a> {
     pub sent: u64,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Which attempt of the caller's sidecar this was, above the first.
+    pub attempt: Option<u32>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<SocketAddr>,
     /// How it was protected between the sidecars.
@@ -90,6 +92,7 @@ impl<'a> AccessRecord<'a> {
             received: 0,
             sent: 0,
             attempts: 0,
+            attempt: None,
             endpoint: None,
             tls: TlsState::Plain,
             trace_id: None,
@@ -145,6 +148,7 @@ impl AccessLog {
             received = record.received,
             sent = record.sent,
             attempts = record.attempts,
+            attempt = record.attempt,
             endpoint = record.endpoint.map(tracing::field::display),
             tls = record.tls.as_str(),
             trace_id = record.trace_id,

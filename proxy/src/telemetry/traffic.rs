@@ -22,10 +22,13 @@ use prometheus_client::{
 use super::{Direction, RequestOutcome, TlsState, histogram::Histogram};
 use crate::{
     clock::{self, Instant},
+    policy::retry::Withheld,
     reason::Reason,
 };
 
 const REASONS: usize = Reason::ALL.len();
+/// By reason, and beside them by status and by gRPC code.
+const RETRIED: usize = REASONS + 2;
 const STATES: usize = TlsState::ALL.len();
 /// gRPC's status codes, 0 to 16, and one place for what is none.
 const GRPC_CODES: usize = 18;
@@ -64,7 +67,8 @@ pub struct TrafficMetrics {
     requests_failed: [AtomicU64; REASONS],
     duration: Histogram,
     in_flight: AtomicI64,
-    retries: [AtomicU64; REASONS],
+    retries: [AtomicU64; RETRIED],
+    withheld: [AtomicU64; Withheld::ALL.len()],
     opened: [AtomicU64; STATES],
     closed: [AtomicU64; STATES],
     connections_failed: [AtomicU64; REASONS],
@@ -83,6 +87,7 @@ impl Default for TrafficMetrics {
             duration: Histogram::default(),
             in_flight: AtomicI64::new(0),
             retries: zeros(),
+            withheld: zeros(),
             opened: zeros(),
             closed: zeros(),
             connections_failed: zeros(),
@@ -121,8 +126,52 @@ impl TrafficMetrics {
     }
 
     /// Another attempt was made for a request.
-    pub fn retried(&self, reason: Reason) {
-        self.retries[reason as usize].fetch_add(1, Relaxed);
+    pub fn retried(&self, after: Retried) {
+        self.retries[after.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Another attempt was wanted for a request, and not made.
+    pub fn withheld(&self, cause: Withheld) {
+        self.withheld[cause as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// What another attempt is made after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    /// An attempt without a response.
+    Failed(Reason),
+    /// A response whose status is to be tried again.
+    Status,
+    /// A gRPC response whose code is.
+    GrpcCode,
+}
+
+impl Retried {
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed(reason) => reason.code(),
+            Self::Status => "response-status",
+            Self::GrpcCode => "grpc-status",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Failed(reason) => reason as usize,
+            Self::Status => REASONS,
+            Self::GrpcCode => REASONS + 1,
+        }
+    }
+
+    const fn at(index: usize) -> Self {
+        match index {
+            REASONS => Self::Status,
+            index if index < REASONS => Self::Failed(Reason::ALL[index]),
+            _ => Self::GrpcCode,
+        }
     }
 }
 
@@ -240,7 +289,19 @@ fn encode_requests(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::R
     let help = "Requests that the proxy itself ended, by reason";
     encode_reasons(encoder, handles, "requests_failed", help, |handle| &handle.requests_failed)?;
     let help = "Further attempts made for requests, by the reason of the one before";
-    encode_reasons(encoder, handles, "retries", help, |handle| &handle.retries)?;
+    let mut family = Family::counter(encoder, "retries", help, None)?;
+    for (key, handle) in handles {
+        for (index, count) in occurred(&handle.retries) {
+            family.sample(key, [("reason", Retried::at(index).as_str())], count)?;
+        }
+    }
+    let help = "Further attempts that were wanted for requests and not made, by why";
+    let mut family = Family::counter(encoder, "retries_withheld", help, None)?;
+    for (key, handle) in handles {
+        for (index, count) in occurred(&handle.withheld) {
+            family.sample(key, [("cause", Withheld::ALL[index].as_str())], count)?;
+        }
+    }
 
     let help = "From a request's head to its response's end";
     encode_durations(encoder, handles, "request_duration", help, |handle| &handle.duration)?;

@@ -15,13 +15,8 @@ fn scope(namespaces: &[&str]) -> Arc<MeshScope> {
 
 fn destination() -> Resolution {
     Resolution::Mesh(Arc::new(Destination {
-        service: None,
-        label: "shop/cart:80".into(),
         protocol: weft_proto::discovery::Protocol::Http1,
-        routes: None,
-        endpoints: Vec::new(),
-        balancing: None,
-        external: None,
+        ..Destination::empty("shop/cart:80".into())
     }))
 }
 

@@ -1,6 +1,7 @@
 //! What is counted, under which labels, and how many of those there may be.
 
 use super::*;
+use crate::telemetry::Retried;
 
 fn outcome(status: u16) -> RequestOutcome {
     RequestOutcome {
@@ -31,7 +32,7 @@ fn requests_are_counted_by_status_protection_and_reason() {
         ..outcome(503)
     });
     cart.request(&RequestOutcome { grpc_status: Some(14), ..outcome(200) });
-    cart.retried(Reason::ConnectRefused);
+    cart.retried(Retried::Failed(Reason::ConnectRefused));
     let service = r#"direction="outbound",service="shop/cart:80""#;
     for (name, value) in [
         (format!(r#"weft_requests_total{{{service},tls="mutual",status="200"}}"#), 3.0),

@@ -1,0 +1,132 @@
+//! One attempt: a connection to its endpoint, the request on it, the response's head.
+//!
+//! Comes in: an endpoint and the body for this attempt. Goes out: a response free of what only sidecars may say to
+//! each other, or why there is none and how much of the request may have arrived.
+
+use std::rc::Rc;
+
+use http::Version;
+use weft_proto::discovery::Protocol;
+
+use super::{Answer, Call, Failure};
+use crate::{
+    balance::{InFlight, Member},
+    clock,
+    discovery::Transport,
+    error::ProxyError,
+    exchange::Origin,
+    http::{Body, grpc, h2::Http2Client, side},
+    policy::retry,
+    pool::{Connection, Need},
+    reason::Reason,
+};
+
+impl Call<'_> {
+    /// Sends the request to one endpoint, and waits for the response's head. Dropped early, it gives the attempt up.
+    pub(super) async fn send(
+        &mut self,
+        member: &Rc<Member>,
+        body: Body,
+    ) -> Result<Answer, Failure> {
+        self.has_connection.set(false);
+        let in_flight = InFlight::enter(member);
+        let fresh = |error| Failure { error, kept_connection: false };
+        let connection =
+            member.pool.acquire(self.need(), member.in_flight()).await.map_err(fresh)?;
+        self.has_connection.set(true);
+        // A handshake is no answer's time: counted, it would keep a cold endpoint from its share.
+        let began = clock::now();
+        self.hand_on(&member.endpoint.transport);
+        let sanitize = self.origin.sanitize_interim(&member.endpoint.transport);
+        let interim = self.interim.sanitized(sanitize);
+        let socket = connection.socket();
+        let (sent, kept_connection) = match connection {
+            Connection::Http1 { client, kept } => {
+                let shelf = member.pool.shelf().clone();
+                (client.send(self.head, body, &interim, shelf).await, kept)
+            }
+            Connection::Http2(client) => {
+                self.annotate_for(&client);
+                (client.send(self.head, body, &interim).await, false)
+            }
+        };
+        let failed = |error: ProxyError| Failure { error, kept_connection };
+        member.observe(began);
+        let mut response = sent.map_err(|error| {
+            // Not lost by the way: the other sidecar has refused this one, before it read anything.
+            let refused = socket.and_then(|socket| member.pool.explain(&socket));
+            failed(refused.unwrap_or_else(|| error.into()))
+        })?;
+        if let Transport::Mesh(_) = member.endpoint.transport {
+            if side::take_not_delivered(&mut response.head.headers) {
+                let reason = side::reason(&response.head.headers).unwrap_or(Reason::ConnectRefused);
+                let detail = format!("{} could not reach its application", member.endpoint.id);
+                return Err(failed(ProxyError::of_endpoint(reason, detail)));
+            }
+            if let Some(reason) = side::broken_off(&response.head.headers) {
+                let detail = format!("{} lost its application's answer", member.endpoint.id);
+                return Err(failed(ProxyError::after_send(reason, detail)));
+            }
+            side::receive_response(&mut response.head);
+        } else {
+            side::strip(&mut response.head.headers);
+        }
+        self.snapshot.heed(member, &response.head);
+        Ok(Answer { response, in_flight })
+    }
+
+    /// What the next hop is told of the request: the time that is left, and which attempt this is. An application
+    /// hears of gRPC's own deadline only.
+    fn hand_on(&mut self, transport: &Transport) {
+        let fields = &mut self.head.headers;
+        let meshed = matches!(transport, Transport::Mesh(_));
+        if let Some(deadline) = &self.deadline {
+            let left = deadline.left(clock::now());
+            if fields.contains_key(grpc::TIMEOUT) {
+                grpc::put_timeout(fields, left);
+            }
+            if meshed {
+                side::put_deadline(fields, left);
+            }
+        }
+        if self.made > 1 && meshed {
+            side::put_attempts(fields, self.made);
+        } else if self.made > 1 {
+            // Of an attempt before, on an endpoint with a sidecar.
+            side::take_back(fields);
+        }
+    }
+
+    /// An HTTP/1 request that travels as HTTP/2 between sidecars carries what HTTP/2 cannot say beside it.
+    fn annotate_for(&mut self, client: &Http2Client) {
+        if self.head.version != Version::HTTP_2 && client.side_headers() {
+            side::put_case(&mut self.head.headers, &self.head.case);
+            side::put_version(&mut self.head.headers, self.head.version);
+        }
+    }
+
+    /// Streams and trailers of HTTP/2 are kept; an Upgrade needs a connection of its own, and so does an attempt
+    /// after one that a kept connection failed.
+    fn need(&self) -> Need {
+        if self.travels_as_http2() {
+            Need::Http2
+        } else if self.head.upgrade.is_some() || self.kept_connection_failed {
+            Need::OwnHttp1
+        } else {
+            let may_repeat =
+                retry::is_idempotent(&self.head.method) && self.policy.retry.attempts > 0;
+            Need::Http1 { may_be_sent_again: may_repeat && self.replay.is_possible() }
+        }
+    }
+
+    /// The client's version decides, but towards an application that declares one: it gets that, whatever its
+    /// clients speak. gRPC is HTTP/2 always.
+    fn travels_as_http2(&self) -> bool {
+        let spoken = self.head.version == Version::HTTP_2;
+        match (self.origin, self.snapshot.destination.protocol) {
+            (Origin::Inbound(_), Protocol::Http1) => spoken && self.head.is_grpc(),
+            (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc) => self.head.upgrade.is_none(),
+            (Origin::Inbound(_) | Origin::Outbound(_), _) => spoken,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Policies on requests, over real sockets: what the client gets, what applications are asked, what is counted.
+
+mod deadlines;
+mod retries;
+mod stage;
+
+use std::time::Duration;
+
+use crate::{clock, worker};
+
+/// Runs a test as a worker runs, and fails it when it hangs.
+fn run(test: impl Future<Output = ()>) {
+    let limit = Duration::from_secs(30);
+    worker::run(async { clock::timeout(limit, test).await.expect("in time") }).expect("a runtime");
+}
