@@ -46,9 +46,18 @@ impl Pattern {
             return Err(PatternError::TooLong(source.len()));
         }
         // By itself first: within the parentheses below, "a)(b" would be a pattern.
-        compile(source)?;
-        let whole = compile(&format!("^(?:{source})$"))?;
+        compile(source, false)?;
+        let whole = compile(&format!("^(?:{source})$"), false)?;
         Ok(Self { source: source.into(), whole })
+    }
+
+    /// The same pattern, which takes values in upper and in lower case.
+    ///
+    /// # Errors
+    /// It is too large, even within the wider bound that a letter's several forms are given.
+    pub fn ignoring_case(&self) -> Result<Self, PatternError> {
+        let whole = compile(&format!("^(?:{})$", self.source), true)?;
+        Ok(Self { source: self.source.clone(), whole })
     }
 
     /// Whether the whole value is what the pattern says.
@@ -64,8 +73,12 @@ impl Pattern {
     }
 }
 
-fn compile(source: &str) -> Result<Regex, PatternError> {
-    RegexBuilder::new(source).size_limit(COMPILED_BYTES).build().map_err(|error| match error {
+fn compile(source: &str, ignoring_case: bool) -> Result<Regex, PatternError> {
+    // A letter has up to four forms, of up to three bytes each.
+    let limit = if ignoring_case { COMPILED_BYTES * 12 } else { COMPILED_BYTES };
+    let mut builder = RegexBuilder::new(source);
+    builder.size_limit(limit).case_insensitive(ignoring_case);
+    builder.build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
         error => PatternError::Syntax(last_line(&error.to_string())),
     })
@@ -120,6 +133,14 @@ mod tests {
                 "{pattern} {value:?}"
             );
         }
+    }
+
+    #[test]
+    fn case_can_be_ignored_in_whatever_is_taken_at_all() {
+        let pattern = Pattern::new("/Admin/[a-f]+").unwrap().ignoring_case().unwrap();
+        assert!(pattern.matches("/aDMIN/ABC") && !pattern.matches("/admin/xyz"));
+        let large = Pattern::new("(?:[a-z]{10}k){90}").unwrap();
+        assert!(large.ignoring_case().unwrap().matches(&"ABCDEFGHIJK".repeat(90)));
     }
 
     #[test]

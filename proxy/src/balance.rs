@@ -49,6 +49,8 @@ pub enum Standing {
     Backoff,
     /// This request was tried there already.
     Tried,
+    /// Its breaker leaves it alone.
+    Ejected,
 }
 
 /// What the balancer asks about an endpoint.

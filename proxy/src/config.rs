@@ -218,7 +218,7 @@ pub struct Timeouts {
     #[arg(id = "tls-timeout", long, value_name = "DURATION", env = "WEFT_TLS_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
     #[serde(serialize_with = "duration_text")]
     pub tls: Duration,
-    /// From the request's end of head to the response's head; 0 for none
+    /// From the request's end of head to the response's head, where no policy has a request timeout; 0 for none
     #[arg(id = "request-timeout", long, value_name = "DURATION", env = "WEFT_REQUEST_TIMEOUT", default_value = "0s", value_parser = parse_duration)]
     #[serde(serialize_with = "duration_text")]
     pub request: Duration,

@@ -21,7 +21,7 @@ use crate::{
     config::{PoolSettings, Timeouts},
     discovery::{Destination, Directory, Endpoint, Resolution, Subscription},
     error::ProxyError,
-    pool::{Dialer, EndpointPool},
+    pool::{Dialer, EndpointPool, Siblings},
     reason::Reason,
     route::Backend,
     tasks::Tasks,
@@ -326,14 +326,18 @@ impl Destinations {
         self.service(Arc::new(destination), view, Direction::Inbound)
     }
 
-    /// A view of hosts outside the mesh, kept under their name while it is used, valid, and outside.
+    /// A view of hosts outside the mesh, kept under their name while it is used, valid, and outside. What the view before
+    /// it remembers of requests goes on.
     #[must_use]
     pub fn keep_outside(
         &self,
         name: &str,
-        destination: Destination,
+        mut destination: Destination,
         valid_until: Option<Instant>,
     ) -> Rc<Service> {
+        if let Some(before) = self.outside.borrow().get(name) {
+            destination.state = Arc::clone(&before.snapshot().destination.state);
+        }
         let subscription = Some(self.directory.resolve(name));
         let view = View { name, subscription, side: Side::Outside };
         let service = self.service(Arc::new(destination), view, Direction::Outbound);
@@ -390,8 +394,10 @@ impl Destinations {
         direction: Direction,
     ) -> Rc<Service> {
         let (dialer, pool, tasks) = (self.dialer.clone(), self.pool.clone(), self.tasks.clone());
+        let siblings = Rc::new(Siblings::default());
         let make_pool = Box::new(move |endpoint: &Arc<Endpoint>| {
-            EndpointPool::new(endpoint.clone(), dialer.clone(), pool.clone(), tasks.clone())
+            let (dialer, pool, tasks) = (dialer.clone(), pool.clone(), tasks.clone());
+            EndpointPool::new(endpoint.clone(), dialer, pool, tasks, siblings.clone())
         });
         Rc::new(Service {
             name: name.into(),

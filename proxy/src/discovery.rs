@@ -8,6 +8,7 @@
 //! control plane never delays a request whose destination is known.
 
 mod backoff;
+mod breaking;
 mod client;
 mod compile;
 pub mod external;
@@ -23,6 +24,7 @@ pub mod snapshot;
 mod status;
 mod table;
 
+pub use breaking::{EndpointBreaker, ServiceBreaking, Trial};
 pub use client::{Client, Dial, with_keepalive};
 pub use external::External;
 pub use finder::Lookup;

@@ -40,6 +40,8 @@ pub struct ProxyError {
     pub delivery: Delivery,
     /// What exactly happened, for logs and operators; names what was expected and what was found.
     pub detail: Cow<'static, str>,
+    /// The answer, where it is not the reason's own.
+    answer: (Option<StatusCode>, Option<u8>),
     /// The endpoint's sidecar said so of itself: whatever the reason, another endpoint may do better.
     of_endpoint: bool,
 }
@@ -47,7 +49,13 @@ pub struct ProxyError {
 impl ProxyError {
     /// An error before anything was sent.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, delivery: Delivery::Nothing, detail: detail.into(), of_endpoint: false }
+        Self {
+            reason,
+            delivery: Delivery::Nothing,
+            detail: detail.into(),
+            answer: (None, None),
+            of_endpoint: false,
+        }
     }
 
     /// An error after something may have reached the application.
@@ -60,6 +68,12 @@ impl ProxyError {
         Self { of_endpoint: true, ..Self::new(reason, detail) }
     }
 
+    /// The same, answered with another status, and for gRPC another code, than the reason's own.
+    #[must_use]
+    pub fn answered_with(self, status: Option<StatusCode>, grpc_code: Option<u8>) -> Self {
+        Self { answer: (status, grpc_code), ..self }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub const fn side(&self) -> Side {
@@ -68,8 +82,14 @@ impl ProxyError {
 
     /// The HTTP status that the client gets.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        status(self.reason)
+    pub fn status(&self) -> StatusCode {
+        self.answer.0.unwrap_or_else(|| status(self.reason))
+    }
+
+    /// The gRPC code that a gRPC client gets.
+    #[must_use]
+    pub fn grpc_status(&self) -> u8 {
+        self.answer.1.unwrap_or_else(|| grpc_status(self.reason))
     }
 
     /// Whether the failure is the endpoint's, so that another endpoint may do better.

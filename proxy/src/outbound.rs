@@ -17,7 +17,7 @@ use crate::{
     clock,
     destination::{Found, Service},
     detect::Detected,
-    discovery::Transport,
+    discovery::{Transport, Trial},
     drain::Drain,
     error::ProxyError,
     exchange::{Exchange, Origin, Outbound},
@@ -25,7 +25,7 @@ use crate::{
     io::Socket,
     outside,
     peek::Peek,
-    policy::retry,
+    policy::{breaker::Verdict, retry},
     pool,
     reason::Reason,
     shared::Shared,
@@ -248,8 +248,21 @@ async fn dial(
         let Some(member) = service.pick(&snapshot, &tried, affinity.key()) else {
             return Err(service.without_endpoints(&snapshot));
         };
+        let destination = &snapshot.destination;
+        if destination.is_ejected(&member.endpoint, clock::process_ms()) {
+            let detail = format!("every endpoint of {} is ejected", service.label);
+            return Err(ProxyError::new(Reason::BreakerOpen, detail));
+        }
+        let trial = Trial::begin(destination, &member.endpoint, &service.metrics);
         let in_flight = InFlight::enter(&member);
-        match member.pool.open_tcp().await {
+        let opened = member.pool.open_tcp().await;
+        if let Some(trial) = trial {
+            trial.judge(match &opened {
+                Ok(_) => Some(Verdict::Success),
+                Err(error) => Verdict::of_failure(error.reason),
+            });
+        }
+        match opened {
             Ok(connection) => return Ok(Dialled { connection, member, _in_flight: in_flight }),
             Err(error) => {
                 tried.push(member);

@@ -6,6 +6,7 @@
 //! such a connection takes no new request, and ends with those under way. Where the peer's own root is no longer
 //! trusted, those get the time to drain.
 
+pub mod bounds;
 pub mod dial;
 pub mod itself;
 
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{self, Instant},
     config::PoolSettings,
-    discovery::{Endpoint, Transport},
+    discovery::{Destination, Endpoint, Transport},
     error::ProxyError,
     http::{
         h1::{Http1Client, Shelf},
@@ -32,6 +33,7 @@ use crate::{
     tls::{Alpn, Peer},
 };
 
+pub use bounds::{Bounds, Siblings};
 pub use dial::{Dialer, Dialled};
 pub use itself::Itself;
 
@@ -75,6 +77,8 @@ pub struct EndpointPool {
     settings: PoolSettings,
     tasks: Tasks,
     shelf: Rc<Shelf>,
+    siblings: Rc<Siblings>,
+    bounds: RefCell<Option<Bounds>>,
     shared: RefCell<Vec<Shared>>,
     connecting: RefCell<Option<Rc<Connecting>>>,
 }
@@ -117,17 +121,28 @@ impl EndpointPool {
         dialer: Rc<Dialer>,
         settings: PoolSettings,
         tasks: Tasks,
+        siblings: Rc<Siblings>,
     ) -> Rc<Self> {
-        let shelf = Rc::new(Shelf::new(settings.max_idle, settings.max_age));
-        Rc::new(Self {
+        let shelf = Shelf::new(settings.max_idle, settings.max_age);
+        let shelf = Rc::new(shelf.telling(siblings.returns()));
+        let pool = Rc::new(Self {
             endpoint,
             dialer,
             settings,
             tasks,
             shelf,
+            siblings: siblings.clone(),
+            bounds: RefCell::default(),
             shared: RefCell::default(),
             connecting: RefCell::default(),
-        })
+        });
+        siblings.join(&pool);
+        pool
+    }
+
+    /// Connections are bounded as this destination says, from now on.
+    pub fn follow(&self, destination: &Destination) {
+        *self.bounds.borrow_mut() = Bounds::of(destination);
     }
 
     /// Where an HTTP/1 connection goes when its response has ended.
@@ -159,10 +174,60 @@ impl EndpointPool {
                 } else if in_flight as usize + self.shelf.len() > self.settings.max_connections {
                     Err(self.full())
                 } else {
-                    self.open_http1().await
+                    self.open_or_returned(may_be_sent_again).await
                 }
             }
         }
+    }
+
+    /// A new connection, or one of the kept ones that comes back while the service has as many as it may have.
+    async fn open_or_returned(&self, may_be_sent_again: bool) -> Result<Connection, ProxyError> {
+        let is_bounded = self.bounds.borrow().as_ref().is_some_and(Bounds::limits_connections);
+        if !is_bounded {
+            return self.open_http1().await;
+        }
+        let returned = async {
+            loop {
+                self.siblings.returned().await;
+                if let Some(client) = self.kept_http1(may_be_sent_again) {
+                    return client;
+                }
+            }
+        };
+        // One that came back is there: it goes before one that is still to be made.
+        let either = async {
+            tokio::select! {
+                biased;
+                client = returned => {
+                    self.dialer.http1_metrics.reused();
+                    Ok(Connection::Http1 { client, kept: true })
+                }
+                opened = self.open_http1() => opened,
+            }
+        };
+        Box::pin(either).await
+    }
+
+    /// Gives up the idle connection that was not used for longest; whether there was one.
+    fn give_up_idle(&self) -> bool {
+        if self.shelf.drop_oldest() {
+            return true;
+        }
+        let mut shared = self.shared.borrow_mut();
+        let idle = shared.iter().position(|shared| shared.client.in_flight() == 0);
+        idle.map(|index| shared.swap_remove(index)).is_some()
+    }
+
+    /// Dials as the service's policy allows: within its connections, and its time.
+    async fn dial(&self, offer: &[Alpn]) -> Result<Dialled, ProxyError> {
+        let bounds = self.bounds.borrow().clone();
+        let Some(bounds) = bounds else {
+            return self.dialer.dial(&self.endpoint, offer, None).await;
+        };
+        let place = Box::pin(bounds.place(&self.siblings)).await?;
+        let timeout = bounds.limits.connect_timeout;
+        let dialled = self.dialer.dial(&self.endpoint, offer, timeout).await?;
+        Ok(Dialled { place, ..dialled })
     }
 
     /// A connection for opaque bytes, never kept.
@@ -170,7 +235,7 @@ impl EndpointPool {
     /// # Errors
     /// No connection could be made.
     pub async fn open_tcp(&self) -> Result<Dialled, ProxyError> {
-        self.dialer.dial(&self.endpoint, &[Alpn::Tcp]).await
+        self.dial(&[Alpn::Tcp]).await
     }
 
     /// Why a connection from here broke, where the endpoint's sidecar refused our certificate: see
@@ -182,8 +247,10 @@ impl EndpointPool {
 
     /// Gives up connections that are idle or old. Returns whether any is left.
     pub fn sweep(&self, now: Instant) -> bool {
+        let of_policy = self.bounds.borrow().as_ref().and_then(|it| it.limits.idle_timeout);
+        let idle_timeout = of_policy.unwrap_or(self.settings.idle_timeout);
         self.shelf.evict(|client, since| {
-            now.saturating_duration_since(since) < self.settings.idle_timeout
+            now.saturating_duration_since(since) < idle_timeout
                 && now.saturating_duration_since(client.opened()) < self.settings.max_age
                 && self.dialer.is_current(client.bundle_generation())
         });
@@ -191,7 +258,7 @@ impl EndpointPool {
             let idle = now.saturating_duration_since(shared.last_used.get());
             let busy = shared.client.in_flight() > 0;
             !shared.client.is_closed()
-                && (busy || idle < self.settings.idle_timeout)
+                && (busy || idle < idle_timeout)
                 && self.is_fresh(shared, now)
         });
         !self.shelf.is_empty() || !self.shared.borrow().is_empty()
@@ -214,10 +281,11 @@ impl EndpointPool {
     }
 
     async fn open_http1(&self) -> Result<Connection, ProxyError> {
-        let dialled = self.dialer.dial(&self.endpoint, &[Alpn::Http1]).await?;
+        let dialled = self.dial(&[Alpn::Http1]).await?;
         self.dialer.http1_metrics.opened();
         let client = Http1Client::new(dialled.socket, self.dialer.http1_settings())
-            .verified_under(dialled.bundle_generation);
+            .verified_under(dialled.bundle_generation)
+            .holding(dialled.place);
         Ok(Connection::Http1 { client, kept: false })
     }
 
@@ -296,8 +364,8 @@ impl EndpointPool {
     async fn open_http2(
         &self,
     ) -> Result<(Shared, impl Future<Output = ()> + use<>, Option<Peer>), ProxyError> {
-        let Dialled { socket, alpn, bundle_generation, peer } =
-            self.dialer.dial(&self.endpoint, &[Alpn::WeftHttp2, Alpn::Http2]).await?;
+        let Dialled { socket, alpn, bundle_generation, peer, place } =
+            self.dial(&[Alpn::WeftHttp2, Alpn::Http2]).await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
         let settings = self.dialer.http2_settings();
@@ -313,6 +381,10 @@ impl EndpointPool {
             bundle_generation,
             last_used: Cell::new(now),
             used: Cell::new(false),
+        };
+        let driver = async move {
+            driver.await;
+            drop(place);
         };
         Ok((shared, driver, peer))
     }

@@ -64,7 +64,7 @@ reasons! {
     UpstreamProtocol = "upstream-protocol", "The endpoint's answer breaks its protocol.";
     UpstreamReset = "upstream-reset", "The endpoint reset the stream.";
     UpstreamRefusedStream = "upstream-refused-stream", "The endpoint refused the stream before processing it.";
-    RequestTimeout = "request-timeout", "The response's head did not arrive within the request timeout.";
+    RequestTimeout = "request-timeout", "The response did not arrive within the request timeout.";
     RequestBodyBroken = "request-body-broken", "The client ended the request's body early.";
     PeerUnverified = "peer-unverified", "The peer's certificate is not valid in this mesh: untrusted root, expired, not yet valid, or no SPIFFE ID.";
     PeerUnexpected = "peer-unexpected", "The peer is valid, but its identity is not one that is allowed there.";

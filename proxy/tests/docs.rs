@@ -1,11 +1,11 @@
 //! docs/metrics.md and docs/reasons.md say what the proxy exports: each table is compared with the code.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use weft_proxy::{
     error::{Side, grpc_status, side, status},
     identity::Identity,
-    policy::retry::Withheld,
+    policy::{breaker::Cause, retry::Withheld},
     reason::Reason,
     telemetry::{Direction, Metrics, Mirrored, PoolProtocol, RequestOutcome, Retried, TlsState},
 };
@@ -35,6 +35,7 @@ fn every_metric() -> Metrics {
     });
     traffic.retried(Retried::Failed(Reason::ConnectRefused));
     traffic.withheld(Withheld::Budget);
+    traffic.ejected(Cause::Probe, &Arc::default());
     let mut connection = traffic.connection(TlsState::Mutual);
     connection.carried(1, 1);
     connection.failed(Reason::IdleTimeout);

@@ -16,6 +16,7 @@ use crate::{
     discovery::{
         Destination, Endpoint, InboundPort, InboundPorts, MeshScope, Resolution, Transport,
     },
+    policy::breaker::Availability,
     route::{Backend, HttpTable, Routes, Weighted},
     tls::bundle,
 };
@@ -110,6 +111,15 @@ fn destination(found: &Destination) -> Value {
         "routes": found.routes.as_ref().map(|routes| self::routes(routes)),
         "balancing": found.balancing.as_deref().map(|plan| balancing(&plan.policy)),
         "external_hosts": found.external.as_deref().map(|external| &external.hosts),
+        "policies": {
+            "requests": found.requests.policies,
+            "limits": found.limits.as_ref().map(|limits| &limits.policies),
+        },
+        "requests_limited": found.limits.as_ref().map(|_| json!({
+            "in_flight": found.state.requests.out(),
+            "waiting": found.state.requests.waiting(),
+            "connections": found.state.connections.out(),
+        })),
         "endpoints": found.endpoints.iter().map(|found| endpoint(found)).collect::<Vec<_>>(),
     })
 }
@@ -180,5 +190,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "zone": endpoint.zone,
         "labels": endpoint.labels,
         "workload": endpoint.workload,
+        "breaker": match endpoint.health.breaker.availability(clock::process_ms()) {
+            Availability::Good => "closed",
+            Availability::HalfOpen => "half-open",
+            Availability::Ejected => "ejected",
+        },
     })
 }

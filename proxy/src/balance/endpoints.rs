@@ -128,6 +128,7 @@ impl EndpointSet {
                     known.remove(&*endpoint.id).filter(|m| m.serves_like(endpoint))
                 {
                     member.counts_for_all.set(counts_for_all);
+                    member.pool.follow(&destination);
                     *slot = OnceCell::from(member.clone());
                 }
             }
@@ -150,7 +151,9 @@ impl EndpointSet {
         let index = view.choose(key, random)?;
         let endpoint = &self.destination.endpoints[index];
         let make = || {
-            let member = Member::new(endpoint.clone(), make_pool(endpoint));
+            let pool = make_pool(endpoint);
+            pool.follow(&self.destination);
+            let member = Member::new(endpoint.clone(), pool);
             member.counts_for_all.set(counts_for_all(&self.destination));
             Rc::new(member)
         };

@@ -95,10 +95,13 @@ impl View<'_> {
 
     /// The standing, whatever this request has tried.
     fn condition(&self, index: usize) -> Standing {
-        let health = &self.set.destination.endpoints[index].health;
-        if health.in_backoff(self.now_ms) {
+        let destination = &self.set.destination;
+        let endpoint = &destination.endpoints[index];
+        if destination.is_ejected(endpoint, self.now_ms) {
+            Standing::Ejected
+        } else if endpoint.health.in_backoff(self.now_ms) {
             Standing::Backoff
-        } else if health.is_cooling(self.now_ms) {
+        } else if endpoint.health.is_cooling(self.now_ms) {
             Standing::Cooling
         } else {
             Standing::Good
@@ -121,7 +124,11 @@ impl Candidates for View<'_> {
     }
 
     fn standing(&self, index: usize) -> Standing {
-        if self.is_tried(index) { Standing::Tried } else { self.condition(index) }
+        match self.condition(index) {
+            Standing::Ejected => Standing::Ejected,
+            _ if self.is_tried(index) => Standing::Tried,
+            condition => condition,
+        }
     }
 
     fn cost(&self, index: usize) -> f64 {

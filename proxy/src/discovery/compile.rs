@@ -5,8 +5,10 @@
 //! use safely, such as a meshed endpoint without identities.
 
 mod balancing;
+mod endpoints;
 mod external;
 mod filters;
+mod operations;
 mod requests;
 mod routes;
 
@@ -23,7 +25,11 @@ use super::{
     Destination, Endpoint, EndpointHealth, External, InboundPort, InboundPorts, MeshScope,
     Transport, TrustBundle,
 };
-use crate::{balance::BalancingPolicy, policy::RequestPolicy, route::Routes};
+use crate::{
+    balance::BalancingPolicy,
+    policy::{RequestPolicy, breaker::BreakerSettings, limits::ServiceLimits},
+    route::Routes,
+};
 
 /// What telemetry calls every port that is not listed: there are 65,535 of them.
 const UNLISTED: &str = "unlisted";
@@ -167,6 +173,8 @@ pub(super) struct ServiceHead {
     pub(super) balancing: Option<Arc<BalancingPolicy>>,
     pub(super) external: Option<Arc<External>>,
     pub(super) requests: Arc<RequestPolicy>,
+    pub(super) breaking: Option<Arc<BreakerSettings>>,
+    pub(super) limits: Option<Arc<ServiceLimits>>,
 }
 
 /// A service port's own fields, which must be those of the key that it came under.
@@ -193,6 +201,8 @@ pub(super) fn service(
         external: external::external(message.external.as_ref())
             .map_err(|refused| refused.within("external"))?,
         requests: requests.map(Arc::new).unwrap_or_default(),
+        breaking: policy.and_then(endpoints::breaking).map(Arc::new),
+        limits: policy.and_then(endpoints::limits).map(Arc::new),
     })
 }
 

@@ -94,6 +94,8 @@ impl Service {
             external: head.external.clone(),
             endpoints,
             requests: Arc::clone(&head.requests),
+            breaking: head.breaking.clone(),
+            limits: head.limits.clone(),
             state: self.state(),
             ..Destination::empty(self.label(&head))
         }));

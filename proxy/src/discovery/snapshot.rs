@@ -9,7 +9,13 @@ use std::{
     },
 };
 
-use crate::policy::{RequestPolicy, budget::Budget};
+use super::{EndpointBreaker, ServiceBreaking};
+use crate::policy::{
+    RequestPolicy,
+    breaker::BreakerSettings,
+    budget::Budget,
+    limits::{Gate, ServiceLimits},
+};
 use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
@@ -50,6 +56,10 @@ pub struct Destination {
     pub external: Option<Arc<External>>,
     /// What holds for requests to it that no rule of a route says otherwise of.
     pub requests: Arc<RequestPolicy>,
+    /// When its endpoints are left alone; `None` for never, but a moment after connections to one failed.
+    pub breaking: Option<Arc<BreakerSettings>>,
+    /// How many requests and connections to it there may be; `None` where no policy says so.
+    pub limits: Option<Arc<ServiceLimits>>,
     /// State that outlives this snapshot, shared by all workers.
     pub state: Arc<ServiceState>,
 }
@@ -67,6 +77,8 @@ impl Destination {
             balancing: None,
             external: None,
             requests: Arc::default(),
+            breaking: None,
+            limits: None,
             state: Arc::default(),
         }
     }
@@ -77,6 +89,12 @@ impl Destination {
 pub struct ServiceState {
     /// How many of them may be retries.
     pub budget: Budget,
+    /// Which of its endpoints are ejected.
+    pub breaking: ServiceBreaking,
+    /// Its requests in flight, where they are limited.
+    pub requests: Arc<Gate>,
+    /// Its connections, where they are limited.
+    pub connections: Arc<Gate>,
 }
 
 /// Where one workload of a service is reached.
@@ -124,6 +142,8 @@ pub struct EndpointHealth {
     arrived_ms: AtomicU64,
     /// Requests of the whole process in flight; counted where a policy needs it only.
     in_flight: AtomicU32,
+    /// Whether it is ejected, where a policy watches its requests.
+    pub breaker: EndpointBreaker,
 }
 
 impl EndpointHealth {

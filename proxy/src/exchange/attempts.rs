@@ -10,18 +10,23 @@ mod send;
 
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
-use super::{Exchange, Origin, Record};
+use super::{Exchange, Origin, Record, record::UnderWay};
 use crate::{
     balance::{Affinity, EndpointSet, InFlight, Member},
     clock::{self, Instant},
     destination::Service,
+    discovery::Trial,
     error::ProxyError,
     http::{
         Interim, Request, RequestHead, Response, grpc, replay::Replay, retry_after::retry_after,
+        side,
     },
     policy::{
         RequestPolicy,
+        breaker::Verdict,
         deadline::Deadline,
+        fault,
+        limits::Turn,
         retry::{Decision, Facts, Outcome, Role, Withheld},
         timeout::{Bounds, Limit, WatchedBody, within},
     },
@@ -69,6 +74,8 @@ pub(super) struct Call<'a> {
     tried: Vec<Rc<Member>>,
     /// A kept connection failed this request: others may have been closed with it.
     kept_connection_failed: bool,
+    /// Its place among the service's requests, where these are limited.
+    turn: Option<Turn>,
     /// The attempt under way has a connection: something may have been sent.
     has_connection: Cell<bool>,
 }
@@ -84,6 +91,7 @@ struct Failure {
 struct Answer {
     response: Response,
     in_flight: InFlight,
+    trial: Option<Trial>,
 }
 
 impl<'a> Call<'a> {
@@ -125,36 +133,65 @@ impl<'a> Call<'a> {
             retries: 0,
             tried: Vec::new(),
             kept_connection_failed: false,
+            turn: None,
             has_connection: Cell::new(false),
         }
     }
 
     /// Sends the request until there is a response for the client, or no further attempt is safe or in time.
     pub(super) async fn respond(mut self, record: &mut Record) -> Result<Response, ProxyError> {
+        self.check_deadline()?;
+        if !self.policy.faults.is_empty() {
+            Box::pin(self.inject()).await?;
+        }
+        if let Some(limits) = &self.snapshot.destination.limits {
+            let gate = &self.snapshot.destination.state.requests;
+            let deadline = self.deadline.map(|deadline| deadline.at());
+            let turn = limits.request_turn(gate, deadline).await;
+            self.check_deadline()?;
+            self.turn = turn?;
+        }
         if self.role() == Role::Client {
             self.snapshot.destination.state.budget.deposit(self.began);
         }
+        let mut member = self.pick()?;
         loop {
-            self.check_deadline()?;
-            let member = self.pick()?;
             let ended = self.attempt(&member, record).await;
             if let Ok(answer) = &ended
                 && !self.may_be_tried_again(&answer.response)
             {
                 return Ok(self.passed_on(ended?, record));
             }
-            let Some(wait) = self.another(&member, &ended) else {
+            let Some((wait, next)) = self.another(&member, &ended) else {
                 return ended
                     .map(|answer| self.passed_on(answer, record))
                     .map_err(ProxyError::from);
             };
             if let Ok(answer) = ended {
-                discard(self.shared, answer.response);
+                answer.discard(self.shared);
             }
             if !wait.is_zero() {
                 clock::sleep(wait).await;
+                self.check_deadline()?;
+            }
+            member = next;
+        }
+    }
+
+    /// Does to the request what the policy wants done on purpose.
+    async fn inject(&self) -> Result<(), ProxyError> {
+        let is_grpc = self.head.is_grpc();
+        for fault in fault::chosen(&self.policy.faults, self.head, fastrand::f64) {
+            if !fault.delay.is_zero() {
+                let left = self.deadline.map(|deadline| deadline.left(clock::now()));
+                clock::sleep(left.map_or(fault.delay, |left| left.min(fault.delay))).await;
+                self.check_deadline()?;
+            }
+            if let Some(error) = fault.abort.and_then(|abort| abort.error(is_grpc)) {
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     /// Work for a request whose time is over is not begun.
@@ -175,7 +212,13 @@ impl<'a> Call<'a> {
 
     fn pick(&self) -> Result<Rc<Member>, ProxyError> {
         let picked = self.service.pick(self.snapshot, &self.tried, self.affinity.key());
-        picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))
+        let member = picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))?;
+        let destination = &self.snapshot.destination;
+        if destination.is_ejected(&member.endpoint, clock::process_ms()) {
+            let detail = format!("every endpoint of {} is ejected", self.service.label);
+            return Err(ProxyError::new(Reason::BreakerOpen, detail));
+        }
+        Ok(member)
     }
 
     /// One attempt on one endpoint, within its time.
@@ -189,6 +232,8 @@ impl<'a> Call<'a> {
         };
         self.made += 1;
         record.attempt(self.made, member, &mut self.head.headers);
+        let destination = &self.snapshot.destination;
+        let trial = Trial::begin(destination, &member.endpoint, &self.service.metrics);
         let began = clock::now();
         let bounds = self.attempt_bounds(began);
         let body = WatchedBody::of_request(body, &self.bounds);
@@ -202,13 +247,19 @@ impl<'a> Call<'a> {
             Err(self.timed_out(reason))
         });
         record.attempted(match &ended {
-            Ok(answer) => Ok(answer.response.head.status),
+            Ok((response, _)) => Ok(response.head.status),
             Err(failure) => Err(failure.error.reason),
         });
-        if let Err(failure) = &ended {
-            self.hint(failure.error.reason);
+        match ended {
+            Ok((response, in_flight)) => Ok(Answer { response, in_flight, trial }),
+            Err(failure) => {
+                if let Some(trial) = trial {
+                    trial.judge(Verdict::of_failure(failure.error.reason));
+                }
+                self.hint(failure.error.reason);
+                Err(failure)
+            }
         }
-        ended
     }
 
     /// What the attempt's way to a response's head is bounded by.
@@ -253,32 +304,35 @@ impl<'a> Call<'a> {
             && retry.takes_response(response.head.status, || grpc_code(response))
     }
 
-    /// Whether another attempt follows one that brought this, and after which wait.
+    /// Whether another attempt follows one that brought this: after which wait, and where. Without an endpoint for it
+    /// there is none, and what this one brought is the answer.
     fn another(
         &mut self,
         member: &Rc<Member>,
         ended: &Result<Answer, Failure>,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, Rc<Member>)> {
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, member)) {
             self.tried.push(member.clone());
         }
-        let wait = match self.policy.retry.decide(&self.facts(ended), fastrand::f64()) {
+        let decision = self.policy.retry.decide(&self.facts(ended), fastrand::f64());
+        let wait = match decision {
             Decision::Last => return None,
             Decision::Withheld(withheld) => {
                 self.service.metrics.withheld(withheld);
                 return None;
             }
-            Decision::Again(wait) => {
-                let budget = &self.snapshot.destination.state.budget;
-                if !budget.withdraw(self.policy.retry.budget, clock::now()) {
-                    self.service.metrics.withheld(Withheld::Budget);
-                    return None;
-                }
-                self.retries += 1;
-                wait
-            }
+            Decision::Again(wait) => wait,
             Decision::Resend => Duration::ZERO,
         };
+        let next = self.pick().ok()?;
+        if decision != Decision::Resend {
+            let budget = &self.snapshot.destination.state.budget;
+            if !budget.withdraw(self.policy.retry.budget, clock::now()) {
+                self.service.metrics.withheld(Withheld::Budget);
+                return None;
+            }
+            self.retries += 1;
+        }
         let retried = match ended {
             Ok(answer) if self.policy.retry.statuses.contains(&answer.response.head.status) => {
                 Retried::Status
@@ -289,7 +343,7 @@ impl<'a> Call<'a> {
         tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, after = retried.as_str(), ?wait, "sending the request once more");
         self.service.metrics.retried(retried);
         self.kept_connection_failed |= ended.as_ref().is_err_and(|failure| failure.kept_connection);
-        Some(wait)
+        Some((wait, next))
     }
 
     fn facts<'b>(&'b self, ended: &'b Result<Answer, Failure>) -> Facts<'b> {
@@ -316,10 +370,15 @@ impl<'a> Call<'a> {
     }
 
     /// The response goes to the client, its body within what is left of the request's time.
-    fn passed_on(&self, answer: Answer, record: &mut Record) -> Response {
-        let Answer { mut response, in_flight } = answer;
+    fn passed_on(&mut self, answer: Answer, record: &mut Record) -> Response {
+        let Answer { mut response, in_flight, trial } = answer;
         self.affinity.mark(&mut response.head);
-        record.responding(in_flight);
+        // What the other sidecar itself ended for the client's sake says nothing of the endpoint.
+        let trial = trial.filter(|_| {
+            let reason = side::reason(&response.head.headers);
+            reason.is_none_or(|reason| Verdict::of_failure(reason).is_some())
+        });
+        record.responding(UnderWay { in_flight, trial, turn: self.turn.take() });
         if !self.bounds.is_empty() {
             if let Some(activity) = self.bounds.activity() {
                 activity.touch(clock::now());
@@ -348,7 +407,18 @@ fn grpc_code(response: &Response) -> Option<u8> {
     grpc::status(&response.head.headers).filter(|_| response.head.is_grpc())
 }
 
-/// Lets go of a response that another attempt follows.
+impl Answer {
+    /// Lets go of a response that another attempt follows.
+    fn discard(self, shared: &Shared) {
+        let Self { response, trial, .. } = self;
+        if let Some(trial) = trial {
+            let grpc_code = grpc_code(&response);
+            trial.judge(Some(Verdict::of_response(response.head.status, grpc_code)));
+        }
+        discard(shared, response);
+    }
+}
+
 fn discard(shared: &Shared, response: Response) {
     let Response { mut body, upload, .. } = response;
     // Where the request is still being sent, the connection cannot be used again anyway.

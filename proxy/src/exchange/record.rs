@@ -16,10 +16,10 @@ use crate::{
     balance::{InFlight, Member},
     clock::{self, Instant},
     destination::{Service, authority},
-    discovery::Transport,
+    discovery::{Transport, Trial},
     error::ProxyError,
     http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc, side},
-    policy::deadline::Deadline,
+    policy::{breaker::Verdict, deadline::Deadline, limits::Turn},
     reason::Reason,
     route::{Backend, Rule},
     shared::Shared,
@@ -53,10 +53,21 @@ pub struct Record {
     member: Option<Rc<Member>>,
     /// Of the backend that a rule chose.
     backend: Option<Arc<BackendMetrics>>,
-    in_flight: Option<InFlight>,
+    under_way: Option<UnderWay>,
     line: Option<Box<Line>>,
     span: Option<Box<Span>>,
     closed: bool,
+}
+
+/// What a request holds until its response's end.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// Its place among those in flight to the endpoint.
+    pub in_flight: InFlight,
+    /// What the endpoint's breaker waits for.
+    pub trial: Option<Trial>,
+    /// Its place among those in flight to the service, where these are limited.
+    pub turn: Option<Turn>,
 }
 
 /// What only the access log wants: filled when it is switched on.
@@ -118,7 +129,7 @@ impl Record {
             attempt: None,
             member: None,
             backend: None,
-            in_flight: None,
+            under_way: None,
             line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin))),
             span: None,
             closed: false,
@@ -214,9 +225,12 @@ impl Record {
         }
     }
 
-    /// An attempt brought a response head; it stays in flight until the body's end.
-    pub fn responding(&mut self, in_flight: InFlight) {
-        self.in_flight = Some(in_flight);
+    /// An attempt brought a response head; what it holds is held until the body's end.
+    pub fn responding(&mut self, mut under_way: UnderWay) {
+        if let Some(trial) = &mut under_way.trial {
+            trial.answered();
+        }
+        self.under_way = Some(under_way);
     }
 
     /// The application's response: recorded when its body ends.
@@ -239,7 +253,7 @@ impl Record {
     #[must_use]
     pub fn refuse(mut self, error: ProxyError, response: Response) -> Response {
         self.status = response.head.status.as_u16();
-        self.grpc_status = self.grpc.then(|| crate::error::grpc_status(error.reason));
+        self.grpc_status = self.grpc.then(|| error.grpc_status());
         self.reason = Some(error.reason);
         tracing::debug!(reason = %error.reason, detail = %error.detail, attempts = self.attempts, "request ended by the proxy");
         if let Some(line) = &mut self.line {
@@ -301,7 +315,9 @@ impl Record {
         if self.status == 0 {
             self.status = CLIENT_CLOSED_REQUEST;
         }
-        self.in_flight = None;
+        if let Some(trial) = self.under_way.take().and_then(|held| held.trial) {
+            trial.judge(self.verdict());
+        }
         let outcome = RequestOutcome {
             status: self.status,
             grpc_status: self.grpc_status,
@@ -320,6 +336,19 @@ impl Record {
         }
         if let Some(span) = span {
             span.end(&outcome);
+        }
+    }
+
+    /// What the response says of its endpoint, now that it has ended.
+    fn verdict(&self) -> Option<Verdict> {
+        if let Some(reason) = self.reason {
+            return Verdict::of_failure(reason);
+        }
+        let status = StatusCode::from_u16(self.status).ok()?;
+        match (self.grpc, self.grpc_status) {
+            // A client that leaves before the call's status says nothing of the server.
+            (true, None) if status.is_success() => None,
+            (_, grpc_status) => Some(Verdict::of_response(status, grpc_status)),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Policies on requests, over real sockets: what the client gets, what applications are asked, what is counted.
 
+mod breakers;
 mod deadlines;
+mod grpc;
 mod retries;
 mod stage;
 

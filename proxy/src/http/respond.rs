@@ -14,7 +14,7 @@ use time::{OffsetDateTime, Weekday};
 use super::{Body, RequestHead, Response, ResponseHead, grpc, side};
 use crate::{
     clock,
-    error::{Delivery, ProxyError, Side, grpc_status},
+    error::{Delivery, ProxyError, Side},
 };
 
 /// Who reads a response, and so how much it says.
@@ -80,7 +80,7 @@ fn plain_response(error: &ProxyError, text: String, asked: Asked) -> Response {
 fn grpc_response(error: &ProxyError, text: &str) -> Response {
     let mut head = ResponseHead::new(StatusCode::OK);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    grpc::put_status(&mut head.headers, grpc_status(error.reason), &format!("weft: {text}"));
+    grpc::put_status(&mut head.headers, error.grpc_status(), &format!("weft: {text}"));
     Response::new(head, Body::Empty)
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::{http::Frame, reason::Reason};
+    use crate::{error::grpc_status, http::Frame, reason::Reason};
 
     const GRPC: Asked = Asked { grpc: true, head_only: false, status: None };
 

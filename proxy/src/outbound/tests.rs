@@ -367,7 +367,7 @@ fn a_host_of_two_families_is_reached_by_the_one_that_works() {
         for broken in [format!("[::1]:{port}"), format!("{NOWHERE}:{port}")] {
             let broken = broken.parse().expect("an address");
             let endpoint = Endpoint { alternate: Some(app), ..Endpoint::plain(broken, port) };
-            let dialled = sidecar.shared.destinations.dialer().dial(&endpoint, &[]).await;
+            let dialled = sidecar.shared.destinations.dialer().dial(&endpoint, &[], None).await;
             assert_eq!(dialled.expect("by the other").socket.peer(), Some(app));
             assert!(
                 endpoint.health.in_backoff(clock::process_ms()),
@@ -375,6 +375,6 @@ fn a_host_of_two_families_is_reached_by_the_one_that_works() {
             );
         }
         let endpoint = Endpoint::plain(app, port);
-        assert!(sidecar.shared.destinations.dialer().dial(&endpoint, &[]).await.is_ok());
+        assert!(sidecar.shared.destinations.dialer().dial(&endpoint, &[], None).await.is_ok());
     });
 }

@@ -4,7 +4,7 @@
 //! namespace and the mesh), goes out as what the attempts of a request act on. Absent fields are the proxy's
 //! defaults.
 
-use super::{retry::RetryPolicy, timeout::RequestTimeouts};
+use super::{fault::Fault, retry::RetryPolicy, timeout::RequestTimeouts};
 
 /// What holds for a request. The default is what holds where nothing is configured.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -13,6 +13,8 @@ pub struct RequestPolicy {
     pub timeouts: RequestTimeouts,
     /// When it is sent once more.
     pub retry: RetryPolicy,
+    /// What is done to it on purpose.
+    pub faults: Box<[Fault]>,
     /// Whose word this is, in order of precedence, for operators: "TrafficPolicy shop/cart".
     pub policies: Box<[Box<str>]>,
 }

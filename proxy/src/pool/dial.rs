@@ -16,6 +16,7 @@ use crate::{
     http::{h1, h2},
     io::Socket,
     net,
+    policy::limits::Turn,
     reason::Reason,
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
     tls::{Alpn, MutualTls, Peer, Refused},
@@ -51,12 +52,14 @@ pub struct Dialled {
     pub bundle_generation: Option<u64>,
     /// Who answered; `None` without a sidecar. See [`Dialer::distrusted`].
     pub peer: Option<Peer>,
+    /// Its place among the service's connections, where these are limited.
+    pub place: Option<Turn>,
 }
 
 impl Dialled {
     /// To a server without a sidecar.
     const fn plain(socket: Socket) -> Self {
-        Self { socket, alpn: None, bundle_generation: None, peer: None }
+        Self { socket, alpn: None, bundle_generation: None, peer: None, place: None }
     }
 }
 
@@ -109,19 +112,26 @@ impl Dialer {
         self.http2.clone()
     }
 
-    /// Connects, offering these protocols, best first, inside mutual TLS.
+    /// Connects, offering these protocols, best first, inside mutual TLS; within this time, where it is not the proxy's
+    /// own.
     ///
     /// # Errors
     /// Nothing was sent; the reason and the detail say what went wrong.
-    pub async fn dial(&self, endpoint: &Endpoint, offer: &[Alpn]) -> Result<Dialled, ProxyError> {
+    pub async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        offer: &[Alpn],
+        connect_timeout: Option<Duration>,
+    ) -> Result<Dialled, ProxyError> {
         let address = match &endpoint.transport {
             Transport::Mesh(_) => self.itself.address_of(endpoint),
             Transport::Plain => endpoint.address,
         };
+        let limit = connect_timeout.unwrap_or(self.connect_timeout);
         if let Some(alternate) = endpoint.alternate {
-            return Box::pin(self.dial_either(endpoint, alternate)).await;
+            return Box::pin(self.dial_either(endpoint, alternate, limit)).await;
         }
-        let connected = match self.connect(address).await {
+        let connected = match connect_within(address, limit).await {
             Ok(socket) => self.secure(socket, endpoint, offer).await,
             Err(error) => Err(error),
         };
@@ -139,10 +149,11 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         alternate: SocketAddr,
+        limit: Duration,
     ) -> Result<Dialled, ProxyError> {
-        let mut first = pin!(self.connect(endpoint.address));
+        let mut first = pin!(connect_within(endpoint.address, limit));
         let early = clock::timeout(HEAD_START, first.as_mut()).await;
-        let second = pin!(self.connect(alternate));
+        let second = pin!(connect_within(alternate, limit));
         // With whether it is the endpoint's own address. Of two errors the first address's is told.
         let connected = match early {
             Ok(Ok(socket)) => Ok((socket, true)),
@@ -195,22 +206,7 @@ impl Dialer {
     /// # Errors
     /// The connection was refused, timed out or failed.
     pub async fn connect(&self, address: SocketAddr) -> Result<Socket, ProxyError> {
-        let limit = self.connect_timeout;
-        match clock::timeout(limit, net::connect(address)).await {
-            Ok(Ok(stream)) => Ok(Socket::new(stream)),
-            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(ProxyError::new(
-                Reason::ConnectRefused,
-                format!("{address} refused the connection"),
-            )),
-            Ok(Err(error)) => Err(ProxyError::new(
-                Reason::ConnectFailed,
-                format!("cannot connect to {address}: {error}"),
-            )),
-            Err(_) => {
-                let detail = format!("{address} did not accept within {limit:?}");
-                Err(ProxyError::new(Reason::ConnectTimeout, detail))
-            }
-        }
+        connect_within(address, self.connect_timeout).await
     }
 
     async fn secure(
@@ -231,12 +227,31 @@ impl Dialer {
                 alpn: connected.alpn,
                 bundle_generation: Some(connected.bundle_generation),
                 peer: Some(connected.peer),
+                place: None,
             }),
             Err(refused) => {
                 let error = refusal(endpoint, refused);
                 note(endpoint, &error);
                 Err(error)
             }
+        }
+    }
+}
+
+async fn connect_within(address: SocketAddr, limit: Duration) -> Result<Socket, ProxyError> {
+    match clock::timeout(limit, net::connect(address)).await {
+        Ok(Ok(stream)) => Ok(Socket::new(stream)),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(ProxyError::new(
+            Reason::ConnectRefused,
+            format!("{address} refused the connection"),
+        )),
+        Ok(Err(error)) => Err(ProxyError::new(
+            Reason::ConnectFailed,
+            format!("cannot connect to {address}: {error}"),
+        )),
+        Err(_) => {
+            let detail = format!("{address} did not accept within {limit:?}");
+            Err(ProxyError::new(Reason::ConnectTimeout, detail))
         }
     }
 }

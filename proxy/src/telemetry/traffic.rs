@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -22,7 +22,8 @@ use prometheus_client::{
 use super::{Direction, RequestOutcome, TlsState, histogram::Histogram};
 use crate::{
     clock::{self, Instant},
-    policy::retry::Withheld,
+    discovery::ServiceState,
+    policy::{breaker::Cause, retry::Withheld},
     reason::Reason,
 };
 
@@ -69,6 +70,9 @@ pub struct TrafficMetrics {
     in_flight: AtomicI64,
     retries: [AtomicU64; RETRIED],
     withheld: [AtomicU64; Withheld::ALL.len()],
+    ejections: [AtomicU64; Cause::ALL.len()],
+    /// Of the service whose endpoints were ejected last.
+    breaking: Mutex<Weak<ServiceState>>,
     opened: [AtomicU64; STATES],
     closed: [AtomicU64; STATES],
     connections_failed: [AtomicU64; REASONS],
@@ -88,6 +92,8 @@ impl Default for TrafficMetrics {
             in_flight: AtomicI64::new(0),
             retries: zeros(),
             withheld: zeros(),
+            ejections: zeros(),
+            breaking: Mutex::default(),
             opened: zeros(),
             closed: zeros(),
             connections_failed: zeros(),
@@ -133,6 +139,20 @@ impl TrafficMetrics {
     /// Another attempt was wanted for a request, and not made.
     pub fn withheld(&self, cause: Withheld) {
         self.withheld[cause as usize].fetch_add(1, Relaxed);
+    }
+}
+
+impl TrafficMetrics {
+    /// An endpoint was ejected; how many are now is asked of the service when the metrics are read.
+    pub fn ejected(&self, cause: Cause, service: &Arc<ServiceState>) {
+        self.ejections[cause as usize].fetch_add(1, Relaxed);
+        *self.breaking.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(service);
+    }
+
+    fn ejected_now(&self) -> i64 {
+        let service = self.breaking.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let ejected = service.map_or(0, |it| it.breaking.ejected(clock::process_ms()));
+        i64::try_from(ejected).unwrap_or(i64::MAX)
     }
 }
 
@@ -263,6 +283,7 @@ impl Collector for Traffic {
             handles.iter().map(|(key, handle)| (key.clone(), Arc::clone(handle))).collect()
         };
         encode_requests(&mut encoder, &handles)?;
+        encode_ejections(&mut encoder, &handles)?;
         encode_connections(&mut encoder, &handles)
     }
 }
@@ -311,6 +332,23 @@ fn encode_requests(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::R
     for (key, handle) in handles {
         let value = handle.in_flight.load(Relaxed);
         gauge.encode_family(&labels(key))?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+fn encode_ejections(encoder: &mut DescriptorEncoder, handles: &Handles) -> fmt::Result {
+    let help = "Endpoints ejected by circuit breaking, by why";
+    let mut family = Family::counter(encoder, "ejections", help, None)?;
+    for (key, handle) in handles {
+        for (index, count) in occurred(&handle.ejections) {
+            family.sample(key, [("cause", Cause::ALL[index].as_str())], count)?;
+        }
+    }
+    let help = "Endpoints that are ejected now";
+    let mut gauge =
+        encoder.encode_descriptor("ejected_endpoints", help, None, MetricType::Gauge)?;
+    for (key, handle) in handles.iter().filter(|(_, it)| occurred(&it.ejections).next().is_some()) {
+        gauge.encode_family(&labels(key))?.encode_gauge(&handle.ejected_now())?;
     }
     Ok(())
 }

@@ -75,7 +75,8 @@ fn pool(endpoint: &Arc<Endpoint>) -> Rc<EndpointPool> {
     let tls = MutualTls::new(Identity::default(), config.timeouts.tls, metrics.tls());
     let (http1, http2) = (h1::ClientSettings::new(&config), h2::ClientSettings::new(&config));
     let dialer = Dialer::new(tls, &config.timeouts, &config.pool, http1, http2, &metrics);
-    EndpointPool::new(Arc::clone(endpoint), Rc::new(dialer), config.pool, Tasks::default())
+    let tasks = Tasks::default();
+    EndpointPool::new(Arc::clone(endpoint), Rc::new(dialer), config.pool, tasks, Rc::default())
 }
 
 impl Bench {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::StatusCode;
 use weft_proto::discovery::{self as wire, RetryCondition};
 
-use super::Refused;
+use super::{Refused, operations::operations};
 use crate::policy::{
     RequestPolicy,
     budget::BudgetSettings,
+    fault::{Abort, Fault},
     retry::{Backoff, Conditions, RetryPolicy},
     timeout::{Limit, RequestTimeouts},
 };
@@ -30,6 +31,9 @@ pub(in crate::discovery) fn requests(
         .retry
         .as_ref()
         .map(|message| retry(message).map_err(|refused| refused.within("retry")));
+    let faults = message.faults.iter().enumerate().map(|(index, message)| {
+        fault(message).map_err(|refused| refused.within(&format!("faults[{index}]")))
+    });
     Ok(RequestPolicy {
         timeouts: RequestTimeouts {
             request: Limit::from_ms(message.request_timeout_ms),
@@ -37,6 +41,7 @@ pub(in crate::discovery) fn requests(
             stream_idle: Limit::from_ms(message.stream_idle_timeout_ms),
         },
         retry: retry.transpose()?.unwrap_or_default(),
+        faults: faults.collect::<Result<_, _>>()?,
         policies: message.policies.iter().map(|name| name.as_str().into()).collect(),
     })
 }
@@ -99,6 +104,31 @@ fn conditions(numbers: &[i32]) -> Result<Conditions, Refused> {
         }
     }
     Ok(conditions)
+}
+
+fn fault(message: &wire::Fault) -> Result<Fault, Refused> {
+    if !(0.0..=100.0).contains(&message.percent) {
+        let why = "use a percentage from 0 to 100";
+        return Err(Refused::new("percent", message.percent.to_string(), why));
+    }
+    let status = match message.status {
+        0 => None,
+        number => Some(abort_status(number)?),
+    };
+    let grpc_code = message.grpc_code.map(|number| grpc_code("grpc_code", number)).transpose()?;
+    Ok(Fault {
+        operations: operations(&message.operations)?,
+        percent: message.percent,
+        delay: Duration::from_millis(message.delay_ms),
+        abort: (status.is_some() || grpc_code.is_some()).then_some(Abort { status, grpc_code }),
+    })
+}
+
+fn abort_status(number: u32) -> Result<StatusCode, Refused> {
+    let status = u16::try_from(number).ok().filter(|number| (200..=599).contains(number));
+    status
+        .and_then(|number| StatusCode::from_u16(number).ok())
+        .ok_or_else(|| Refused::new("status", number.to_string(), "use a status from 200 to 599"))
 }
 
 fn status(number: u32) -> Result<StatusCode, Refused> {
@@ -195,6 +225,31 @@ mod tests {
         ] {
             let refused = requests(&message).expect_err("it cannot be acted on");
             assert_eq!(refused.field, field);
+        }
+    }
+
+    #[test]
+    fn faults_arrive_and_those_that_could_not_be_made_are_refused() {
+        let with = |fault| wire::RequestPolicy { faults: vec![fault], ..Default::default() };
+        let fault = wire::Fault {
+            percent: 2.5,
+            delay_ms: 40,
+            status: 503,
+            grpc_code: Some(14),
+            ..Default::default()
+        };
+        let abort = Abort { status: Some(StatusCode::SERVICE_UNAVAILABLE), grpc_code: Some(14) };
+        let delay = Duration::from_millis(40);
+        let expected =
+            Fault { operations: Box::default(), percent: 2.5, delay, abort: Some(abort) };
+        assert_eq!(*requests(&with(fault.clone())).expect("valid").faults, [expected]);
+        for (wrong, field) in [
+            (wire::Fault { percent: 100.5, ..fault.clone() }, "faults[0].percent"),
+            (wire::Fault { percent: f64::NAN, ..fault.clone() }, "faults[0].percent"),
+            (wire::Fault { status: 101, ..fault.clone() }, "faults[0].status"),
+            (wire::Fault { grpc_code: Some(0), ..fault }, "faults[0].grpc_code"),
+        ] {
+            assert_eq!(requests(&with(wrong)).expect_err("it cannot be made").field, field);
         }
     }
 }

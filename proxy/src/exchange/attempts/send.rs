@@ -8,14 +8,14 @@ use std::rc::Rc;
 use http::Version;
 use weft_proto::discovery::Protocol;
 
-use super::{Answer, Call, Failure};
+use super::{Call, Failure};
 use crate::{
     balance::{InFlight, Member},
     clock,
     discovery::Transport,
     error::ProxyError,
     exchange::Origin,
-    http::{Body, grpc, h2::Http2Client, side},
+    http::{Body, Response, grpc, h2::Http2Client, side},
     policy::retry,
     pool::{Connection, Need},
     reason::Reason,
@@ -27,7 +27,7 @@ impl Call<'_> {
         &mut self,
         member: &Rc<Member>,
         body: Body,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(Response, InFlight), Failure> {
         self.has_connection.set(false);
         let in_flight = InFlight::enter(member);
         let fresh = |error| Failure { error, kept_connection: false };
@@ -72,7 +72,7 @@ impl Call<'_> {
             side::strip(&mut response.head.headers);
         }
         self.snapshot.heed(member, &response.head);
-        Ok(Answer { response, in_flight })
+        Ok((response, in_flight))
     }
 
     /// What the next hop is told of the request: the time that is left, and which attempt this is. An application

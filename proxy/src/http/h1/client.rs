@@ -32,6 +32,7 @@ use crate::{
     error::Delivery,
     http::{Body, BodyError, Interim, RequestHead, Response, SendError, Takeover, body::Upload},
     io::Socket,
+    policy::limits::Turn,
     reason::Reason,
 };
 
@@ -54,6 +55,8 @@ struct Connection {
     open_halves: Cell<u8>,
     keep: Cell<bool>,
     shelf: RefCell<Option<Rc<Shelf>>>,
+    /// Its place among the service's connections, where these are limited: given back with it.
+    place: Cell<Option<Turn>>,
 }
 
 /// One message's share of the connection. Dropped unfinished, it ends the connection with a reset.
@@ -94,6 +97,7 @@ impl Http1Client {
             open_halves: Cell::new(0),
             keep: Cell::new(false),
             shelf: RefCell::default(),
+            place: Cell::default(),
         }))
     }
 
@@ -101,6 +105,13 @@ impl Http1Client {
     #[must_use]
     pub fn verified_under(self, bundle_generation: Option<u64>) -> Self {
         self.0.bundle_generation.set(bundle_generation);
+        self
+    }
+
+    /// Holds a place among the service's connections for as long as it lives.
+    #[must_use]
+    pub fn holding(self, place: Option<Turn>) -> Self {
+        self.0.place.set(place);
         self
     }
 

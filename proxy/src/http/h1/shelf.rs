@@ -6,7 +6,14 @@
 //! first, so that the others become idle. A request that cannot be sent twice gets none that the server may be
 //! about to close ([`Patience`]).
 
-use std::{cell::RefCell, collections::VecDeque, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
 
 use super::{client::Http1Client, patience::Patience};
 use crate::clock::{self, Instant};
@@ -18,6 +25,44 @@ pub struct Shelf {
     max_idle: usize,
     max_age: Duration,
     patience: RefCell<Patience>,
+    returns: Option<Rc<Returns>>,
+}
+
+/// Tells those who wait that a connection has come back to one of several shelves; costs a look where nobody does.
+#[derive(Debug, Default)]
+pub struct Returns {
+    waiting: Cell<u32>,
+    one: Notify,
+}
+
+impl Returns {
+    /// Ready when the next connection comes back. Cancel-safe.
+    pub async fn next(&self) {
+        let _waiting = Waiting::at(self);
+        self.one.notified().await;
+    }
+
+    fn tell(&self) {
+        if self.waiting.get() > 0 {
+            self.one.notify_waiters();
+        }
+    }
+}
+
+/// Counts one who waits.
+struct Waiting<'a>(&'a Returns);
+
+impl<'a> Waiting<'a> {
+    fn at(returns: &'a Returns) -> Self {
+        returns.waiting.set(returns.waiting.get() + 1);
+        Self(returns)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
 }
 
 #[derive(Debug)]
@@ -30,7 +75,20 @@ impl Shelf {
     /// A shelf for this many, which gives out none that are older.
     #[must_use]
     pub fn new(max_idle: usize, max_age: Duration) -> Self {
-        Self { idle: RefCell::default(), max_idle, max_age, patience: RefCell::default() }
+        let (idle, patience) = (RefCell::default(), RefCell::default());
+        Self { idle, max_idle, max_age, patience, returns: None }
+    }
+
+    /// One that says when a connection comes back.
+    #[must_use]
+    pub fn telling(self, returns: Rc<Returns>) -> Self {
+        Self { returns: Some(returns), ..self }
+    }
+
+    /// Closes the connection that has lain here for longest; whether there was one.
+    pub fn drop_oldest(&self) -> bool {
+        let oldest = self.idle.borrow_mut().pop_front();
+        oldest.is_some()
     }
 
     /// The connection that was used last, if one is still open, for a request that may be sent again or not.
@@ -92,5 +150,8 @@ impl Shelf {
             if idle.len() > self.max_idle { idle.pop_front() } else { None }
         };
         drop(surplus);
+        if let Some(returns) = &self.returns {
+            returns.tell();
+        }
     }
 }

@@ -1,0 +1,129 @@
+//! The line at the gate: its order, its bounds, and those who leave it.
+
+use super::*;
+
+fn gate() -> Arc<Gate> {
+    Arc::default()
+}
+
+fn turn(gate: &Arc<Gate>, most: u32) -> Turn {
+    match gate.ask(most, 0) {
+        Answer::Turn(turn) => turn,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn waiting(gate: &Arc<Gate>, most: u32) -> oneshot::Receiver<Turn> {
+    match gate.ask(most, 0) {
+        Answer::Wait(turn) => turn,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn turns_go_to_those_who_wait_in_their_order() {
+    let gate = gate();
+    let (first, _second) = (turn(&gate, 2), turn(&gate, 2));
+    let (mut third, mut fourth) = (waiting(&gate, 2), waiting(&gate, 2));
+    drop(first);
+    let third = third.try_recv().expect("its turn");
+    assert!(fourth.try_recv().is_err());
+    assert!(matches!(gate.ask(2, 0), Answer::Wait(_)), "nobody passes");
+    drop(third);
+    assert!(fourth.try_recv().is_ok());
+}
+
+#[test]
+fn a_full_line_refuses_and_who_gives_up_leaves_it() {
+    let gate = gate();
+    let held = turn(&gate, 1);
+    let (gone, mut patient) = (waiting(&gate, 1), waiting(&gate, 1));
+    assert!(matches!(gate.ask(1, 2), Answer::Full));
+    drop(gone);
+    assert_eq!(gate.waiting(), 1);
+    let Answer::Wait(mut third) = gate.ask(1, 2) else { panic!("there is room in the line") };
+    drop(held);
+    drop(patient.try_recv().expect("its turn"));
+    drop(third.try_recv().expect("its turn"));
+    assert_eq!((gate.out(), gate.waiting()), (0, 0));
+}
+
+#[test]
+fn a_turn_that_came_to_one_who_left_goes_on() {
+    let gate = gate();
+    let held = turn(&gate, 1);
+    let (left, mut next) = (waiting(&gate, 1), waiting(&gate, 1));
+    drop(held);
+    assert_eq!(gate.out(), 1, "it lies with the one who left");
+    drop(left);
+    drop(next.try_recv().expect("it went on"));
+    assert_eq!(gate.out(), 0);
+}
+
+#[test]
+fn a_new_limit_holds_from_its_first_use() {
+    let gate = gate();
+    let held = [turn(&gate, 3), turn(&gate, 3), turn(&gate, 3)];
+    let mut waits = waiting(&gate, 1);
+    let [one, other, last] = held;
+    drop((one, other));
+    assert!(waits.try_recv().is_err(), "one is still out");
+    drop(last);
+    let _held = waits.try_recv().expect("its turn");
+    let mut another = waiting(&gate, 1);
+    let _held_too = waiting(&gate, 2);
+    assert!(another.try_recv().is_ok(), "more may be out now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_as_long_as_it_may() {
+    let gate = gate();
+    let limits = ServiceLimits {
+        max_in_flight: 1,
+        max_wait: Duration::from_secs(2),
+        ..ServiceLimits::default()
+    };
+    let held = limits.request_turn(&gate, None).await.expect("room");
+    let began = clock::now();
+    let late = limits.request_turn(&gate, None).await.expect_err("no room");
+    assert_eq!((late.reason, began.elapsed()), (Reason::ServiceLimit, Duration::from_secs(2)));
+    let deadline = clock::now() + Duration::from_secs(1);
+    assert!(limits.request_turn(&gate, Some(deadline)).await.is_err());
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
+    let (got, ()) = tokio::join!(limits.request_turn(&gate, None), async { drop(held) });
+    assert!(got.expect("its turn").is_some());
+    let unlimited = ServiceLimits::default().request_turn(&gate, None).await;
+    assert!(unlimited.expect("no limit").is_none());
+}
+
+/// However requests come, wait, leave and end, no more are out than the limit, and none is forgotten.
+#[test]
+fn any_sequence_keeps_the_limit_and_starves_nobody() {
+    for seed in 0..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let gate = gate();
+        let (mut out, mut line) = (Vec::new(), VecDeque::new());
+        for _ in 0..400 {
+            match random.u8(..4) {
+                0 | 1 => match gate.ask(3, 5) {
+                    Answer::Turn(turn) => {
+                        assert!(line.is_empty(), "seed {seed}: nobody passes those who wait");
+                        out.push(turn);
+                    }
+                    Answer::Wait(waits) => line.push_back(waits),
+                    Answer::Full => assert_eq!(line.len(), 5, "seed {seed}"),
+                },
+                2 if !out.is_empty() => drop(out.swap_remove(random.usize(..out.len()))),
+                3 if !line.is_empty() => drop(line.remove(random.usize(..line.len()))),
+                _ => {}
+            }
+            while let Some(turn) = line.front_mut().and_then(|first| first.try_recv().ok()) {
+                out.push(turn);
+                line.pop_front();
+            }
+            assert!(out.len() <= 3, "seed {seed}");
+            assert_eq!(gate.out() as usize, out.len(), "seed {seed}");
+            assert!(out.len() == 3 || line.is_empty(), "seed {seed}: room, and somebody waits");
+        }
+    }
+}
