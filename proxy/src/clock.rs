@@ -32,22 +32,33 @@ pub fn since_epoch() -> Duration {
     turmoil::since_epoch().expect("what asks for the time runs on a simulated host")
 }
 
-/// Milliseconds since the process first asked: an instant that fits an atomic.
+/// The time since the process first asked.
 #[cfg(not(weft_sim))]
-#[must_use]
-pub fn process_ms() -> u64 {
+fn process_time() -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let elapsed = now().saturating_duration_since(*START.get_or_init(now));
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    now().saturating_duration_since(*START.get_or_init(now))
 }
 
-/// Milliseconds since the simulation began: its hosts are one process.
+/// The time since the simulation began: its hosts are one process.
+#[cfg(weft_sim)]
+fn process_time() -> Duration {
+    turmoil::sim_elapsed().expect("what asks for the time runs on a simulated host")
+}
+
+/// Milliseconds since the process first asked, or since the simulation began: an instant that fits an atomic.
 ///
 /// # Panics
-/// Outside of a simulated host.
-#[cfg(weft_sim)]
+/// In a simulation, outside of a simulated host.
 #[must_use]
 pub fn process_ms() -> u64 {
-    let elapsed = turmoil::sim_elapsed().expect("what asks for the time runs on a simulated host");
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(process_time().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same in nanoseconds.
+///
+/// # Panics
+/// In a simulation, outside of a simulated host.
+#[must_use]
+pub fn process_ns() -> u64 {
+    u64::try_from(process_time().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@
 //! ended has a reason. The request sees one snapshot of its destination from start to end. Policies that are
 //! not there yet have their place named in [`Exchange::serve`].
 
+pub(crate) mod admission;
 mod attempts;
 pub mod connect;
 mod course;
@@ -31,6 +32,7 @@ use crate::{
     outside,
     shared::Shared,
 };
+use admission::Admission;
 use attempts::{Call, Routed};
 use course::Course;
 
@@ -47,9 +49,14 @@ impl Handler for Exchange {
         let served = self.serve(&mut request, &mut record).await;
         let attempts = record.attempts();
         let mut response = match served {
-            Ok(response) => record.follow(response),
+            Ok(mut response) => {
+                admission::inform(&record, &mut response);
+                self.origin.keep_with(&response, &mut record);
+                record.follow(response)
+            }
             Err(error) => {
-                let response = respond::respond(&error, &request.head, self.origin.audience());
+                let mut response = respond::respond(&error, &request.head, self.origin.audience());
+                admission::inform(&record, &mut response);
                 record.refuse(error, response)
             }
         };
@@ -97,8 +104,12 @@ impl Exchange {
         }
         let Course { service, snapshot, .. } = &course;
 
-        // 4. Authorize: access policy belongs here, on the server's side.
-        // 5. Admit: rate limits, concurrency limits and the deadline handed on belong here.
+        if let Some(admission) = Admission::of(&self.shared, &self.origin, &request.head) {
+            // 4. Authorize: access policy, on the server's side.
+            admission.authorize(record)?;
+            // 5. Admit: rate limits, and the application's turn.
+            admission.admit(record, deadline).await?;
+        }
 
         // 6. Attempts.
         let policy = &*snapshot.destination.requests;

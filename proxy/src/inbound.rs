@@ -4,11 +4,16 @@
 //! TLS or not, which port, who calls), then the port's policy decides: the client's ALPN never does. Goes out:
 //! HTTP through the [`Exchange`], or opaque bytes. It serves only ports that discovery lists for this workload, or
 //! says how to treat without a list; of the latter, never this proxy's own, and none that a connection was not
-//! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows.
+//! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows. Access
+//! policy decides here about opaque bytes; about requests the exchange asks it, one by one.
+
+mod live;
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use weft_proto::{MeshServerName, Port, discovery::Protocol};
+
+pub use live::LivePort;
 
 use crate::{
     clock,
@@ -18,10 +23,15 @@ use crate::{
     discovery::InboundPort,
     drain::{Drain, DrainTrigger},
     error::ProxyError,
-    exchange::{Exchange, Inbound, Origin},
+    exchange::{
+        Exchange, Inbound, Origin,
+        admission::{note_audited, refused, who},
+        origin::Requests,
+    },
     http::{Served, Takeover, h1, h2},
     io::Socket,
     peek::Peek,
+    policy::authz::Source,
     pool,
     reason::Reason,
     shared::Shared,
@@ -41,6 +51,20 @@ struct Facts {
     peer: Option<Peer>,
     /// What mesh TLS agreed on.
     alpn: Option<Alpn>,
+}
+
+impl Facts {
+    /// Who calls, for access policy.
+    fn source(&self) -> Source<'_> {
+        source(self.peer.as_ref(), &self.socket)
+    }
+}
+
+fn source<'a>(peer: Option<&'a Peer>, socket: &Socket) -> Source<'a> {
+    Source {
+        identity: peer.map(|peer| &peer.identity),
+        address: socket.peer().map(|address| address.ip()),
+    }
 }
 
 /// How a connection is served.
@@ -263,7 +287,11 @@ async fn treat(shared: &Rc<Shared>, facts: Facts) {
 /// Lets the bytes decide, as far as the policy allows.
 async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
     let (timeouts, application) = (&shared.config.timeouts, &facts.application);
-    if facts.policy.protocol == Protocol::Unspecified {
+    let bytes = facts.policy.access.as_ref().map_or(live::Bytes::Allowed, |access| {
+        live::bytes(access, facts.policy.protocol, facts.source())
+    });
+    // The application is not even dialled for whom it is not to hear.
+    if facts.policy.protocol == Protocol::Unspecified && bytes == live::Bytes::Allowed {
         let socket = &facts.socket;
         // The caller's sidecar has waited already, and sent what it waited for at once.
         let gap = if facts.alpn == Some(Alpn::Tcp) { Duration::ZERO } else { undeclared::GAP };
@@ -273,6 +301,9 @@ async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialle
     let mut peek = Peek::new(&facts.socket);
     match clock::timeout(timeouts.header, peek.decide(timeouts.header)).await {
         Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) => Ok(Found::Http(version)),
+        _ if bytes == live::Bytes::Denied && facts.policy.protocol == Protocol::Unspecified => {
+            Ok(Found::Opaque(None))
+        }
         _ => {
             let detail = "the port's policy requires HTTP; these bytes are not";
             Err(ProxyError::new(Reason::ProtocolMismatch, detail))
@@ -291,9 +322,12 @@ async fn dial(application: &Service) -> Result<pool::Dialled, ProxyError> {
 async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
     let (leave, drain) = shared.drain.with_own();
     let (socket, remote) = (facts.socket.clone(), facts.socket.peer());
-    let forbidden = forbidden(shared, facts.port, facts.peer.clone(), &leave);
+    let (port, peer, requests) = (facts.port, facts.peer.clone(), Requests::default());
+    let carries = live::Carries::Requests(requests.clone());
+    let open = Open { port, source: source(peer.as_ref(), &socket), peer: peer.as_ref(), carries };
+    let forbidden = forbidden(shared, open, &leave);
     tokio::select! {
-        () = exchanges(shared, facts, http2, &drain) => {}
+        () = exchanges(shared, facts, requests, http2, &drain) => {}
         error = forbidden => {
             socket.abort();
             refuse(shared, remote, error.reason, &error.detail);
@@ -302,8 +336,16 @@ async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
 }
 
 /// Serves requests until the connection ends, or becomes something else.
-async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain) {
+async fn exchanges(
+    shared: &Rc<Shared>,
+    facts: Facts,
+    requests: Requests,
+    http2: bool,
+    drain: &Drain,
+) {
     let origin = Origin::Inbound(Inbound {
+        port: LivePort::new(shared, facts.port, facts.policy),
+        requests,
         application: facts.application,
         side_headers: facts.alpn == Some(Alpn::WeftHttp2),
         peer: facts.peer.map(|peer| peer.identity),
@@ -326,6 +368,10 @@ async fn exchanges(shared: &Rc<Shared>, facts: Facts, http2: bool, drain: &Drain
 }
 
 async fn opaque(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled>) {
+    if let Err(error) = authorize_bytes(shared, &facts) {
+        refuse(shared, facts.socket.peer(), error.reason, &error.detail);
+        return facts.socket.abort();
+    }
     let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
     let mut record = facts.application.metrics.connection(tls);
     let dialled = match dialled {
@@ -341,8 +387,14 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled
         }
     };
     let (leave, _) = shared.drain.with_own();
+    let open = Open {
+        port: facts.port,
+        source: facts.source(),
+        peer: facts.peer.as_ref(),
+        carries: live::Carries::Bytes,
+    };
     let forbidden = async {
-        let error = forbidden(shared, facts.port, facts.peer, &leave).await;
+        let error = forbidden(shared, open, &leave).await;
         refuse(shared, facts.socket.peer(), error.reason, &error.detail);
         error.reason
     };
@@ -357,16 +409,36 @@ async fn opaque(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled
     ended.note(&mut record);
 }
 
+/// Whether access policy lets the caller send opaque bytes.
+fn authorize_bytes(shared: &Rc<Shared>, facts: &Facts) -> Result<(), ProxyError> {
+    let Some(access) = &facts.policy.access else { return Ok(()) };
+    let (source, port) = (facts.source(), facts.port);
+    let decision = live::decide_bytes(access, source);
+    if !decision.allowed {
+        return Err(refused(shared, &decision, source, &format!("opaque bytes to port {port}")));
+    }
+    if let Some(policy) = decision.audited
+        && note_audited(shared, &decision)
+    {
+        let client = who(source);
+        tracing::info!(%policy, client, %port, "would be refused: the policy is in Audit mode");
+    }
+    Ok(())
+}
+
+/// An open connection, and what its being allowed depends on.
+struct Open<'a> {
+    port: Port,
+    source: Source<'a>,
+    peer: Option<&'a Peer>,
+    carries: live::Carries,
+}
+
 /// Ready, with why, when an open connection is no longer allowed. A change of policy ends it at once. A caller
 /// whose root is no longer trusted is told to `leave`, and gets the time to drain.
-async fn forbidden(
-    shared: &Rc<Shared>,
-    port: Port,
-    peer: Option<Peer>,
-    leave: &DrainTrigger,
-) -> ProxyError {
+async fn forbidden(shared: &Rc<Shared>, open: Open<'_>, leave: &DrainTrigger) -> ProxyError {
     let distrusted = async {
-        let Some(peer) = &peer else { return std::future::pending().await };
+        let Some(peer) = open.peer else { return std::future::pending().await };
         shared.mutual_tls.distrusted(peer.root).await;
         leave.start();
         clock::sleep(shared.config.timeouts.drain).await;
@@ -375,8 +447,9 @@ async fn forbidden(
         ProxyError::new(Reason::PeerUnverified, detail)
     };
     tokio::select! {
-        () = shared.revoked(port, peer.is_none()) => {
-            ProxyError::new(Reason::PolicyChanged, "the port's policy changed")
+        () = live::revoked(shared, open.port, open.source, &open.carries) => {
+            let detail = format!("the policy of port {} changed: {}", open.port, who(open.source));
+            ProxyError::new(Reason::PolicyChanged, detail)
         }
         error = distrusted => error,
     }

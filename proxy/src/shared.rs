@@ -25,7 +25,9 @@ use crate::{
     outside,
     pool::{Dialer, Itself},
     tasks::Tasks,
-    telemetry::{AccessLog, Direction, ListenerMetrics, Telemetry, Tracer, TrafficMetrics},
+    telemetry::{
+        AccessLog, AdmissionMetrics, Direction, ListenerMetrics, Telemetry, Tracer, TrafficMetrics,
+    },
     tls::MutualTls,
 };
 
@@ -73,6 +75,8 @@ pub struct Shared {
     pub tracer: Tracer,
     /// Counters of accepted connections.
     pub listeners: Arc<ListenerMetrics>,
+    /// Counters of what policies refused here.
+    pub admission: Arc<AdmissionMetrics>,
     /// DNS, for destinations outside the mesh.
     pub resolver: Resolver,
     /// The ports that this proxy listens on.
@@ -135,6 +139,7 @@ impl Shared {
             tasks,
             mirrors: Mirrors::new(metrics.mirrors()),
             listeners: metrics.listeners(),
+            admission: metrics.admission(),
             access,
             tracer,
             resolver,
@@ -207,16 +212,10 @@ impl Shared {
         }
     }
 
-    /// Completes when an open connection to this port, plaintext or not, is no longer allowed.
-    pub async fn revoked(&self, port: Port, plaintext: bool) {
-        let mut inbound = self.inbound.clone();
-        let revoked = inbound.wait_for(|ports| {
-            let port = ports.as_ref().and_then(|ports| ports.port(port));
-            ports_known(ports.as_ref()) && port.is_none_or(|port| plaintext && port.strict)
-        });
-        if revoked.await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// What this workload serves, and word when it changes.
+    #[must_use]
+    pub fn inbound(&self) -> Subscription<Option<Arc<InboundPorts>>> {
+        self.inbound.clone()
     }
 
     /// The local application behind a port: where it listens by configuration, else where the connection was
@@ -252,11 +251,6 @@ impl Shared {
         // Who calls one port after the other must not make the table grow.
         destination::forget_unused(&mut self.applications.borrow_mut());
     }
-}
-
-/// Before the control plane's first answer nothing is known, and nothing is revoked.
-const fn ports_known(ports: Option<&Arc<InboundPorts>>) -> bool {
-    ports.is_some()
 }
 
 impl Endpoint {

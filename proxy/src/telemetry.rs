@@ -4,6 +4,7 @@
 //! resolved when a snapshot is built, never per request; nothing here makes a request wait.
 
 pub mod access;
+mod admission;
 mod discovery;
 mod histogram;
 pub mod logging;
@@ -14,6 +15,7 @@ pub mod traces;
 mod traffic;
 
 pub use access::{AccessLog, AccessRecord};
+pub use admission::AdmissionMetrics;
 pub use discovery::DiscoveryMetrics;
 pub use metrics::{Direction, Metrics, RequestOutcome, TlsState};
 pub use process::{

@@ -63,6 +63,11 @@ fn every_metric() -> Metrics {
         tls: TlsState::Mutual,
     });
     metrics.mirrors().note(Mirrored::Answered);
+    let admission = metrics.admission();
+    let policy = "AccessPolicy shop/cart rules[0]".into();
+    admission.refused(&policy, Reason::AuthzDenied);
+    let _ = admission.audited(&policy, 0);
+    admission.waiting(&policy).inc();
     metrics
 }
 

@@ -88,6 +88,13 @@ fn inbound_port(port: &InboundPort) -> Value {
         "protocol": port.protocol.as_str_name(),
         "mode": if port.strict { "strict" } else { "permissive" },
         "service": port.service,
+        "access_rules": port.access.as_ref().map(|access| access.rules().len()),
+        "rate_limits": port.rate_limits.as_ref().map(|limits| limits.policies()),
+        "concurrency": port.concurrency.as_ref().map(|limit| json!({
+            "policy": limit.policy,
+            "max_in_flight": limit.max_in_flight,
+            "in_flight": limit.gate.out(),
+        })),
     })
 }
 

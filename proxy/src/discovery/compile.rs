@@ -4,10 +4,12 @@
 //! would be right: it travels back as the Nack's reason. It must never let through what the data path cannot
 //! use safely, such as a meshed endpoint without identities.
 
+mod access;
 mod balancing;
 mod endpoints;
 mod external;
 mod filters;
+mod limits;
 mod operations;
 mod requests;
 mod routes;
@@ -126,13 +128,17 @@ pub(super) fn trust(message: &wire::TrustBundle) -> Result<TrustBundle, Refused>
     Ok(TrustBundle { trust_domain: name("trust_domain", &message.trust_domain)?, roots })
 }
 
-/// What this workload serves.
-pub(super) fn inbound(message: &wire::Inbound) -> Result<InboundPorts, Refused> {
+/// What this workload serves; `before` is the last answer, whose limits go on where they stay the same.
+pub(super) fn inbound(
+    message: &wire::Inbound,
+    before: Option<&InboundPorts>,
+) -> Result<InboundPorts, Refused> {
     let mut ports = BTreeMap::new();
     for entry in &message.ports {
         let number = port("ports.port", entry.port)?;
         let outer = format!("ports[{number}]");
-        let compiled = inbound_port(entry).map_err(|refused| refused.within(&outer))?;
+        let known = before.and_then(|before| before.ports.get(&number));
+        let compiled = inbound_port(entry, known).map_err(|refused| refused.within(&outer))?;
         if ports.insert(number, compiled).is_some() {
             return Err(Refused::new(outer, number.to_string(), "the port is named twice"));
         }
@@ -141,13 +147,16 @@ pub(super) fn inbound(message: &wire::Inbound) -> Result<InboundPorts, Refused> 
         if entry.port != 0 {
             return Err(Refused::new("port", entry.port.to_string(), "it stands for no one port"));
         }
-        inbound_port(entry)
+        inbound_port(entry, before.and_then(|before| before.others.as_ref()))
     });
     let others = others.transpose().map_err(|refused| refused.within("others"))?;
     Ok(InboundPorts { ports, others })
 }
 
-fn inbound_port(message: &wire::InboundPort) -> Result<InboundPort, Refused> {
+fn inbound_port(
+    message: &wire::InboundPort,
+    before: Option<&InboundPort>,
+) -> Result<InboundPort, Refused> {
     let strict = match InboundMode::try_from(message.mode) {
         Ok(InboundMode::Strict) => true,
         Ok(InboundMode::Permissive) => false,
@@ -161,7 +170,15 @@ fn inbound_port(message: &wire::InboundPort) -> Result<InboundPort, Refused> {
         None if message.port == 0 => UNLISTED.into(),
         None => format!(":{}", message.port).into(),
     };
-    Ok(InboundPort { protocol: protocol(message.protocol)?, strict, service, label })
+    Ok(InboundPort {
+        protocol: protocol(message.protocol)?,
+        strict,
+        service,
+        label,
+        access: message.access.as_ref().map(access::access).transpose()?,
+        rate_limits: limits::rate_limits(&message.rate_limits, before)?,
+        concurrency: limits::concurrency(message.concurrency.as_ref(), before)?,
+    })
 }
 
 /// A service port's own fields.

@@ -69,6 +69,8 @@ pub(super) struct Holdings {
     services: HashMap<ServicePort, Users>,
     /// The zone of this proxy; empty when unknown.
     zone: Arc<str>,
+    /// What this workload serves: its limits go on in what comes next.
+    inbound: Option<Arc<InboundPorts>>,
 }
 
 #[derive(Debug, Default)]
@@ -202,7 +204,9 @@ impl Holdings {
                 effects.trust = Some(Arc::new(compile::trust(trust)?));
             }
             (ResourceKind::Inbound, Some(Body::Inbound(inbound))) => {
-                effects.inbound = Some(Arc::new(compile::inbound(inbound)?));
+                let compiled = compile::inbound(inbound, self.inbound.as_deref())?;
+                self.inbound = Some(Arc::new(compiled));
+                effects.inbound.clone_from(&self.inbound);
             }
             // A workload that nobody declares serves nothing.
             (ResourceKind::Inbound, Some(Body::Gone(_))) => {

@@ -9,19 +9,18 @@ use std::{
     },
 };
 
-use super::{EndpointBreaker, ServiceBreaking};
-use crate::policy::{
-    RequestPolicy,
-    breaker::BreakerSettings,
-    budget::Budget,
-    limits::{Gate, ServiceLimits},
-};
 use rustls_pki_types::CertificateDer;
 use weft_proto::{Port, ServicePort, SpiffeId, TrustDomain, WorkloadName, discovery::Protocol};
 
-use super::External;
-use crate::balance::Plan;
-use crate::route::Routes;
+use super::{EndpointBreaker, External, ServiceBreaking};
+use crate::{
+    balance::Plan,
+    policy::{
+        RequestPolicy, authz::Access, breaker::BreakerSettings, budget::Budget,
+        concurrency::Concurrency, gate::Gate, limits::ServiceLimits, rate_limit::RateLimits,
+    },
+    route::Routes,
+};
 
 /// What a destination stands for.
 #[derive(Debug, Clone, Default)]
@@ -273,4 +272,26 @@ pub struct InboundPort {
     pub service: Option<ServicePort>,
     /// What telemetry calls it.
     pub label: Arc<str>,
+    /// Who may do what here; `None` for everybody everything.
+    pub access: Option<Arc<Access>>,
+    /// How many requests are let in; `None` for any number.
+    pub rate_limits: Option<Arc<RateLimits>>,
+    /// How many requests the application is given at once; `None` for any number.
+    pub concurrency: Option<Arc<Concurrency>>,
+}
+
+impl InboundPort {
+    /// A port of this protocol that takes mutual TLS only, without further policy.
+    #[must_use]
+    pub const fn plain(protocol: Protocol, label: Arc<str>) -> Self {
+        Self {
+            protocol,
+            strict: true,
+            service: None,
+            label,
+            access: None,
+            rate_limits: None,
+            concurrency: None,
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
         breaker::Verdict,
         deadline::Deadline,
         fault,
-        limits::Turn,
+        gate::Turn,
         retry::{Decision, Facts, Outcome, Role, Withheld},
         timeout::{Bounds, Limit, WatchedBody, within},
     },

@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -15,12 +15,15 @@ use crate::{
     destination::{Found, Service, authority},
     discovery::Transport,
     error::ProxyError,
-    http::{RequestHead, ResponseHead, forward, respond::Audience, side},
+    http::{RequestHead, Response, ResponseHead, forward, respond::Audience, side},
+    inbound::LivePort,
     outside,
     reason::Reason,
     shared::Shared,
     telemetry::{Direction, TlsState},
 };
+
+use super::record::{Held, Record};
 
 /// Whose requests a connection carries.
 #[derive(Debug)]
@@ -61,6 +64,10 @@ type Remembered = RefCell<Option<(Authority, Rc<Service>)>>;
 /// A connection from another workload.
 #[derive(Debug)]
 pub struct Inbound {
+    /// The port's policy, as it stands now.
+    pub port: LivePort,
+    /// The requests in flight on this connection.
+    pub requests: Requests,
     /// The local application behind the port.
     pub application: Rc<Service>,
     /// Who calls; `None` where the port is permissive and the caller is not in the mesh.
@@ -69,6 +76,42 @@ pub struct Inbound {
     pub remote: Option<SocketAddr>,
     /// The caller is a verified mesh peer that sends and understands side headers (`weft-h2/1`).
     pub side_headers: bool,
+}
+
+/// The requests in flight on one connection, what an upgraded one became included. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Requests(Rc<RequestCount>);
+
+#[derive(Debug, Default)]
+struct RequestCount {
+    in_flight: Cell<usize>,
+    /// Of a request that took the whole connection over: until that ends.
+    kept: RefCell<Held>,
+}
+
+/// A request in flight; not any more once dropped.
+#[derive(Debug)]
+pub struct Busy(std::rc::Weak<RequestCount>);
+
+impl Requests {
+    /// Whether there are any.
+    #[must_use]
+    pub fn are_in_flight(&self) -> bool {
+        self.0.in_flight.get() > 0
+    }
+
+    fn enter(&self) -> Busy {
+        self.0.in_flight.set(self.0.in_flight.get() + 1);
+        Busy(Rc::downgrade(&self.0))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(count) = self.0.upgrade() {
+            count.in_flight.set(count.in_flight.get() - 1);
+        }
+    }
 }
 
 impl Outbound {
@@ -245,6 +288,23 @@ impl Origin {
             Self::Inbound(inbound) if inbound.peer.is_none() => Audience::Stranger,
             Self::Inbound(_) => Audience::Mesh,
             Self::Outbound(_) => Audience::Local,
+        }
+    }
+
+    /// A request begins: it is in flight on its connection until what is returned is dropped.
+    #[must_use]
+    pub fn enter(&self) -> Option<Busy> {
+        match self {
+            Self::Inbound(inbound) => Some(inbound.requests.enter()),
+            Self::Outbound(_) => None,
+        }
+    }
+
+    /// Keeps what a request holds for as long as its connection, where the response hands that over: its record ends
+    /// with the response's head.
+    pub fn keep_with(&self, response: &Response, record: &mut Record) {
+        if let (Self::Inbound(inbound), Some(_)) = (self, &response.takeover) {
+            inbound.requests.0.kept.replace(record.take_held());
         }
     }
 

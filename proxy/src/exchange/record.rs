@@ -7,11 +7,12 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, Method, StatusCode, Version, uri::Authority};
 
-use super::Origin;
+use super::{Origin, origin::Busy};
 use crate::{
     balance::{InFlight, Member},
     clock::{self, Instant},
@@ -19,7 +20,7 @@ use crate::{
     discovery::{Transport, Trial},
     error::ProxyError,
     http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc, side},
-    policy::{breaker::Verdict, deadline::Deadline, limits::Turn},
+    policy::{breaker::Verdict, deadline::Deadline, gate::Turn, rate_limit::Quota},
     reason::Reason,
     route::{Backend, Rule},
     shared::Shared,
@@ -54,6 +55,8 @@ pub struct Record {
     /// Of the backend that a rule chose.
     backend: Option<Arc<BackendMetrics>>,
     under_way: Option<UnderWay>,
+    held: Held,
+    quota: Option<Box<Grant>>,
     line: Option<Box<Line>>,
     span: Option<Box<Span>>,
     closed: bool,
@@ -68,6 +71,24 @@ pub struct UnderWay {
     pub trial: Option<Trial>,
     /// Its place among those in flight to the service, where these are limited.
     pub turn: Option<Turn>,
+}
+
+/// What a request holds on the server's side until its response's end.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// It is in flight on its connection.
+    pub busy: Option<Busy>,
+    /// It is in flight at the application.
+    pub turn: Option<Turn>,
+}
+
+/// What the client is told of a rate limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    /// What it may still do.
+    pub quota: Quota,
+    /// It was refused: earlier than after this no try succeeds.
+    pub retry_after: Option<Duration>,
 }
 
 /// What only the access log wants: filled when it is switched on.
@@ -130,6 +151,8 @@ impl Record {
             member: None,
             backend: None,
             under_way: None,
+            held: Held { busy: origin.enter(), turn: None },
+            quota: None,
             line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin))),
             span: None,
             closed: false,
@@ -233,6 +256,35 @@ impl Record {
         self.under_way = Some(under_way);
     }
 
+    /// A rate limit counts the request.
+    pub fn limited(&mut self, grant: Grant) {
+        self.quota = Some(Box::new(grant));
+    }
+
+    /// What the client is to be told of a rate limit.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        self.quota.as_deref()
+    }
+
+    /// The application has been given the request.
+    pub fn admitted(&mut self, turn: Turn) {
+        self.held.turn = Some(turn);
+    }
+
+    /// What is held for the request, for what it becomes: the record ends before that.
+    #[must_use]
+    pub fn take_held(&mut self) -> Held {
+        std::mem::take(&mut self.held)
+    }
+
+    /// A policy in audit mode would have refused the request.
+    pub fn audited(&mut self, policy: &str) {
+        if let Some(line) = &mut self.line {
+            line.detail = Some(format!("{policy} would refuse it (Audit)").into());
+        }
+    }
+
     /// The application's response: recorded when its body ends.
     #[must_use]
     pub fn follow(mut self, mut response: Response) -> Response {
@@ -318,6 +370,7 @@ impl Record {
         if let Some(trial) = self.under_way.take().and_then(|held| held.trial) {
             trial.judge(self.verdict());
         }
+        self.held = Held::default();
         let outcome = RequestOutcome {
             status: self.status,
             grpc_status: self.grpc_status,

@@ -144,7 +144,7 @@ async fn application(ip: [u8; 4]) -> SocketAddr {
 }
 
 fn policy(strict: bool, label: &str) -> InboundPort {
-    InboundPort { protocol: Protocol::Unspecified, strict, service: None, label: label.into() }
+    InboundPort { strict, ..InboundPort::plain(Protocol::Unspecified, label.into()) }
 }
 
 fn others(strict: bool) -> InboundPorts {

@@ -1,26 +1,12 @@
 //! How many requests and connections one proxy has towards one service.
 //!
-//! In come requests for a turn; out goes one at once, or when it is theirs, or the word that the line is full. A turn is
-//! given back when it is dropped, and goes to whoever has waited longest; nobody passes those who wait. Who
-//! gives up leaves the line, also in the moment in which its turn comes.
-//!
-//! ```text
-//!  ask -- room, and nobody waits --> Turn -- dropped --> the next of the line, or room
-//!   |---- no room, the line has room --> waits -- its turn --> Turn
-//!   |---- the line is full ----------> refused
-//! ```
-//!
-//! One [`Gate`] is shared by all workers and outlives configurations; what the newest one says holds from its first
-//! use on. It must never give out more turns than that at once, but those that were out before.
+//! In come what a policy says, and a request; out goes its turn at a [`Gate`], at once or when it comes, or why it gets
+//! none. Requests and connections have a gate each, kept with the service's state. A request must never wait longer than
+//! the policy or its own deadline lets it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
+use super::gate::{Answer, Gate, Turn};
 use crate::{
     clock::{self, Instant},
     error::ProxyError,
@@ -46,33 +32,6 @@ pub struct ServiceLimits {
     pub policies: Box<[Box<str>]>,
 }
 
-/// Gives out turns.
-#[derive(Debug, Default)]
-pub struct Gate(Mutex<Line>);
-
-#[derive(Debug, Default)]
-struct Line {
-    most: u32,
-    out: u32,
-    /// Those that gave up are still among them, closed.
-    waiting: VecDeque<oneshot::Sender<Turn>>,
-}
-
-/// The right to be one of so many. Dropped, it goes to the next.
-#[derive(Debug)]
-pub struct Turn(Option<Arc<Gate>>);
-
-/// What is said at the gate.
-#[derive(Debug)]
-pub enum Answer {
-    /// It is its turn.
-    Turn(Turn),
-    /// It comes later.
-    Wait(oneshot::Receiver<Turn>),
-    /// Too many wait.
-    Full,
-}
-
 impl ServiceLimits {
     /// A turn among the requests in flight; none where there is no limit.
     ///
@@ -87,13 +46,22 @@ impl ServiceLimits {
         if self.max_in_flight == 0 {
             return Ok(None);
         }
-        match gate.ask(self.max_in_flight, self.max_pending) {
+        match gate.ask(self.max_in_flight, self.places_in_line()) {
             Answer::Turn(turn) => Ok(Some(turn)),
             Answer::Wait(turn) => match self.patiently(turn, deadline).await {
                 Some(Ok(turn)) => Ok(Some(turn)),
                 Some(Err(_)) | None => Err(self.refused("maxWait", "requests in flight")),
             },
             Answer::Full => Err(self.refused("maxPending", "requests in flight")),
+        }
+    }
+
+    /// How many may wait in one line.
+    #[must_use]
+    pub fn places_in_line(&self) -> usize {
+        match usize::try_from(self.max_pending) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(places) => places,
         }
     }
 
@@ -123,86 +91,28 @@ impl ServiceLimits {
     }
 }
 
-impl Gate {
-    /// Asks for a turn when `most` may be out at once, and `max_pending` may wait (zero: any number).
-    #[must_use]
-    pub fn ask(self: &Arc<Self>, most: u32, max_pending: u32) -> Answer {
-        let mut line = self.line();
-        let raised = most > line.most && !line.waiting.is_empty();
-        line.most = most;
-        if raised {
-            drop(line);
-            self.serve();
-            line = self.line();
-        }
-        if line.out < most && line.waiting.iter().all(oneshot::Sender::is_closed) {
-            line.waiting.clear();
-            line.out += 1;
-            return Answer::Turn(Turn(Some(Arc::clone(self))));
-        }
-        let max_pending = if max_pending == 0 { usize::MAX } else { max_pending as usize };
-        if line.waiting.len() >= max_pending {
-            line.waiting.retain(|waiting| !waiting.is_closed());
-        }
-        if line.waiting.len() >= max_pending {
-            return Answer::Full;
-        }
-        let (sender, receiver) = oneshot::channel();
-        line.waiting.push_back(sender);
-        Answer::Wait(receiver)
-    }
-
-    /// How many turns are out.
-    #[must_use]
-    pub fn out(&self) -> u32 {
-        self.line().out
-    }
-
-    /// How many wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.line().waiting.iter().filter(|waiting| !waiting.is_closed()).count()
-    }
-
-    /// Gives out what there is to those who wait.
-    fn serve(self: &Arc<Self>) {
-        loop {
-            let mut line = self.line();
-            if line.out >= line.most {
-                return;
-            }
-            let Some(next) = line.waiting.pop_front() else { return };
-            line.out += 1;
-            drop(line);
-            // Who has given up meanwhile hands it back without another round of this.
-            if let Err(turn) = next.send(Turn(Some(Arc::clone(self)))) {
-                turn.undo();
-            }
-        }
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Turn {
-    /// Gives it back, and serves nobody.
-    fn undo(mut self) {
-        if let Some(gate) = self.0.take() {
-            gate.line().out -= 1;
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(gate) = self.0.take() {
-            gate.line().out -= 1;
-            gate.serve();
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_as_long_as_it_may() {
+        let gate = Arc::default();
+        let limits = ServiceLimits {
+            max_in_flight: 1,
+            max_wait: Duration::from_secs(2),
+            ..ServiceLimits::default()
+        };
+        let held = limits.request_turn(&gate, None).await.expect("room");
+        let began = clock::now();
+        let late = limits.request_turn(&gate, None).await.expect_err("no room");
+        assert_eq!((late.reason, began.elapsed()), (Reason::ServiceLimit, Duration::from_secs(2)));
+        let deadline = clock::now() + Duration::from_secs(1);
+        assert!(limits.request_turn(&gate, Some(deadline)).await.is_err());
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+        let (got, ()) = tokio::join!(limits.request_turn(&gate, None), async { drop(held) });
+        assert!(got.expect("its turn").is_some());
+        let unlimited = ServiceLimits::default().request_turn(&gate, None).await;
+        assert!(unlimited.expect("no limit").is_none());
+    }
+}

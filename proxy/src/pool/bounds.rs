@@ -16,7 +16,10 @@ use crate::{
     discovery::Destination,
     error::ProxyError,
     http::h1::Returns,
-    policy::limits::{Answer, Gate, ServiceLimits, Turn},
+    policy::{
+        gate::{Answer, Gate, Turn},
+        limits::ServiceLimits,
+    },
 };
 
 /// What bounds the connections of a service.
@@ -55,11 +58,12 @@ impl Bounds {
         if !self.limits_connections() {
             return Ok(None);
         }
-        let mut turn = match self.gate.ask(self.limits.max_connections, self.limits.max_pending) {
-            Answer::Turn(turn) => return Ok(Some(turn)),
-            Answer::Wait(turn) => turn,
-            Answer::Full => return Err(self.limits.refused("maxPending", "connections")),
-        };
+        let mut turn =
+            match self.gate.ask(self.limits.max_connections, self.limits.places_in_line()) {
+                Answer::Turn(turn) => return Ok(Some(turn)),
+                Answer::Wait(turn) => turn,
+                Answer::Full => return Err(self.limits.refused("maxPending", "connections")),
+            };
         let coming = async {
             loop {
                 siblings.give_up_idle();

@@ -16,7 +16,7 @@ use crate::{
     http::{h1, h2},
     io::Socket,
     net,
-    policy::limits::Turn,
+    policy::gate::Turn,
     reason::Reason,
     telemetry::{Metrics, PoolMetrics, PoolProtocol},
     tls::{Alpn, MutualTls, Peer, Refused},

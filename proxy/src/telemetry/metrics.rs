@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::{metrics::info::Info, registry::Registry};
 
 use super::{
-    DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics, TraceMetrics,
-    TrafficMetrics,
+    AdmissionMetrics, DiscoveryMetrics, ListenerMetrics, PoolMetrics, PoolProtocol, TlsMetrics,
+    TraceMetrics, TrafficMetrics,
     process::{CertificateMetrics, Pools},
     routes::{BackendMetrics, Backends, MirrorMetrics},
     traffic::Traffic,
@@ -95,6 +95,7 @@ struct Inner {
     traces: Arc<TraceMetrics>,
     backends: Arc<Backends>,
     mirrors: MirrorMetrics,
+    admission: Arc<AdmissionMetrics>,
 }
 
 impl Default for Metrics {
@@ -126,6 +127,7 @@ impl Metrics {
             traces: Arc::new(TraceMetrics::register(&mut registry)),
             backends,
             mirrors: MirrorMetrics::register(&mut registry),
+            admission: Arc::new(AdmissionMetrics::register(&mut registry)),
             registry,
         };
         Self { inner: Arc::new(inner) }
@@ -187,6 +189,12 @@ impl Metrics {
     #[must_use]
     pub fn mirrors(&self) -> MirrorMetrics {
         self.inner.mirrors.clone()
+    }
+
+    /// Of policies at the server's side.
+    #[must_use]
+    pub fn admission(&self) -> Arc<AdmissionMetrics> {
+        Arc::clone(&self.inner.admission)
     }
 
     /// All metrics as OpenMetrics 1.0 text.

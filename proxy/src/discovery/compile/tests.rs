@@ -91,7 +91,7 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
     };
     let strict = i32::from(InboundMode::Strict);
     let good = wire::Inbound { ports: vec![port(8080, strict), port(8081, strict)], others: None };
-    let compiled = inbound(&good).expect("good");
+    let compiled = inbound(&good, None).expect("good");
     let first = &compiled.ports[&"8080".parse().expect("a port")];
     assert!(first.strict);
     assert_eq!(&*first.label, "shop/cart:80");
@@ -105,7 +105,7 @@ fn inbound_ports_need_a_mode_and_are_named_once() {
         ),
     ] {
         let error =
-            inbound(&wire::Inbound { ports, others: None }).expect_err(expected).to_string();
+            inbound(&wire::Inbound { ports, others: None }, None).expect_err(expected).to_string();
         assert!(error.starts_with(expected), "{error} lacks {expected}");
     }
 }
@@ -121,7 +121,7 @@ fn ports_that_are_not_listed_share_one_policy_and_one_label() {
     };
     let others = Some(entry(0, InboundMode::Permissive));
     let message = wire::Inbound { ports: vec![entry(8080, InboundMode::Strict)], others };
-    let compiled = inbound(&message).expect("good");
+    let compiled = inbound(&message, None).expect("good");
     let port = |number: &str| compiled.port(number.parse().expect("a port")).cloned();
     let listed = port("8080").expect("listed");
     assert_eq!((listed.strict, &*listed.label), (true, ":8080"));
@@ -134,7 +134,7 @@ fn ports_that_are_not_listed_share_one_policy_and_one_label() {
         (entry(0, InboundMode::Unspecified), "others.mode: \"0\": use strict or permissive"),
     ] {
         let message = wire::Inbound { ports: Vec::new(), others: Some(others) };
-        assert_eq!(inbound(&message).expect_err(expected).to_string(), expected);
+        assert_eq!(inbound(&message, None).expect_err(expected).to_string(), expected);
     }
 }
 

@@ -79,8 +79,15 @@ impl Stage {
     /// The application in front of a sidecar of its own.
     pub(super) async fn meshed(&self, application: SocketAddr, protocol: Protocol) -> Endpoint {
         let port = Port::new(application.port()).expect("bound");
-        let served =
-            InboundPort { protocol, strict: true, service: None, label: "shop/cart:80".into() };
+        let served = InboundPort {
+            protocol,
+            strict: true,
+            service: None,
+            label: "shop/cart:80".into(),
+            access: None,
+            rate_limits: None,
+            concurrency: None,
+        };
         let inbound = InboundPorts { ports: [(port, served)].into(), others: None };
         let (process, drain) = process("cart", &self.root, inbound);
         self.drains.borrow_mut().push(drain);

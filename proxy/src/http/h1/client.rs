@@ -32,7 +32,7 @@ use crate::{
     error::Delivery,
     http::{Body, BodyError, Interim, RequestHead, Response, SendError, Takeover, body::Upload},
     io::Socket,
-    policy::limits::Turn,
+    policy::gate::Turn,
     reason::Reason,
 };
 

@@ -1,0 +1,130 @@
+//! One bucket whose tokens callers get in turn when they are scarce.
+//!
+//! While there are tokens for all who ask, everybody gets them. A caller that is refused waits, from then on for twice
+//! as long as it was told to (or as a token takes to come, if that is longer) and a second: for each caller that waits and has been served less, a token is left
+//! in the bucket, and only what lies above goes to others. Served is counted as in start-time fair queueing: who
+//! comes (back) begins where the others are, so that nobody saves up turns and nobody new is behind; of equals, who
+//! waits longer is first.
+//!
+//! So of `n` callers that ask at least as often as they are told to, each gets one in `n` of the tokens, whatever the
+//! others do: one waits for `n - 1` others at most. One that asks once and does not come back holds a token for the
+//! time above, and then no more: the bucket is never full for longer while somebody is refused, and never where it
+//! holds more tokens than callers wait. It must never let more pass than the bucket has.
+//!
+//! Bounded: 1,024 callers, less than 128 KiB. A caller that does not wait and has no more than others is like a new
+//! one and makes room; where there is none, further callers count as one.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::bucket::{Bucket, Rate, State};
+
+const MAX_CALLERS: usize = 1024;
+
+/// Who finds no room. No digest of a caller is this, but by a chance of 2^-128.
+const OTHERS: u128 = 0;
+
+/// A client that was told to wait comes a little later than that.
+const LATE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Fair {
+    bucket: Bucket,
+    callers: HashMap<u128, Caller>,
+    /// Where who comes begins: the turn of the last one that was served.
+    turn: u64,
+    /// Counts those that wait.
+    tickets: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Caller {
+    /// Its next turn.
+    turn: u64,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    ticket: u64,
+    /// In nanoseconds.
+    until: u64,
+}
+
+impl Caller {
+    fn waits(&self, now: u64) -> bool {
+        self.waiting.is_some_and(|waiting| now <= waiting.until)
+    }
+
+    /// The order in which callers are served that wait.
+    fn place(&self) -> (u64, u64) {
+        (self.turn, self.waiting.map_or(u64::MAX, |waiting| waiting.ticket))
+    }
+}
+
+impl Fair {
+    /// Under which name a caller is known.
+    pub(super) fn caller(&mut self, caller: u128, now: u64) -> u128 {
+        if self.callers.contains_key(&caller) {
+            return caller;
+        }
+        if self.callers.len() >= MAX_CALLERS {
+            let turn = self.turn;
+            self.callers.retain(|_, caller| caller.waits(now) || caller.turn > turn);
+        }
+        if self.callers.len() >= MAX_CALLERS { OTHERS } else { caller }
+    }
+
+    /// How the bucket stands for a caller: without the tokens that are left for others. One that gets none waits.
+    pub(super) fn ask(&mut self, caller: u128, rate: &Rate, now: u64) -> State {
+        let mut me = self.arrive(caller, now);
+        let before = self.before(caller, &me, now);
+        let mut state = rate.state(&self.bucket, now);
+        state.tokens = state.tokens.saturating_sub(before);
+        if state.tokens == 0 {
+            // Where others have more claims than the bucket can hold, there is no telling: a full bucket's time.
+            state.wait = rate.until(&self.bucket, before + 1, now).max(Duration::from_nanos(1));
+            let ticket = me.waiting.map_or(self.tickets, |waiting| waiting.ticket);
+            self.tickets += 1;
+            let patience = nanoseconds(state.wait.max(rate.interval()) * 2 + LATE);
+            me.waiting = Some(Waiting { ticket, until: now.saturating_add(patience) });
+        }
+        self.callers.insert(caller, me);
+        state
+    }
+
+    /// The caller takes a token, which it was said to have.
+    pub(super) fn take(&mut self, caller: u128, rate: &Rate, now: u64) -> State {
+        let mut me = self.arrive(caller, now);
+        rate.take(&mut self.bucket, now);
+        self.turn = self.turn.max(me.turn);
+        me = Caller { turn: me.turn + 1, waiting: None };
+        self.callers.insert(caller, me);
+        let mut state = rate.state(&self.bucket, now);
+        state.tokens = state.tokens.saturating_sub(self.before(caller, &me, now));
+        state
+    }
+
+    /// A caller as it stands: who waits keeps its turn, who comes back begins where the others are.
+    fn arrive(&self, caller: u128, now: u64) -> Caller {
+        let known = self.callers.get(&caller).copied().unwrap_or_default();
+        if known.waits(now) {
+            return known;
+        }
+        Caller { turn: known.turn.max(self.turn), waiting: None }
+    }
+
+    /// How many others wait that come before this one.
+    fn before(&self, caller: u128, me: &Caller, now: u64) -> u64 {
+        let others = self.callers.iter().filter(|(key, _)| **key != caller);
+        others.filter(|(_, other)| other.waits(now) && other.place() < me.place()).count() as u64
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.callers.len()
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
