@@ -290,8 +290,9 @@ async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialle
     let bytes = facts.policy.access.as_ref().map_or(live::Bytes::Allowed, |access| {
         live::bytes(access, facts.policy.protocol, facts.source())
     });
+    let is_undeclared = facts.policy.protocol == Protocol::Unspecified;
     // The application is not even dialled for whom it is not to hear.
-    if facts.policy.protocol == Protocol::Unspecified && bytes == live::Bytes::Allowed {
+    if is_undeclared && bytes == live::Bytes::Allowed {
         let socket = &facts.socket;
         // The caller's sidecar has waited already, and sent what it waited for at once.
         let gap = if facts.alpn == Some(Alpn::Tcp) { Duration::ZERO } else { undeclared::GAP };
@@ -301,9 +302,8 @@ async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialle
     let mut peek = Peek::new(&facts.socket);
     match clock::timeout(timeouts.header, peek.decide(timeouts.header)).await {
         Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) => Ok(Found::Http(version)),
-        _ if bytes == live::Bytes::Denied && facts.policy.protocol == Protocol::Unspecified => {
-            Ok(Found::Opaque(None))
-        }
+        Ok(Ok(None)) if is_undeclared => Ok(Found::Nothing),
+        _ if bytes == live::Bytes::Denied && is_undeclared => Ok(Found::Opaque(None)),
         _ => {
             let detail = "the port's policy requires HTTP; these bytes are not";
             Err(ProxyError::new(Reason::ProtocolMismatch, detail))

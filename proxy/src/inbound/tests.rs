@@ -1,6 +1,11 @@
 //! Which connections are served, over real sockets: the original destination, which only the kernel knows, is said
 //! by the test.
 
+mod access;
+mod limits;
+mod open;
+mod scene;
+
 use std::sync::Arc;
 
 use clap::Parser;
@@ -100,12 +105,16 @@ impl Sidecar {
     }
 
     async fn secured(&self, original: Option<SocketAddr>, named: u16) -> Socket {
+        self.secured_for(original, named, Alpn::Http1).await
+    }
+
+    async fn secured_for(&self, original: Option<SocketAddr>, named: u16, alpn: Alpn) -> Socket {
         let identity: Identity = self.root.sidecar("web");
         let tls = MutualTls::new(identity, self.shared.config.timeouts.tls, self.metrics.tls());
         let named = MeshServerName::of_port(Port::new(named).expect("a port"));
         let expected: Arc<[_]> = Arc::new([spiffe_id("cart")]);
         let socket = self.connect(original).await;
-        let connected = tls.connect(socket, "test", &expected, &named, &[Alpn::Http1]).await;
+        let connected = tls.connect(socket, "test", &expected, &named, &[alpn]).await;
         connected.expect("both belong to the mesh").socket
     }
 

@@ -5,20 +5,25 @@
 //! proxy that settles on one of these readings has rules that the others dodge, and one that rewrites the path
 //! breaks applications for which the spelling matters. So the path is passed on as it is, and rules see all readings.
 //!
-//! Each reading decodes nothing, once, or until nothing is left to decode; then it does or does not each of: cutting
-//! parameters off segments, joining `/`s, resolving dot segments (RFC 3986 5.2.4); and then what was not decoded is.
-//! A path without any of these characters, nearly every one, has one reading and costs one look at its bytes.
+//! A reading is what any order of these steps leads to ([`STEPS`]), each taken or not: decoding once, cutting
+//! parameters off segments, cutting at a decoded `?` or `#`, taking `\` for `/`, joining `/`s, resolving dot segments
+//! (RFC 3986 5.2.4). What has not been decoded yet is none. Each step makes a path shorter or leaves it, or
+//! has nothing left to do when it is taken again, so there is an end. A path without any of these characters, nearly
+//! every one, has one reading and costs one look at its bytes.
 //!
-//! It must never give fewer readings than an application could have: what cannot be read safely is
-//! [`Readings::Unreadable`].
+//! It must never give fewer readings than an application could have: what cannot be read safely, or in too many ways,
+//! is [`Readings::Unreadable`].
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 
 use std::borrow::Cow;
 
 /// Longer paths than this are not read in several ways: nobody honest sends them.
-const MAX_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 4 * 1024;
 
-/// Decoding more often than this finds nothing new in what honest clients send.
-const MAX_ROUNDS: usize = 4;
+/// A path that can be read in more ways than this is meant to confuse.
+const MAX_TEXTS: usize = 96;
 
 /// A path's readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub enum Readings<'a> {
     Plain(&'a str),
     /// These, each once.
     Several(Vec<String>),
-    /// Not safely: malformed `%`, control characters or bytes that are no UTF-8 when decoded, or far too long. To
-    /// what refuses it fits; to what allows it does not.
+    /// Not safely: malformed `%`, control characters or bytes that are no UTF-8 when decoded, far too long, or in too
+    /// many ways. To what refuses it fits; to what allows it does not.
     Unreadable,
 }
 
@@ -55,82 +60,83 @@ fn needs_care(path: &[u8]) -> bool {
     })
 }
 
+/// What an application may do to a path, beside decoding it.
+const STEPS: [fn(&str) -> String; 5] =
+    [cut_parameters, cut_query, turn_backslashes, join_slashes, resolve_dots];
+
+/// A path on its way to a reading.
+#[derive(Debug, PartialEq, Eq)]
+struct Text {
+    path: String,
+    is_decoded: bool,
+}
+
 fn several(path: &str) -> Option<Vec<String>> {
-    let once = decode(path)?;
-    let whole = decode_whole(&once)?;
-    let mut readings: Vec<String> = Vec::new();
-    for (text, is_encoded) in [(path, true), (&*once, false), (&*whole, false)] {
-        for choice in 0..8 {
-            let structure =
-                Structure { cut: choice & 1 != 0, join: choice & 2 != 0, resolve: choice & 4 != 0 };
-            let mut reading = structure.read(text);
-            if is_encoded {
-                reading = decode(&reading)?.into_owned();
-            }
-            if !readings.contains(&reading) {
-                readings.push(reading);
+    let mut texts = vec![Text { path: path.to_owned(), is_decoded: false }];
+    let mut at = 0;
+    while let Some(Text { path, is_decoded }) = texts.get(at) {
+        // Only at first a `%` that begins nothing is malformed: later an application may have meant it.
+        let decoded = decode_with(path, is_decoded.then_some(b'%'))?.into_owned();
+        let mut next = vec![Text { path: decoded, is_decoded: true }];
+        let is_decoded = *is_decoded;
+        next.extend(STEPS.iter().map(|step| Text { path: step(path), is_decoded }));
+        for text in next {
+            if !texts.contains(&text) {
+                texts.push(text);
             }
         }
+        if texts.len() > MAX_TEXTS {
+            return None;
+        }
+        at += 1;
     }
-    Some(readings)
+    Some(texts.into_iter().filter(|text| text.is_decoded).map(|text| text.path).collect())
 }
 
-/// What is done to a path beside decoding.
-#[derive(Debug, Clone, Copy)]
-struct Structure {
-    /// Parameters are cut off segments, and everything behind a decoded `?` or `#`.
-    cut: bool,
-    /// Several `/` count as one, and `\` as one.
-    join: bool,
-    /// `.` and `..` are resolved.
-    resolve: bool,
+fn cut_parameters(path: &str) -> String {
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    segments.collect::<Vec<_>>().join("/")
 }
 
-impl Structure {
-    fn read(self, path: &str) -> String {
-        let path = if self.cut { path.split(['?', '#']).next().unwrap_or_default() } else { path };
-        let separators: &[char] = if self.join { &['/', '\\'] } else { &['/'] };
-        let mut kept: Vec<&str> = Vec::new();
-        let mut ends_in_folder = false;
-        for segment in path.split(separators).skip(usize::from(path.starts_with(separators))) {
-            let segment =
-                if self.cut { segment.split(';').next().unwrap_or_default() } else { segment };
-            ends_in_folder = segment.is_empty();
-            match segment {
-                "" if self.join => {}
-                "." if self.resolve => ends_in_folder = true,
-                ".." if self.resolve => {
-                    kept.pop();
-                    ends_in_folder = true;
-                }
-                segment => kept.push(segment),
-            }
+fn cut_query(path: &str) -> String {
+    path.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+fn turn_backslashes(path: &str) -> String {
+    path.replace('\\', "/")
+}
+
+fn join_slashes(path: &str) -> String {
+    let mut joined = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !joined.ends_with('/') {
+            joined.push(character);
         }
-        // A `/` at the end is an empty last segment, kept above where they are not joined.
-        if ends_in_folder && kept.last().is_some_and(|last| !last.is_empty()) {
-            kept.push("");
-        }
-        format!("/{}", kept.join("/"))
     }
+    joined
+}
+
+fn resolve_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut ends_in_folder = false;
+    for segment in path.split('/').skip(usize::from(path.starts_with('/'))) {
+        ends_in_folder = matches!(segment, "." | "..");
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    if ends_in_folder {
+        kept.push("");
+    }
+    format!("/{}", kept.join("/"))
 }
 
 /// Percent-decodes once; `None` for what is malformed, or not to be read as text.
 #[must_use]
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     decode_with(text, None)
-}
-
-/// Decodes until a round changes nothing. Behind the first round a `%` that begins nothing means itself.
-fn decode_whole(once: &str) -> Option<Cow<'_, str>> {
-    let mut text = Cow::Borrowed(once);
-    for _ in 0..MAX_ROUNDS {
-        let next = decode_with(&text, Some(b'%'))?;
-        if next == text {
-            return Some(text);
-        }
-        text = Cow::Owned(next.into_owned());
-    }
-    None
 }
 
 /// Decodes; `instead` stands for a `%` that begins nothing, `None` refuses the text.

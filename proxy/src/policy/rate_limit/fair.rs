@@ -81,8 +81,11 @@ impl Fair {
         let mut state = rate.state(&self.bucket, now);
         state.tokens = state.tokens.saturating_sub(before);
         if state.tokens == 0 {
-            // Where others have more claims than the bucket can hold, there is no telling: a full bucket's time.
-            state.wait = rate.until(&self.bucket, before + 1, now).max(Duration::from_nanos(1));
+            state.wait = rate.until(&self.bucket, before + 1, now);
+            if before > 0 {
+                // The bucket may hold what others have a claim to: there is no telling when they come.
+                state.wait = state.wait.max(rate.interval()).max(Duration::from_nanos(1));
+            }
             let ticket = me.waiting.map_or(self.tickets, |waiting| waiting.ticket);
             self.tickets += 1;
             let patience = nanoseconds(state.wait.max(rate.interval()) * 2 + LATE);

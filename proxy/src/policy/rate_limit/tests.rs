@@ -200,7 +200,7 @@ fn clients() -> impl Strategy<Value = Vec<Client>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn never_more_than_the_limit_passes_and_never_less_while_it_is_asked_for(
