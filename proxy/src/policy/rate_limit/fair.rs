@@ -1,15 +1,15 @@
 //! One bucket whose tokens callers get in turn when they are scarce.
 //!
 //! While there are tokens for all who ask, everybody gets them. A caller that is refused waits, from then on for twice
-//! as long as it was told to (or as a token takes to come, if that is longer) and a second: for each caller that waits and has been served less, a token is left
-//! in the bucket, and only what lies above goes to others. Served is counted as in start-time fair queueing: who
-//! comes (back) begins where the others are, so that nobody saves up turns and nobody new is behind; of equals, who
-//! waits longer is first.
+//! as long as it was told to (or as a token takes to come, if that is longer) and a second: for each caller that waits
+//! and has been served less, a token is left in the bucket, and only what lies above goes to others. Served is counted
+//! as in start-time fair queueing: who comes (back) begins where the others are, so that nobody saves up turns and
+//! nobody new is behind; of equals, who waits longer is first.
 //!
-//! So of `n` callers that ask at least as often as they are told to, each gets one in `n` of the tokens, whatever the
-//! others do: one waits for `n - 1` others at most. One that asks once and does not come back holds a token for the
-//! time above, and then no more: the bucket is never full for longer while somebody is refused, and never where it
-//! holds more tokens than callers wait. It must never let more pass than the bucket has.
+//! From a full bucket everybody gets a token: one more would be lost, and no claim is worth that. So a caller that asks
+//! once and does not come back costs nobody anything, and the first of those that wait still finds a token when it
+//! comes, whatever others do. A bucket of one token is full when it has any: there is nothing to keep, and who
+//! comes first is served. It must never let more pass than the bucket has.
 //!
 //! Bounded: 1,024 callers, less than 128 KiB. A caller that does not wait and has no more than others is like a new
 //! one and makes room; where there is none, further callers count as one.
@@ -77,15 +77,11 @@ impl Fair {
     /// How the bucket stands for a caller: without the tokens that are left for others. One that gets none waits.
     pub(super) fn ask(&mut self, caller: u128, rate: &Rate, now: u64) -> State {
         let mut me = self.arrive(caller, now);
-        let before = self.before(caller, &me, now);
+        let kept = self.kept(caller, &me, rate, now);
         let mut state = rate.state(&self.bucket, now);
-        state.tokens = state.tokens.saturating_sub(before);
+        state.tokens = state.tokens.saturating_sub(kept);
         if state.tokens == 0 {
-            state.wait = rate.until(&self.bucket, before + 1, now);
-            if before > 0 {
-                // The bucket may hold what others have a claim to: there is no telling when they come.
-                state.wait = state.wait.max(rate.interval()).max(Duration::from_nanos(1));
-            }
+            state.wait = rate.until(&self.bucket, kept + 1, now);
             let ticket = me.waiting.map_or(self.tickets, |waiting| waiting.ticket);
             self.tickets += 1;
             let patience = nanoseconds(state.wait.max(rate.interval()) * 2 + LATE);
@@ -103,7 +99,7 @@ impl Fair {
         me = Caller { turn: me.turn + 1, waiting: None };
         self.callers.insert(caller, me);
         let mut state = rate.state(&self.bucket, now);
-        state.tokens = state.tokens.saturating_sub(self.before(caller, &me, now));
+        state.tokens = state.tokens.saturating_sub(self.kept(caller, &me, rate, now));
         state
     }
 
@@ -116,10 +112,12 @@ impl Fair {
         Caller { turn: known.turn.max(self.turn), waiting: None }
     }
 
-    /// How many others wait that come before this one.
-    fn before(&self, caller: u128, me: &Caller, now: u64) -> u64 {
+    /// How many tokens are left in the bucket for others, which wait and come before this one: of a full bucket none
+    /// that would be lost.
+    fn kept(&self, caller: u128, me: &Caller, rate: &Rate, now: u64) -> u64 {
         let others = self.callers.iter().filter(|(key, _)| **key != caller);
-        others.filter(|(_, other)| other.waits(now) && other.place() < me.place()).count() as u64
+        let before = others.filter(|(_, other)| other.waits(now) && other.place() < me.place());
+        (before.count() as u64).min(rate.burst() - 1)
     }
 
     #[cfg(test)]

@@ -232,7 +232,7 @@ proptest! {
     fn nobody_starves_where_callers_take_turns(
         clients in clients(),
         requests in 1..40_u64,
-        burst in 1..10_u64,
+        burst in 2..10_u64,
     ) {
         let end = 120 * SECOND;
         let limits = limits([settings(requests, SECOND, burst, Key::Fair)]);
@@ -253,7 +253,7 @@ proptest! {
     #[test]
     fn callers_that_all_want_more_than_there_is_get_the_same(
         intervals in prop::collection::vec(1..20_u64, 2..8),
-        burst in 1..10_u64,
+        burst in 2..10_u64,
     ) {
         let clients: Vec<_> = intervals
             .iter()
@@ -263,16 +263,14 @@ proptest! {
         let passed = simulate(&limits, &clients, 100 * SECOND);
         let (least, most) = (passed.iter().min().expect("some"), passed.iter().max().expect("some"));
         prop_assert!(most - least <= burst + 2, "{passed:?}");
-        // A token that is left for one who comes in a moment is lost only where the bucket holds no more of them.
-        let least = if burst >= clients.len() as u64 { 990 } else { 800 };
         let total: u64 = passed.iter().sum();
-        prop_assert!(total >= least, "{total} of 1000");
+        prop_assert!(total >= 990, "{total} of 1000: some were lost");
     }
 }
 
 #[test]
 fn who_is_new_is_served_next_however_much_another_takes() {
-    let limits = limits([settings(10, SECOND, 1, Key::Fair)]);
+    let limits = limits([settings(10, SECOND, 2, Key::Fair)]);
     let (hog, new) = (from([10, 0, 0, 1]), from([10, 0, 0, 2]));
     let mut now = 0;
     while now < 10 * SECOND {
@@ -289,5 +287,17 @@ fn who_is_new_is_served_next_however_much_another_takes() {
             tried += 1;
         }
         assert!(take(&limits, new, now).is_ok(), "its token was taken in {tried} tries");
+    }
+}
+
+#[test]
+fn who_asks_seldom_and_never_comes_back_in_time_costs_nobody_a_token() {
+    for burst in [1, 2, 5] {
+        let limits = limits([settings(6, SECOND, burst, Key::Fair)]);
+        let seldom = Client { every: 4 * SECOND / 3, patient: false };
+        let mut clients = vec![seldom; 4];
+        clients.push(Client { every: SECOND / 1000, patient: false });
+        let total: u64 = simulate(&limits, &clients, 100 * SECOND).iter().sum();
+        assert!(total >= 590, "{total} of 600, {burst} at once");
     }
 }
