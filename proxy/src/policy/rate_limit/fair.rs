@@ -1,15 +1,15 @@
 //! One bucket whose tokens callers get in turn when they are scarce.
 //!
-//! While there are tokens for all who ask, everybody gets them. A caller that is refused waits, from then on for twice
-//! as long as it was told to (or as a token takes to come, if that is longer) and a second: for each caller that waits
-//! and has been served less, a token is left in the bucket, and only what lies above goes to others. Served is counted
+//! While there are tokens for all who ask, everybody gets them. A caller that is refused waits, from then on for as
+//! long as it was told to and a minute: for each caller that waits and has been served less, a token is left in the bucket, and only what lies above goes to others. Served is counted
 //! as in start-time fair queueing: who comes (back) begins where the others are, so that nobody saves up turns and
 //! nobody new is behind; of equals, who waits longer is first.
 //!
 //! From a full bucket everybody gets a token: one more would be lost, and no claim is worth that. So a caller that asks
 //! once and does not come back costs nobody anything, and the first of those that wait still finds a token when it
-//! comes, whatever others do. A bucket of one token is full when it has any: there is nothing to keep, and who
-//! comes first is served. It must never let more pass than the bucket has.
+//! comes, whatever others do. With a burst of at least as many tokens as there are callers each gets its
+//! share; with fewer, who comes often gets more of what is not kept, and a bucket of one token, which is full when it
+//! has any, serves who comes first. It must never let more pass than the bucket has.
 //!
 //! Bounded: 1,024 callers, less than 128 KiB. A caller that does not wait and has no more than others is like a new
 //! one and makes room; where there is none, further callers count as one.
@@ -23,8 +23,8 @@ const MAX_CALLERS: usize = 1024;
 /// Who finds no room. No digest of a caller is this, but by a chance of 2^-128.
 const OTHERS: u128 = 0;
 
-/// A client that was told to wait comes a little later than that.
-const LATE: Duration = Duration::from_secs(1);
+/// A client that was told to wait may come so much later than that: a claim costs others nothing.
+const LATE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Fair {
@@ -84,7 +84,7 @@ impl Fair {
             state.wait = rate.until(&self.bucket, kept + 1, now);
             let ticket = me.waiting.map_or(self.tickets, |waiting| waiting.ticket);
             self.tickets += 1;
-            let patience = nanoseconds(state.wait.max(rate.interval()) * 2 + LATE);
+            let patience = nanoseconds(state.wait + LATE);
             me.waiting = Some(Waiting { ticket, until: now.saturating_add(patience) });
         }
         self.callers.insert(caller, me);
@@ -94,8 +94,11 @@ impl Fair {
     /// The caller takes a token, which it was said to have.
     pub(super) fn take(&mut self, caller: u128, rate: &Rate, now: u64) -> State {
         let mut me = self.arrive(caller, now);
+        // Who takes what would be lost moves nobody else's turn.
+        if self.before(caller, &me, now) == 0 {
+            self.turn = self.turn.max(me.turn);
+        }
         rate.take(&mut self.bucket, now);
-        self.turn = self.turn.max(me.turn);
         me = Caller { turn: me.turn + 1, waiting: None };
         self.callers.insert(caller, me);
         let mut state = rate.state(&self.bucket, now);
@@ -115,9 +118,14 @@ impl Fair {
     /// How many tokens are left in the bucket for others, which wait and come before this one: of a full bucket none
     /// that would be lost.
     fn kept(&self, caller: u128, me: &Caller, rate: &Rate, now: u64) -> u64 {
+        self.before(caller, me, now).min(rate.burst() - 1)
+    }
+
+    /// How many others wait and come before this one.
+    fn before(&self, caller: u128, me: &Caller, now: u64) -> u64 {
         let others = self.callers.iter().filter(|(key, _)| **key != caller);
         let before = others.filter(|(_, other)| other.waits(now) && other.place() < me.place());
-        (before.count() as u64).min(rate.burst() - 1)
+        before.count() as u64
     }
 
     #[cfg(test)]
