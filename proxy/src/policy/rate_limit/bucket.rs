@@ -49,11 +49,6 @@ impl Rate {
         self.burst
     }
 
-    /// How long a token takes to come.
-    pub(super) fn interval(&self) -> Duration {
-        Duration::from_nanos(self.per / self.requests)
-    }
-
     /// Nanoseconds in which an empty bucket becomes full.
     pub(super) fn refill(&self) -> u64 {
         self.nanoseconds(self.capacity())
