@@ -112,8 +112,7 @@ impl Exchange {
         }
 
         // 6. Attempts.
-        let policy = &*snapshot.destination.requests;
-        let routed = Routed { service, snapshot, policy, deadline };
+        let routed = Routed { service, snapshot, policy: course.policy(), deadline };
         let call = Call::new(self, routed, request, record.began());
         let mut response = call.respond(record).await?;
 

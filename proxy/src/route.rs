@@ -26,7 +26,7 @@ pub use opaque::{OpaqueRule, OpaqueRules};
 pub use table::HttpTable;
 pub use weights::Weighted;
 
-use crate::telemetry::BackendMetrics;
+use crate::{policy::RequestPolicy, telemetry::BackendMetrics};
 
 /// The routes of a service port.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ pub struct Rule {
     pub name: Arc<str>,
     /// In the order in which they act.
     pub filters: Box<[Filter]>,
+    /// What holds for them; `None`: what their backend's service says.
+    pub requests: Option<Arc<RequestPolicy>>,
     /// Who gets them, by weight.
     pub backends: Weighted<Arc<Backend>>,
 }

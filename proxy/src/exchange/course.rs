@@ -22,6 +22,7 @@ use crate::{
     destination::{Service, authority},
     error::ProxyError,
     http::{Asked, Request, RequestHead, Response, ResponseHead, respond},
+    policy::RequestPolicy,
     reason::Reason,
     route::{Backend, Filter, Rule, Target, redirect::Redirect},
 };
@@ -107,6 +108,12 @@ impl Course {
         }
         taken.backend = Some(backend);
         Ok(None)
+    }
+
+    /// What holds for the request: the rule's word, else that of the service whose endpoints are tried.
+    pub(super) fn policy(&self) -> &RequestPolicy {
+        let of_rule = self.rule.as_ref().and_then(|taken| taken.rule.requests.as_deref());
+        of_rule.unwrap_or(&self.snapshot.destination.requests)
     }
 
     /// Applies the filters on the backend's response.

@@ -106,7 +106,7 @@ pub(crate) fn rule(
     filters: impl Into<Box<[Filter]>>,
 ) -> Arc<Rule> {
     let backends = Weighted::new(backends);
-    Arc::new(Rule { name: name.into(), filters: filters.into(), backends })
+    Arc::new(Rule { name: name.into(), filters: filters.into(), requests: None, backends })
 }
 
 /// The sidecar and its applications.

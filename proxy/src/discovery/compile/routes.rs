@@ -12,7 +12,7 @@ use weft_proto::{
     discovery::{self as wire, backend, path_match, value_match},
 };
 
-use super::{Refused, filters, name};
+use super::{Refused, filters, name, requests};
 use crate::route::{
     Backend, Filter, HttpTable, OpaqueRule, OpaqueRules, Routes, Rule, Target, Weighted,
     matcher::{HostMatch, Match, PathMatch, ValueMatch},
@@ -45,9 +45,11 @@ fn http_table(message: &wire::HttpRoutes) -> Result<HttpTable, Refused> {
 }
 
 fn rule(message: &wire::HttpRule) -> Result<Rule, Refused> {
+    let requests = message.requests.as_ref().map(requests::requests);
     Ok(Rule {
         name: message.name.as_str().into(),
         filters: each("filters", &message.filters, filters::filter)?.into(),
+        requests: requests.transpose().map_err(|refused| refused.within("requests"))?.map(Arc::new),
         backends: backends(&message.backends)?,
     })
 }

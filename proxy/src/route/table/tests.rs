@@ -30,7 +30,7 @@ pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Re
 
 fn rule(name: String) -> Arc<Rule> {
     let backends = Weighted::new([]);
-    Arc::new(Rule { name: name.into(), filters: Box::default(), backends })
+    Arc::new(Rule { name: name.into(), filters: Box::default(), requests: None, backends })
 }
 
 fn any() -> Match {
