@@ -236,7 +236,7 @@ impl<'a> Call<'a> {
         let trial = Trial::begin(destination, &member.endpoint, &self.service.metrics);
         let began = clock::now();
         let bounds = self.attempt_bounds(began);
-        let body = WatchedBody::of_request(body, &self.bounds);
+        let body = WatchedBody::of_request(body, &bounds);
         let ended = {
             let sent = pin!(self.send(member, body));
             within(&bounds, sent).await
@@ -264,10 +264,7 @@ impl<'a> Call<'a> {
 
     /// What the attempt's way to a response's head is bounded by.
     fn attempt_bounds(&self, began: Instant) -> Bounds {
-        let mut bounds = self.bounds.clone();
-        if let Limit::After(limit) = self.policy.timeouts.attempt {
-            bounds = bounds.by(began.checked_add(limit), Reason::AttemptTimeout);
-        }
+        let mut bounds = self.bounds.clone().attempt(self.policy.timeouts.attempt.set(), began);
         let default = self.shared.config.timeouts.request;
         if self.policy.timeouts.request == Limit::Default && !default.is_zero() {
             bounds = bounds.by(self.began.checked_add(default), Reason::RequestTimeout);

@@ -3,7 +3,7 @@
 //! | timeout | from | to | default |
 //! |---|---|---|---|
 //! | request | the request's head | the response's end, all attempts included | `WEFT_REQUEST_TIMEOUT`, to the response's head |
-//! | attempt | the attempt's begin, its connection included | the response's head | none |
+//! | attempt | the attempt's begin, its connection included; anew when the client, for whose body it waited, has sent more | the response's head | none |
 //! | stream idle | a frame in either direction | the next one | none |
 //!
 //! [`Bounds`] is the pure part: what a wait is bounded by, asked with the time. [`Watch`] waits by it, [`within`] holds a
@@ -79,9 +79,15 @@ impl Activity {
     }
 }
 
+/// Since when an attempt waits for its endpoint; `None` while it waits for the client's body, which is no fault of the
+/// endpoint's: that silence is the stream's.
+#[derive(Debug, Clone)]
+struct EndpointsTurn(Rc<Cell<Option<Instant>>>);
+
 /// What a wait is bounded by.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
+    attempt: Option<(Duration, EndpointsTurn)>,
     latest: Option<(Instant, Reason)>,
     idle: Option<(Duration, Activity)>,
 }
@@ -105,16 +111,28 @@ impl Bounds {
         self
     }
 
+    /// Also by how long the endpoint of an attempt that begins now may take.
+    #[must_use]
+    pub fn attempt(mut self, limit: Option<Duration>, now: Instant) -> Self {
+        self.attempt = limit.map(|limit| (limit, EndpointsTurn(Rc::new(Cell::new(Some(now))))));
+        self
+    }
+
+    /// Whether the endpoint's time stands still, as the client's body is waited for.
+    fn waits_for_client(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|(_, turn)| turn.0.get().is_none())
+    }
+
     /// The same silence only.
     #[must_use]
     pub fn silence(&self) -> Self {
-        Self { latest: None, idle: self.idle.clone() }
+        Self { attempt: None, latest: None, idle: self.idle.clone() }
     }
 
     /// Whether nothing bounds the wait.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.latest.is_none() && self.idle.is_none()
+        self.attempt.is_none() && self.latest.is_none() && self.idle.is_none()
     }
 
     /// Where frames are to be noted.
@@ -131,10 +149,10 @@ impl Bounds {
         let idle = self.idle.as_ref().and_then(|(limit, activity)| {
             Some((activity.0.get().checked_add(*limit)?, Reason::StreamIdleTimeout))
         });
-        let first = match (self.latest, idle) {
-            (Some(latest), Some(idle)) if idle.0 < latest.0 => Some(idle),
-            (latest, idle) => latest.or(idle),
-        };
+        let attempt = self.attempt.as_ref().and_then(|(limit, turn)| {
+            Some((turn.0.get()?.checked_add(*limit)?, Reason::AttemptTimeout))
+        });
+        let first = [self.latest, idle, attempt].into_iter().flatten().min_by_key(|(at, _)| *at);
         match first {
             Some((at, reason)) if now >= at => Err(reason),
             first => Ok(first.map(|(at, _)| at)),
@@ -147,18 +165,23 @@ impl Bounds {
 pub struct Watch {
     bounds: Bounds,
     sleep: Option<Pin<Box<Sleep>>>,
+    waited_for_client: bool,
 }
 
 impl Watch {
     /// By these bounds.
     #[must_use]
     pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds, sleep: None }
+        Self { bounds, sleep: None, waited_for_client: false }
     }
 
     /// Ready when the time is over, by this reason. Between, what moved is not looked at until the timer fires: bounds
-    /// only ever move away.
+    /// only ever move away, but for the endpoint's time, which begins when the client's body has come.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let waits = self.bounds.waits_for_client();
+        if std::mem::replace(&mut self.waited_for_client, waits) && !waits {
+            self.sleep = None;
+        }
         loop {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
@@ -195,21 +218,21 @@ pub async fn within<F: Future>(
 pub struct WatchedBody {
     inner: Body,
     activity: Option<Activity>,
+    turn: Option<EndpointsTurn>,
     watch: Option<Watch>,
 }
 
 impl WatchedBody {
-    /// A request's body: its frames count as movement. The response's side ends it.
+    /// An attempt's request body: its frames count as movement, and while they are waited for the endpoint's time stands
+    /// still. The response's side ends it.
     #[must_use]
     pub fn of_request(body: Body, bounds: &Bounds) -> Body {
-        match bounds.activity() {
-            Some(activity) if !body.is_end() => Body::Watched(Box::new(Self {
-                inner: body,
-                activity: Some(activity.clone()),
-                watch: None,
-            })),
-            Some(_) | None => body,
+        let activity = bounds.activity().cloned();
+        let turn = bounds.attempt.as_ref().map(|(_, turn)| turn.clone());
+        if body.is_end() || (activity.is_none() && turn.is_none()) {
+            return body;
         }
+        Body::Watched(Box::new(Self { inner: body, activity, turn, watch: None }))
     }
 
     /// A response's body.
@@ -219,12 +242,16 @@ impl WatchedBody {
             return body;
         }
         let activity = bounds.activity().cloned();
-        Body::Watched(Box::new(Self { inner: body, activity, watch: Some(Watch::new(bounds)) }))
+        let watch = Some(Watch::new(bounds));
+        Body::Watched(Box::new(Self { inner: body, activity, turn: None, watch }))
     }
 
     /// See [`Body::poll_frame`].
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let polled = self.inner.poll_frame(cx);
+        if let Some(turn) = &self.turn {
+            turn.0.set(polled.is_ready().then(clock::now));
+        }
         match (&polled, &mut self.watch) {
             (Poll::Ready(_), watch) => {
                 let now = clock::now();
@@ -327,6 +354,36 @@ mod tests {
         let ended = response.frame().await;
         let expected = Reason::StreamIdleTimeout;
         assert!(matches!(ended, Some(Err(BodyError::Expired(reason))) if reason == expected));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoints_time_stands_still_while_the_clients_body_is_waited_for() {
+        let (sender, body) = body::channel();
+        let late = Some(clock::now() + SECOND * 60);
+        let bounds =
+            Bounds::default().by(late, Reason::RequestTimeout).attempt(Some(SECOND), clock::now());
+        let mut request = WatchedBody::of_request(body, &bounds);
+        let client = async {
+            for _ in 0..3 {
+                clock::sleep(SECOND * 5).await;
+                sender.send(Ok(Frame::Data(Bytes::from_static(b"x")))).expect("it lives");
+            }
+            drop(sender);
+            pending::<()>().await;
+        };
+        let sent = async {
+            while let Some(Ok(_)) = request.frame().await {}
+            let sent = clock::now();
+            (sent, pending::<()>().await)
+        };
+        let began = clock::now();
+        let both = async { tokio::join!(client, sent) };
+        let ended = within(&bounds, pin!(both)).await.map(|_| ());
+        assert_eq!(ended, Err(Reason::AttemptTimeout));
+        assert_eq!(clock::now() - began, SECOND * 16, "a second after the body's end");
+        let bounds = Bounds::default().attempt(Some(SECOND), clock::now());
+        let unread = within(&bounds, pin!(pending::<()>())).await;
+        assert_eq!(unread, Err(Reason::AttemptTimeout), "what nobody reads is the endpoint's");
     }
 
     #[tokio::test(start_paused = true)]
