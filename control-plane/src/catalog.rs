@@ -29,11 +29,14 @@ use crate::{
 /// Changes that a stream may lie behind before it looks at everything again.
 const HISTORY: usize = 1024;
 
+/// Services as streams share them; built when the first one asks. One for all namespaces, and one for each that has
+/// routes of its own.
+type Contents = HashMap<ServicePort, HashMap<Option<Arc<str>>, Arc<ServiceContent>>>;
+
 /// The mesh as it is now.
 pub struct Catalog {
     index: RwLock<Index>,
-    /// Services as streams share them; built when the first one asks.
-    contents: Mutex<HashMap<ServicePort, Arc<ServiceContent>>>,
+    contents: Mutex<Contents>,
     changes: broadcast::Sender<Arc<Changed>>,
 }
 
@@ -76,7 +79,7 @@ impl Catalog {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn contents(&self) -> MutexGuard<'_, HashMap<ServicePort, Arc<ServiceContent>>> {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,15 +115,15 @@ impl View for Catalog {
         self.read().target(&asker.key.workload.namespace, name)
     }
 
-    fn service(&self, port: &ServicePort) -> Option<Arc<ServiceContent>> {
+    fn service(&self, port: &ServicePort, asker: &Asker) -> Option<Arc<ServiceContent>> {
         // The index stays locked until the content is remembered: a change cannot come between.
         let index = self.read();
-        if let Some(content) = self.contents().get(port) {
-            return Some(content.clone());
-        }
-        let content = Arc::new(ServiceContent::from(index.service(port)?));
-        self.contents().insert(port.clone(), content.clone());
-        Some(content)
+        let (namespace, view) = index.service_from(port, &asker.key.workload.namespace)?;
+        let mut contents = self.contents();
+        let of_port = contents.entry(port.clone()).or_default();
+        let content =
+            of_port.entry(namespace).or_insert_with(|| Arc::new(ServiceContent::from(view)));
+        Some(content.clone())
     }
 }
 
@@ -141,5 +144,38 @@ impl Sink for Catalog {
 
     fn ended(&self, registration: &Registration) {
         self.change(|index| index.deregister(&registration.key, &registration.incarnation));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_proto::discovery::Interception;
+
+    use super::*;
+    use crate::model::parse_documents;
+
+    const SHOP: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {ports: [{port: 80}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: theirs, namespace: web}\nspec: {parentRefs: [{group: '', kind: Service, name: cart, namespace: shop}]}\n";
+
+    fn asker(namespace: &str) -> Asker {
+        let workload = WorkloadName { namespace: namespace.into(), name: "caller".into() };
+        let key = InstanceKey { workload, instance: "0".into() };
+        Asker { key, interception: Interception::Explicit }
+    }
+
+    #[test]
+    fn namespaces_share_a_content_unless_they_have_routes_of_their_own() {
+        let catalog = Catalog::new(TrustDomain::default());
+        let parsed = parse_documents("", SHOP).into_iter();
+        let objects: Vec<_> = parsed.map(|parsed| parsed.expect("valid").object).collect();
+        catalog.change(|index| index.apply_all(&objects));
+        let port = "shop/cart:80".parse().expect("valid");
+        let content = |from: &str| catalog.service(&port, &asker(from)).expect("there is one");
+        assert!(Arc::ptr_eq(&content("shop"), &content("lab")));
+        assert!(content("shop").service.routes.is_none());
+        assert!(Arc::ptr_eq(&content("web"), &content("web")));
+        assert!(content("web").service.routes.is_some());
+        assert_ne!(content("web").digest, content("shop").digest);
+        catalog.change(|index| index.remove(&objects[1].key()));
+        assert!(Arc::ptr_eq(&content("shop"), &content("web")));
     }
 }

@@ -7,6 +7,7 @@
 //! What a change costs, with n endpoints in the services that it touches:
 //! - a registration or a readiness: O(log n) for each service port that the workload serves;
 //! - a `Workload`: its services are built anew, O(n), and the selectors of its namespace looked at;
+//! - a route, a grant: the routes of the services concerned are made anew, see `routes`;
 //! - a `Service`: it is built anew, O(n), and the workloads of its namespace looked at;
 //! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too.
 //!
@@ -14,6 +15,7 @@
 //! - `build`: a service from its object and its workloads; `declaration`: what is said of its ports; `endpoint`: an endpoint from an instance.
 //! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
+//! - [`routes`]: where requests to a service port go.
 //! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
 //! - [`report`]: what people are shown.
 
@@ -28,6 +30,7 @@ mod mesh;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod report;
+pub mod routes;
 mod slices;
 mod target;
 
@@ -50,6 +53,7 @@ pub use changes::{Changes, Dependency, EndpointChange, ResolvedTarget};
 
 use build::BuiltService;
 use cluster::Cluster;
+use routes::Routes;
 
 /// The mesh, as the operator's objects and the live instances make it.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ pub struct Index {
     /// Which instance's port is at "instance address:app port".
     instances_at: HashMap<SocketAddr, BTreeSet<(InstanceKey, String)>>,
     cluster: Cluster,
+    routes: Routes,
 }
 
 /// What holds where no object says otherwise.
@@ -107,6 +112,7 @@ impl Index {
             cluster_addresses: BTreeMap::new(),
             instances_at: HashMap::new(),
             cluster: Cluster::default(),
+            routes: Routes::default(),
         }
     }
 
@@ -154,6 +160,11 @@ impl Index {
                 changes.mesh |= self.declare_namespace(&namespace.metadata);
             }
             Object::MeshConfig(config) => self.configure(&config.spec, changes),
+            Object::HTTPRoute(_)
+            | Object::GRPCRoute(_)
+            | Object::TLSRoute(_)
+            | Object::TCPRoute(_)
+            | Object::ReferenceGrant(_) => self.routes.apply(object),
             Object::ServiceAccount(_) => {}
         }
     }
@@ -179,6 +190,11 @@ impl Index {
             }
             Kind::Namespace => changes.mesh |= self.retract_namespace(&key.name),
             Kind::MeshConfig => self.configure(&MeshConfigSpec::default(), &mut changes),
+            Kind::HTTPRoute
+            | Kind::GRPCRoute
+            | Kind::TLSRoute
+            | Kind::TCPRoute
+            | Kind::ReferenceGrant => self.routes.remove(key),
             Kind::ServiceAccount => {}
         }
         self.rebuild_all(dirty, &mut changes);
@@ -189,6 +205,7 @@ impl Index {
         for service in dirty {
             self.rebuild(&service, changes);
         }
+        self.route_stale(changes);
     }
 
     /// Takes a new or changed registration in, replacing that instance's former one. Whether an object
@@ -255,6 +272,16 @@ impl Index {
     #[must_use]
     pub fn service(&self, port: &ServicePort) -> Option<ServiceView<'_>> {
         self.built.get(&port.service)?.view(port.port)
+    }
+
+    /// The same, as callers in a namespace are told of it; with the namespace, where others are told otherwise.
+    #[must_use]
+    pub fn service_from(
+        &self,
+        port: &ServicePort,
+        namespace: &str,
+    ) -> Option<(Option<Arc<str>>, ServiceView<'_>)> {
+        Some(self.built.get(&port.service)?.ports.get(&port.port)?.view_from(namespace))
     }
 
     /// The registration of an instance.

@@ -5,6 +5,7 @@
 //! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
 //! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
+//! - [`gateway`]: the Gateway API's kinds: routes, and grants of references.
 //! - [`crd`]: the kinds' definitions for the Kubernetes API, made from the types.
 //! - [`pod`]: which workload a pod belongs to; [`pod_settings`]: what its annotations say of its sidecar.
 //! - [`registration`]: what a sidecar says of the instance beside it; [`cluster`]: what Kubernetes says of its pods.
@@ -12,6 +13,7 @@
 pub mod cluster;
 pub mod core;
 pub mod crd;
+pub mod gateway;
 pub mod kinds;
 pub mod locate;
 pub mod mesh_config;
@@ -29,10 +31,13 @@ mod text;
 pub mod workload;
 
 pub use cluster::{EndpointSlice, Life, NamespacedName, Pod, SliceEndpoint, SlicePort};
+pub use gateway::route::Route;
 pub use kinds::{KINDS, Kind, KindInfo, Object, Scope};
 pub use mesh_config::{Cidr, MeshConfigSpec};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
-pub use object::{Condition, ConditionStatus, FieldError, ObjectKey, Resource, Spec, Status};
+pub use object::{
+    Condition, ConditionStatus, FieldError, ObjectKey, ParentStatus, Resource, Spec, Status,
+};
 pub use parse::{ParseError, Parsed, parse_documents, parse_object};
 pub use pod::{OwnerReference, workload_name};
 pub use pod_settings::PodSettings;

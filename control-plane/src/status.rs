@@ -3,11 +3,13 @@
 //! the time at which it last turned.
 //!
 //! - [`mod@judge`]: what there is to say of each object (pure).
+//! - [`routes`]: what there is to say of a route at each of its parents (pure).
 //! - [`combine`]: that, put into the status that the object has (pure).
 //! - [`keep`]: the loop that writes what differs. It never writes what is so already: a pass after its own
 //!   writes finds nothing to do.
 
 pub mod judge;
+pub mod routes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +20,10 @@ use tokio::{
 };
 
 use crate::{
-    model::{Condition, ConditionStatus, Object, Status},
+    index::routes::{CONTROLLER, is_own},
+    model::{
+        Condition, ConditionStatus, Object, ParentStatus, Status, gateway::reference::ParentRef,
+    },
     store::{Store, StoreError, Watch},
 };
 
@@ -37,11 +42,49 @@ pub struct Judgement {
     pub message: String,
 }
 
+/// All that there is to say of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// By itself.
+    pub conditions: Vec<Judgement>,
+    /// Of a route: at each of its parents that is ours to speak for.
+    pub parents: Vec<(ParentRef, Vec<Judgement>)>,
+}
+
+impl From<Vec<Judgement>> for Judged {
+    fn from(conditions: Vec<Judgement>) -> Self {
+        Self { conditions, parents: Vec::new() }
+    }
+}
+
 /// The object's status with these judgements of its present generation. Time stands still for conditions
-/// that did not turn.
+/// that did not turn. What other controllers say of a route stays.
 #[must_use]
-pub fn combine(object: &Object, judgements: Vec<Judgement>, now: &str) -> Status {
-    let known = &object.status().conditions;
+pub fn combine(object: &Object, judged: Judged, now: &str) -> Status {
+    let status = object.status();
+    let generation = object.metadata().generation;
+    let mut parents: Vec<ParentStatus> =
+        status.parents.iter().filter(|parent| !is_own(parent)).cloned().collect();
+    for (parent_ref, judgements) in judged.parents {
+        let known =
+            status.parents.iter().find(|known| is_own(known) && known.parent_ref == parent_ref);
+        let known = known.map_or(&[][..], |known| &known.conditions);
+        let conditions = conditions(known, judgements, generation, now);
+        let controller_name = CONTROLLER.to_owned();
+        parents.push(ParentStatus { parent_ref, controller_name, conditions });
+    }
+    Status {
+        conditions: conditions(&status.conditions, judged.conditions, generation, now),
+        parents,
+    }
+}
+
+fn conditions(
+    known: &[Condition],
+    judgements: Vec<Judgement>,
+    generation: u64,
+    now: &str,
+) -> Vec<Condition> {
     let condition = |judgement: Judgement| {
         let status = if judgement.holds { ConditionStatus::True } else { ConditionStatus::False };
         let before = known
@@ -53,13 +96,13 @@ pub fn combine(object: &Object, judgements: Vec<Judgement>, now: &str) -> Status
             status,
             reason: judgement.reason.to_owned(),
             message: judgement.message,
-            observed_generation: object.metadata().generation,
+            observed_generation: generation,
             last_transition_time: since.to_owned(),
         }
     };
     let mut conditions: Vec<Condition> = judgements.into_iter().map(condition).collect();
     conditions.sort_by(|one, other| one.r#type.cmp(&other.r#type));
-    Status { conditions }
+    conditions
 }
 
 /// Writes the status of every object whose status is no longer right.
@@ -68,7 +111,7 @@ pub fn combine(object: &Object, judgements: Vec<Judgement>, now: &str) -> Status
 /// When the store cannot be read or written.
 pub async fn write_all(
     store: &dyn Store,
-    judge: &(dyn Fn(&Object) -> Vec<Judgement> + Send + Sync),
+    judge: &(dyn Fn(&Object) -> Judged + Send + Sync),
 ) -> Result<(), StoreError> {
     let now = OffsetDateTime::now_utc();
     let seconds = now.replace_nanosecond(0).unwrap_or(now);
@@ -95,7 +138,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Keeps all statuses right, for as long as it is polled. `changes` tells of every change of the index.
 pub async fn keep<T: Clone + Send>(
     store: Arc<dyn Store>,
-    judge: impl Fn(&Object) -> Vec<Judgement> + Send + Sync,
+    judge: impl Fn(&Object) -> Judged + Send + Sync,
     mut changes: broadcast::Receiver<T>,
 ) {
     loop {

@@ -70,7 +70,9 @@ pub(crate) fn warnings(objects: &[Placed]) -> Vec<String> {
     index.apply_all(objects.iter().map(|placed| &placed.object));
     let mut warnings = Vec::new();
     for placed in objects {
-        let judged = status::judge(&placed.object, &index).into_iter();
+        let judged = status::judge(&placed.object, &index);
+        let of_parents = judged.parents.into_iter().flat_map(|(_, said)| said);
+        let judged = judged.conditions.into_iter().chain(of_parents);
         let unresolved = judged.filter(|said| said.r#type == "ResolvedRefs" && !said.holds);
         warnings.extend(unresolved.map(|said| placed.says(&said.message)));
         warnings.extend(not_started(&placed.object).map(|what| placed.says(what)));

@@ -8,7 +8,12 @@ use tonic::Status;
 use weft_proto::api::{self, object_result::Outcome as Told, watch_event};
 
 use crate::{
-    model::{DEFAULT_NAMESPACE, Kind, Object, ObjectKey, Scope, parse_object},
+    index::routes::is_own,
+    model::{
+        ConditionStatus, DEFAULT_NAMESPACE, Kind, Object, ObjectKey, Scope,
+        gateway::route::unsupported, parse_object,
+    },
+    status::routes::PARTIALLY_INVALID,
     store::{Event, Outcome, Store, StoreError, Watch},
 };
 
@@ -56,14 +61,29 @@ fn result(object: String, outcome: Told, message: String) -> api::ObjectResult {
     api::ObjectResult { object, outcome: outcome.into(), message }
 }
 
-/// What of an object's present generation is known not to be in force.
+/// What of an object's present generation is known not to be in force: what has no support, which is known at once,
+/// and what its status says. Nothing is said twice.
 fn not_in_force(object: &Object) -> String {
     let generation = object.metadata().generation;
-    let said = object.status().conditions.iter().filter(|condition| {
-        condition.observed_generation == generation
-            && condition.status == crate::model::ConditionStatus::False
+    let status = object.status();
+    let of_parents = status.parents.iter().filter(|parent| is_own(parent));
+    let conditions = of_parents.flat_map(|parent| &parent.conditions).chain(&status.conditions);
+    let bad = conditions.filter(|condition| {
+        let bad = if condition.r#type == PARTIALLY_INVALID {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        condition.observed_generation == generation && condition.status == bad
     });
-    said.map(|condition| condition.message.as_str()).collect::<Vec<_>>().join("; ")
+    let mut said: Vec<String> = unsupported(object).iter().map(ToString::to_string).collect();
+    for condition in bad {
+        let is_new = |earlier: &String| !condition.message.contains(earlier.as_str());
+        if said.iter().all(is_new) {
+            said.push(condition.message.clone());
+        }
+    }
+    said.join("; ")
 }
 
 /// Which objects a request means.

@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1 as reflection;
 use weft_proto::api::{api_client::ApiClient, object_result::Outcome, watch_event};
 
 use super::{serve::ServeError, *};
-use crate::store::DirStore;
+use crate::{model::Kind, store::DirStore};
 
 const CART: &str = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cart"}, "spec": {"ports": [{"port": 80}]}}"#;
 
@@ -164,14 +164,45 @@ async fn one_refused_object_does_not_stop_the_rest() {
     let message = format!(
         "Service default/web stands in {hand_made}, which is made by hand: change it there"
     );
-    let known = "kind: \"\" is no known kind: use one of Service, Workload, Namespace, ServiceAccount, MeshConfig";
+    let known = Kind::known();
+    let known = format!("kind: \"\" is no known kind: use one of {known}");
     let port =
         "spec.ports[0].port: invalid value: integer `0`, expected a port number from 1 to 65535";
-    assert_eq!(told[0], (Outcome::Refused, known));
+    assert_eq!(told[0], (Outcome::Refused, known.as_str()));
     assert_eq!((results[1].object.as_str(), told[1]), ("Service cart", (Outcome::Refused, port)));
     assert_eq!(told[2], (Outcome::Refused, message.as_str()));
     assert_eq!(told[3].0, Outcome::Refused);
     assert_eq!(told[4], (Outcome::Created, ""));
+}
+
+#[tokio::test]
+async fn whoever_applies_a_route_is_told_what_of_it_has_no_support() {
+    let served = Served::begin().await;
+    let route = |spec: &str| {
+        format!(
+            r#"{{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {{"name": "split"}}, "spec": {spec}}}"#
+        )
+    };
+    for (spec, told) in [
+        (r#"{"rules": [{}]}"#, ""),
+        (
+            r#"{"rules": [{"sessionPersistence": {}}, {"filters": [{"type": "CORS", "cors": {}}]}]}"#,
+            "spec.rules[0].sessionPersistence: is not supported: leave it out; \
+             spec.rules[1].filters[0].type Cors: is not supported: leave it out",
+        ),
+        (
+            r#"{"parentRefs": [{"name": "edge"}]}"#,
+            "spec.parentRefs[0]: Gateway \"edge\" is not Weft's to route for: it takes Services",
+        ),
+    ] {
+        let results = served.apply(&[&route(spec)], true).await;
+        assert_eq!((results[0].outcome(), results[0].message.as_str()), (Outcome::Created, told));
+    }
+    let refused =
+        route(r#"{"rules": [{"backendRefs": [{"name": "a", "port": 80, "weight": -1}]}]}"#);
+    let results = served.apply(&[&refused], false).await;
+    let message = "spec.rules[0].backendRefs[0].weight: -1 is out of range: use 0 to 1000000";
+    assert_eq!((results[0].outcome(), results[0].message.as_str()), (Outcome::Refused, message));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, digest, discovery
 
 use super::{
     Changes, Dependency, EndpointChange, Index,
+    declaration::Declared,
     endpoint::{Instance, static_instances},
 };
 use crate::model::{
@@ -33,12 +34,14 @@ pub(super) struct BuiltService {
 #[derive(Debug)]
 pub(super) struct BuiltPort {
     pub(super) declaration: discovery::Service,
+    /// As callers in these namespaces are told it, which have routes of their own.
+    pub(super) consumers: BTreeMap<Arc<str>, Declared>,
     /// Which port of each member stands behind this one.
     pub(super) serving: BTreeMap<WorkloadName, String>,
     endpoints: BTreeMap<Arc<str>, HeldEndpoint>,
     /// The sum of the declaration's and the endpoints' digests: kept up with each change, so that a
     /// version does not cost a walk over all endpoints.
-    digest: u64,
+    pub(super) digest: u64,
 }
 
 /// An endpoint and its digest.
@@ -63,18 +66,33 @@ pub struct ServiceView<'a> {
 
 impl BuiltService {
     pub(super) fn view(&self, port: Port) -> Option<ServiceView<'_>> {
-        self.ports.get(&port).map(|port| ServiceView {
-            declaration: &port.declaration,
-            endpoints: &port.endpoints,
-            digest: port.digest,
-        })
+        self.ports.get(&port).map(BuiltPort::view)
+    }
+
+    /// What references by port hang on: which ports there are, and how they are to be read.
+    fn outline(&self) -> Vec<(Port, &str, i32)> {
+        let ports = self.ports.iter();
+        let outline = ports.map(|(number, port)| {
+            (*number, port.declaration.port_name.as_str(), port.declaration.protocol)
+        });
+        outline.collect()
     }
 }
 
 impl BuiltPort {
     fn new(declaration: discovery::Service) -> Self {
         let digest = digest::of_message(&declaration);
-        Self { declaration, serving: BTreeMap::new(), endpoints: BTreeMap::new(), digest }
+        let consumers = BTreeMap::new();
+        let endpoints = BTreeMap::new();
+        Self { declaration, consumers, serving: BTreeMap::new(), endpoints, digest }
+    }
+
+    pub(super) fn view(&self) -> ServiceView<'_> {
+        ServiceView {
+            declaration: &self.declaration,
+            endpoints: &self.endpoints,
+            digest: self.digest,
+        }
     }
 
     /// Puts the endpoint in, or takes it out. Whether that changed anything.
@@ -113,6 +131,9 @@ impl Index {
             changes.targets.extend(addresses.map(|address| Dependency::Address(*address)));
         }
         self.report_pods(old.as_ref(), new.as_ref(), inbound, changes);
+        if old.as_ref().map(BuiltService::outline) != new.as_ref().map(BuiltService::outline) {
+            self.routes.touch_referring(name);
+        }
         if let Some(new) = new {
             self.built.insert(name.clone(), new);
         }
@@ -144,6 +165,7 @@ impl Index {
             }
         }
         self.place_slices(name, &mut built);
+        self.route_ports(name, &mut built);
         Some(built)
     }
 
@@ -402,14 +424,20 @@ fn report_difference(
         let one = old.and_then(|old| old.ports.get(port));
         let other = new.and_then(|new| new.ports.get(port));
         let service_port = ServicePort { service: name.clone(), port: *port };
-        inbound |= one.map(|one| (&one.declaration, &one.serving))
-            != other.map(|other| (&other.declaration, &other.serving));
-        if one.map(|one| one.digest) != other.map(|other| other.digest) {
+        inbound |= one.map(inbound_part) != other.map(inbound_part);
+        if one.map(|one| one.digest) != other.map(|other| other.digest)
+            || one.map(|one| &one.consumers) != other.map(|other| &other.consumers)
+        {
             changes.services.insert(service_port.clone());
             endpoint_difference(&service_port, one, other, changes);
         }
     }
     inbound
+}
+
+/// What of a port those who serve it are told, too.
+fn inbound_part(port: &BuiltPort) -> (i32, &str, &BTreeMap<WorkloadName, String>) {
+    (port.declaration.protocol, &port.declaration.port_name, &port.serving)
 }
 
 fn endpoint_difference(

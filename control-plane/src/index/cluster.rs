@@ -157,7 +157,7 @@ impl Index {
         let mut changes = Changes::default();
         if let Some(old) = self.cluster.forget_slice(key) {
             touch_hostnames(Some(&old), None, &mut changes);
-            self.rebuild(&old.service, &mut changes);
+            self.rebuild_all(BTreeSet::from([old.service.clone()]), &mut changes);
         }
         changes
     }

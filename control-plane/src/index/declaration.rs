@@ -1,13 +1,31 @@
 //! What is said of a service port beside its endpoints: its names, its protocol, and all that callers' sidecars do
-//! with requests to it.
+//! with requests to it. Where namespaces have routes of their own, callers there are told otherwise.
 
-use weft_proto::{Port, ServiceName, discovery};
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::Index;
+use weft_proto::{Port, ServiceName, digest, discovery};
+
+use super::{Index, ServiceView, build::BuiltPort};
 use crate::model::AppProtocol;
 
+/// The routes of a service port.
+#[derive(Debug, Default)]
+pub(super) struct PortRoutes {
+    /// As they bind callers everywhere,
+    pub(super) of_all: Option<discovery::Routes>,
+    /// but in these namespaces.
+    pub(super) consumers: BTreeMap<Arc<str>, discovery::Routes>,
+}
+
+/// A service port as callers of one namespace are told of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Declared {
+    service: discovery::Service,
+    digest: u64,
+}
+
 impl Index {
-    /// A service port as it travels, without its endpoints.
+    /// A service port as it travels, without its endpoints and its routes.
     pub(super) fn declaration(
         &self,
         name: &ServiceName,
@@ -23,5 +41,37 @@ impl Index {
             protocol: AppProtocol::to_wire(protocol).into(),
             ..discovery::Service::default()
         }
+    }
+}
+
+impl BuiltPort {
+    /// Puts routes in force. Whether that changed anything.
+    pub(super) fn set_routes(&mut self, routes: PortRoutes) -> bool {
+        let before = digest::of_message(&self.declaration);
+        self.declaration.routes = routes.of_all;
+        let after = digest::of_message(&self.declaration);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+        let declare = |routes| {
+            let service = discovery::Service { routes: Some(routes), ..self.declaration.clone() };
+            Declared { digest: digest::of_message(&service), service }
+        };
+        let consumers = routes.consumers.into_iter();
+        let consumers = consumers.map(|(namespace, routes)| (namespace, declare(routes))).collect();
+        let others = std::mem::replace(&mut self.consumers, consumers);
+        before != after || others != self.consumers
+    }
+
+    /// The port as callers of a namespace are told of it, and the namespace, where others are told otherwise.
+    pub(super) fn view_from(&self, namespace: &str) -> (Option<Arc<str>>, ServiceView<'_>) {
+        let Some((namespace, declared)) = self.consumers.get_key_value(namespace) else {
+            return (None, self.view());
+        };
+        let own = digest::of_message(&self.declaration);
+        let view = ServiceView {
+            declaration: &declared.service,
+            digest: self.digest.wrapping_sub(own).wrapping_add(declared.digest),
+            ..self.view()
+        };
+        (Some(Arc::clone(namespace)), view)
     }
 }

@@ -8,6 +8,12 @@ use schemars::JsonSchema as _;
 use super::{
     core::{NamespaceSpec, ServiceAccountSpec},
     crd::{Column, Rule, SchemaFn},
+    gateway::{
+        grpc_route::GrpcRouteSpec,
+        http_route::HttpRouteSpec,
+        opaque_route::{TcpRouteSpec, TlsRouteSpec},
+        reference_grant::ReferenceGrantSpec,
+    },
     mesh_config::MeshConfigSpec,
     metadata::Metadata,
     object::{FieldError, ObjectKey, Resource, Spec, Status},
@@ -18,8 +24,17 @@ use super::{
 
 /// The API version of core Kubernetes kinds.
 pub const CORE: &str = "v1";
+/// The group of Weft's own kinds.
+pub const WEFT_GROUP: &str = "weft.dev";
 /// The API version of Weft's own kinds.
 pub const WEFT: &str = "weft.dev/v1alpha1";
+/// The API version of the Gateway API's kinds, once they are done;
+const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+/// before that,
+const GATEWAY_BETA: &str = "gateway.networking.k8s.io/v1beta1";
+/// and before that.
+const GATEWAY_ALPHA3: &str = "gateway.networking.k8s.io/v1alpha3";
+const GATEWAY_ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";
 
 /// Whether objects of a kind live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +65,10 @@ pub struct KindInfo {
     pub plural: &'static str,
     /// Short names, "svc".
     pub short: &'static [&'static str],
-    /// "v1", "weft.dev/v1alpha1".
+    /// "v1", "weft.dev/v1alpha1": the version that is written.
     pub api_version: &'static str,
+    /// Others that are read, the newest first: what of them is used is alike.
+    pub older: &'static [&'static str],
     /// Where its objects live.
     pub scope: Scope,
     /// How unknown fields are treated.
@@ -74,7 +91,7 @@ macro_rules! schema {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident($spec:ty): $api:expr, $plural:literal, [$($short:literal),*], $scope:ident, $fields:ident;)+) => {
+    ($($(#[$doc:meta])* $kind:ident($spec:ty): $api:ident $(| $older:ident)*, $plural:literal, [$($short:literal),*], $scope:ident, $fields:ident;)+) => {
         /// A kind of object.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind { $($(#[$doc])* $kind),+ }
@@ -91,6 +108,7 @@ macro_rules! kinds {
             plural: $plural,
             short: &[$($short),*],
             api_version: $api,
+            older: &[$($older),*],
             scope: Scope::$scope,
             fields: Fields::$fields,
             parse: parse_as::<$spec>,
@@ -167,6 +185,23 @@ kinds! {
     ServiceAccount(ServiceAccountSpec): CORE, "serviceaccounts", ["sa"], Namespaced, Lenient;
     /// The mesh's own settings.
     MeshConfig(MeshConfigSpec): WEFT, "meshconfigs", ["mc"], Mesh, Strict;
+    /// Where HTTP requests to a service go.
+    HTTPRoute(HttpRouteSpec): GATEWAY | GATEWAY_BETA, "httproutes", [], Namespaced, Lenient;
+    /// Where calls of gRPC to a service go.
+    GRPCRoute(GrpcRouteSpec): GATEWAY | GATEWAY_ALPHA2, "grpcroutes", [], Namespaced, Lenient;
+    /// Where connections of TLS clients to a service go, by server name.
+    TLSRoute(TlsRouteSpec): GATEWAY | GATEWAY_ALPHA3 | GATEWAY_ALPHA2, "tlsroutes", [], Namespaced, Lenient;
+    /// Where opaque connections to a service go.
+    TCPRoute(TcpRouteSpec): GATEWAY_ALPHA2, "tcproutes", [], Namespaced, Lenient;
+    /// Which routes of other namespaces may refer to services of this one.
+    ReferenceGrant(ReferenceGrantSpec): GATEWAY_BETA | GATEWAY, "referencegrants", ["refgrant"], Namespaced, Lenient;
+}
+
+impl KindInfo {
+    /// Every version that is read, the one that is written first.
+    pub fn versions(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.api_version).chain(self.older.iter().copied())
+    }
 }
 
 impl Kind {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     crd::{Column, Rule},
+    gateway::reference::ParentRef,
     kinds::{Kind, Scope},
     metadata::Metadata,
 };
@@ -120,6 +121,23 @@ pub struct Status {
     /// One a type, sorted by type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Of a route: what each of its parents' controllers says of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub parents: Vec<ParentStatus>,
+}
+
+/// What a controller says of a route at one of its parents (gateway.networking.k8s.io, RouteParentStatus).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentStatus {
+    /// Which parent, as the route names it.
+    pub parent_ref: ParentRef,
+    /// Who says it.
+    pub controller_name: String,
+    /// One a type, sorted by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 

@@ -190,11 +190,12 @@ impl Header {
             )
         })?;
         let version = self.api_version.as_deref().unwrap_or_default();
-        if version == info.api_version {
+        if info.versions().any(|known| known == version) {
             return Ok(info);
         }
-        let right = info.api_version;
-        Err(FieldError::new("apiVersion", format!("{version:?} has no {kind}: use {right:?}")))
+        let right: Vec<String> = info.versions().map(|known| format!("{known:?}")).collect();
+        let right = right.join(" or ");
+        Err(FieldError::new("apiVersion", format!("{version:?} has no {kind}: use {right}")))
     }
 
     /// What an error calls the object.

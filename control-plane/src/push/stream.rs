@@ -451,7 +451,7 @@ impl Stream {
                 }
                 Content::Whole(Box::new(Body::Target(resolved.target)))
             }
-            Resource::Service(port) => match view.service(port) {
+            Resource::Service(port) => match view.service(port, &self.asker) {
                 Some(content) => Content::Service(content),
                 None if settling => return None,
                 None => Content::Gone,

@@ -51,6 +51,6 @@ pub trait View: Send + Sync {
     fn inbound(&self, key: &InstanceKey) -> Inbound;
     /// What an application's destination stands for.
     fn target(&self, name: &str, asker: &Asker) -> ResolvedTarget;
-    /// A service port; `None` when there is none.
-    fn service(&self, port: &ServicePort) -> Option<Arc<ServiceContent>>;
+    /// A service port, as the asker's namespace is told of it; `None` when there is none.
+    fn service(&self, port: &ServicePort, asker: &Asker) -> Option<Arc<ServiceContent>>;
 }

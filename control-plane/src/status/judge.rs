@@ -5,15 +5,19 @@
 //! | `Accepted` | all | the object is valid and may take effect |
 //! | `ResolvedRefs` | Service | each of its ports has a workload behind it |
 //! | | Workload | its service and its upstreams exist, with the ports that it names |
+//! | (routes) | | see [`routes`] |
 //! | `Programmed` | Service | callers are told of at least one ready endpoint |
 //! | | Workload | at least one of its instances is ready, or it serves no port |
 
 use weft_proto::{ServiceName, ServicePort, WorkloadName};
 
-use super::Judgement;
+use super::{Judged, Judgement, routes};
 use crate::{
     index::Index,
-    model::{MeshConfigSpec, Metadata, Object, Resource, ServiceSpec, WorkloadSpec},
+    model::{
+        MeshConfigSpec, Metadata, Object, Resource, ServiceSpec, WorkloadSpec,
+        gateway::reference_grant::ReferenceGrantSpec,
+    },
 };
 
 const ACCEPTED: &str = "Accepted";
@@ -22,13 +26,23 @@ const PROGRAMMED: &str = "Programmed";
 /// The reason of a workload that only calls others: there is nothing to tell callers of.
 pub const SERVES_NOTHING: &str = "ServesNothing";
 
-/// Every condition of an object, as the index knows it.
+/// All that there is to say of an object, as the index knows it.
 #[must_use]
-pub fn judge(object: &Object, index: &Index) -> Vec<Judgement> {
+pub fn judge(object: &Object, index: &Index) -> Judged {
+    Judged { conditions: conditions(object, index), parents: routes::parents(object, index) }
+}
+
+/// Every condition of the object by itself.
+fn conditions(object: &Object, index: &Index) -> Vec<Judgement> {
     match object {
         Object::Service(service) => of_service(service, index),
         Object::Workload(workload) => of_workload(workload, index),
         Object::MeshConfig(config) => vec![of_mesh(&config.spec, index)],
+        Object::ReferenceGrant(grant) => vec![of_grant(&grant.spec)],
+        // What there is to say of a route is said at its parents.
+        Object::HTTPRoute(_) | Object::GRPCRoute(_) | Object::TLSRoute(_) | Object::TCPRoute(_) => {
+            Vec::new()
+        }
         Object::Namespace(_) | Object::ServiceAccount(_) => vec![yes(ACCEPTED, ACCEPTED)],
     }
 }
@@ -162,4 +176,14 @@ fn of_mesh(config: &MeshConfigSpec, index: &Index) -> Judgement {
         ),
         _ => yes(ACCEPTED, ACCEPTED),
     }
+}
+
+/// What a grant says beyond what is known may narrow it: that part grants nothing.
+fn of_grant(grant: &ReferenceGrantSpec) -> Judgement {
+    let unsupported = grant.unsupported();
+    if unsupported.is_empty() {
+        return yes(ACCEPTED, ACCEPTED);
+    }
+    let said: Vec<String> = unsupported.iter().map(ToString::to_string).collect();
+    no(ACCEPTED, "UnsupportedValue", said.join("; "))
 }

@@ -33,7 +33,7 @@ fn said(texts: &[&str]) -> Vec<String> {
     let objects = objects(texts);
     let mut index = Index::new(TrustDomain::default());
     index.apply_all(&objects);
-    let judgements = judge(objects.last().expect("one"), &index);
+    let judgements = judge(objects.last().expect("one"), &index).conditions;
     assert!(judgements.iter().any(|judgement| judgement.r#type == "Accepted"));
     let unwell = judgements.into_iter().filter(|judgement| !judgement.holds);
     unwell.map(|one| format!("{} {}: {}", one.r#type, one.reason, one.message)).collect()
@@ -114,7 +114,7 @@ fn a_condition_keeps_its_time_until_it_turns() {
         message: message.to_owned(),
     };
     let combined = |object: &Object, holds, message, now| {
-        combine(object, vec![judgement(holds, message)], now)
+        combine(object, vec![judgement(holds, message)].into(), now)
     };
     *object.status_mut() = combined(&object, true, "one", "t1");
     assert_eq!(object.status().conditions[0].observed_generation, 3);
@@ -137,7 +137,9 @@ async fn statuses_follow_objects_and_the_index_and_come_to_rest() {
     let said = Arc::clone(&word);
     let judge = move |_: &Object| {
         let reason = *said.lock().expect("not poisoned");
-        vec![Judgement { r#type: "Accepted", holds: true, reason, message: String::new() }]
+        let accepted =
+            Judgement { r#type: "Accepted", holds: true, reason, message: String::new() };
+        Judged::from(vec![accepted])
     };
     let mut watch = store.watch(None).await.expect("watched");
     let kept = tokio::spawn(keep(Arc::clone(&store), judge, changes));

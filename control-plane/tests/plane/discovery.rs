@@ -4,8 +4,8 @@ use tonic::Code;
 use weft_proto::{
     api::EndpointsRequest,
     discovery::{
-        Deregister, Register, RegisteredPort, ResourceKind, control_message, proxy_message::Kind,
-        target, update::Body,
+        Deregister, Register, RegisteredPort, ResourceKind, Update, control_message,
+        proxy_message::Kind, target, update::Body,
     },
 };
 
@@ -255,4 +255,28 @@ async fn operators_see_endpoints_with_what_keeps_them_from_use() {
 async fn a_client_that_trusts_another_root_does_not_connect() {
     let (plane, web, _) = shop(&[]).await;
     assert!(channel(&plane, Trust::Pin([7; 32]), Some(&web)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_route_reaches_callers_without_the_endpoints_and_goes_with_its_object() {
+    let (plane, web, cart) = shop(&[]).await;
+    let mut server = Stream::of(&plane, &cart, hello("shop/cart", "0", "a")).await;
+    server.register(4143, true).await;
+    let mut caller = Stream::of(&plane, &web, hello("shop/web", "0", "a")).await;
+    let before = caller.get(ResourceKind::Service, CART).await;
+    let routes = |update: &Update| match &update.body {
+        Some(Body::Service(service)) => service.routes.clone(),
+        _ => panic!("the service: {update:?}"),
+    };
+    assert_eq!(routes(&before), None);
+    let spec = r#"{"parentRefs":[{"group":"","kind":"Service","name":"cart"}],"rules":[{"backendRefs":[{"name":"cart","port":8080},{"name":"v2","port":80}]}]}"#;
+    plane.apply("HTTPRoute", "split", spec).await;
+    let update = caller.take().await;
+    let http = routes(&update).unwrap().http.unwrap();
+    assert_eq!((http.rules.len(), http.matches.len()), (1, 1));
+    assert_eq!(http.rules[0].name, "HTTPRoute shop/split rules[0]");
+    assert_eq!(ids(&update), (vec![], vec![]), "its endpoints are held");
+    plane.delete("HTTPRoute", "split").await;
+    let update = caller.take().await;
+    assert_eq!((routes(&update), update.version), (None, before.version));
 }

@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use weft_control_plane::{
     app::{App, Running},
     config::Config,
-    model::{Object, ObjectKey, Status, parse_object},
+    model::{Kind, Object, ObjectKey, Status, parse_object},
     store::{List, Outcome, Store, StoreError, Version, Watch, Written, log::Log},
 };
 use weft_proto::api::{
@@ -68,11 +68,20 @@ impl Plane {
     }
 
     pub(crate) async fn apply(&self, kind: &str, name: &str, spec: &str) {
-        let version = if kind == "Workload" { "weft.dev/v1alpha1" } else { "v1" };
+        let version = match kind {
+            "Workload" => "weft.dev/v1alpha1",
+            "HTTPRoute" => "gateway.networking.k8s.io/v1",
+            _ => "v1",
+        };
         let text = format!(
             r#"{{"apiVersion":"{version}","kind":"{kind}","metadata":{{"namespace":"shop","name":"{name}"}},"spec":{spec}}}"#
         );
         self.store.write(parse_object(&text).unwrap(), false).await.unwrap();
+    }
+
+    pub(crate) async fn delete(&self, kind: &str, name: &str) {
+        let key = ObjectKey::new(Kind::from_spelling(kind).unwrap(), "shop", name);
+        self.store.delete(&key).await.unwrap();
     }
 
     pub(crate) async fn api(&self) -> ApiClient<Channel> {

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use comfy_table::Table;
 use serde_json::Value;
-use weft_control_plane::status::judge::SERVES_NOTHING;
+use weft_control_plane::{
+    index::routes::CONTROLLER,
+    status::{judge::SERVES_NOTHING, routes::PARTIALLY_INVALID},
+};
 
 use crate::output;
 
@@ -45,6 +48,9 @@ fn own_columns(kind: &str) -> &'static [&'static str] {
     match kind {
         "Service" => &["ports", "workloads"],
         "Workload" => &["service", "replicas", "ports", "command"],
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" => &["parents", "hosts", "rules"],
+        "TCPRoute" => &["parents", "rules"],
+        "ReferenceGrant" => &["from", "to"],
         _ => &[],
     }
 }
@@ -75,8 +81,46 @@ fn own_cells(object: &Value, kind: &str) -> Vec<String> {
             });
             vec![text(&spec["service"]), replicas, ports(spec), or_dash(shorten(&words.join(" ")))]
         }
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" => {
+            vec![parents(spec), list(&spec["hostnames"], text), rules(spec)]
+        }
+        "TCPRoute" => vec![parents(spec), rules(spec)],
+        "ReferenceGrant" => vec![list(&spec["from"], granted), list(&spec["to"], granted)],
         _ => Vec::new(),
     }
+}
+
+/// "cart:80, other/web, Gateway edge".
+fn parents(spec: &Value) -> String {
+    list(&spec["parentRefs"], |parent| {
+        let place = parent["sectionName"].as_str().map(str::to_owned);
+        let place = place.or_else(|| Some(parent["port"].as_u64()?.to_string()));
+        let kind = match parent["kind"].as_str().unwrap_or("Gateway") {
+            "Service" => String::new(),
+            kind => format!("{kind} "),
+        };
+        let namespace = parent["namespace"].as_str().map(|namespace| format!("{namespace}/"));
+        let place = place.map(|place| format!(":{place}"));
+        let name = text(&parent["name"]);
+        format!("{kind}{}{name}{}", namespace.unwrap_or_default(), place.unwrap_or_default())
+    })
+}
+
+/// How many; without any, a route of HTTP has one.
+fn rules(spec: &Value) -> String {
+    spec["rules"].as_array().map_or(1, Vec::len).to_string()
+}
+
+/// "HTTPRoute in shop", "Service cart".
+fn granted(entry: &Value) -> String {
+    let namespace = entry["namespace"].as_str().map(|namespace| format!(" in {namespace}"));
+    let name = entry["name"].as_str().map(|name| format!(" {name}"));
+    format!("{}{}", text(&entry["kind"]), namespace.or(name).unwrap_or_default())
+}
+
+fn list(values: &Value, of_one: impl Fn(&Value) -> String) -> String {
+    let values = values.as_array().into_iter().flatten();
+    or_dash(values.map(of_one).collect::<Vec<_>>().join(", "))
 }
 
 /// "http:80/grpc, 9090".
@@ -99,13 +143,19 @@ fn ports(spec: &Value) -> String {
 /// "ready", "running" for a workload that serves nothing, or in words why not: the first condition that does
 /// not hold. `describe` says more.
 fn state(object: &Value, connected: &BTreeSet<String>) -> String {
-    let Some(conditions) = object["status"]["conditions"].as_array() else { return "-".into() };
+    let conditions: Vec<&Value> = conditions(object).map(|(_, condition)| condition).collect();
+    if conditions.is_empty() {
+        return "-".into();
+    }
+    let partial = |condition: &Value| condition["type"] == PARTIALLY_INVALID;
     let failing = conditions.iter().find(|condition| condition["status"] != "True");
+    let failing = failing.or_else(|| conditions.iter().find(|condition| partial(condition)));
     if let Some(condition) = failing {
         let reason = text(&condition["reason"]);
         return match condition["type"].as_str() {
             Some("Accepted") => format!("refused: {reason}"),
             Some("ResolvedRefs") => format!("unresolved: {reason}"),
+            Some(PARTIALLY_INVALID) => format!("in part: {reason}"),
             Some("Programmed") => format!("not ready: {}", text(&condition["message"])),
             _ => format!("not {}: {reason}", text(&condition["type"])),
         };
@@ -117,6 +167,21 @@ fn state(object: &Value, connected: &BTreeSet<String>) -> String {
         Some(_) if connected.contains(&full_name(object)) => "running".into(),
         Some(_) => "not running: no sidecar is connected".into(),
     }
+}
+
+/// Every condition of an object; of a route, with the parent at which the control plane says it.
+pub(super) fn conditions(object: &Value) -> impl Iterator<Item = (Option<String>, &Value)> {
+    let status = &object["status"];
+    let own = status["conditions"].as_array().into_iter().flatten();
+    let entries = status["parents"].as_array().into_iter().flatten();
+    let entries = entries.filter(|parent| parent["controllerName"] == CONTROLLER);
+    let of_parents = entries.flat_map(|parent| {
+        let reference = serde_json::json!({ "parentRefs": [parent["parentRef"]] });
+        let name = parents(&reference);
+        let conditions = parent["conditions"].as_array().into_iter().flatten();
+        conditions.map(move |condition| (Some(name.clone()), condition))
+    });
+    own.map(|condition| (None, condition)).chain(of_parents)
 }
 
 fn full_name(object: &Value) -> String {
@@ -168,6 +233,40 @@ mod tests {
             (json!({"ports": [{"port": 1}, {"port": 9, "servicePort": 2}]}), "1, 2"),
         ] {
             assert_eq!(ports(&spec), shown, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_route_shows_its_parents_and_what_is_said_at_them() {
+        let parents =
+            json!([{"group": "", "kind": "Service", "name": "cart", "port": 80}, {"name": "edge"}]);
+        let said = |r#type: &str, status: &str, reason: &str| json!({"type": r#type, "status": status, "reason": reason, "message": ""});
+        let accepted = said("Accepted", "True", "Accepted");
+        for (theirs, ours, expected) in [
+            (json!([]), json!([accepted]), "accepted"),
+            (json!([said("Accepted", "False", "Theirs")]), json!([accepted]), "accepted"),
+            (
+                json!([]),
+                json!([said("Accepted", "False", "NoMatchingParent")]),
+                "refused: NoMatchingParent",
+            ),
+            (
+                json!([]),
+                json!([accepted, said("PartiallyInvalid", "True", "UnsupportedValue")]),
+                "in part: UnsupportedValue",
+            ),
+        ] {
+            let object = json!({
+                "kind": "HTTPRoute",
+                "metadata": {"namespace": "shop", "name": "split"},
+                "spec": {"parentRefs": parents, "rules": [{}, {}]},
+                "status": {"parents": [
+                    {"parentRef": parents[1], "controllerName": "example.com/gateways", "conditions": theirs},
+                    {"parentRef": parents[0], "controllerName": CONTROLLER, "conditions": ours},
+                ]},
+            });
+            assert_eq!(own_cells(&object, "HTTPRoute"), ["cart:80, Gateway edge", "-", "2"]);
+            assert_eq!(state(&object, &BTreeSet::new()), expected);
         }
     }
 

@@ -53,15 +53,14 @@ fn of_object(object: &Value) -> anyhow::Result<String> {
 }
 
 fn conditions(object: &Value) -> String {
-    let conditions = object["status"]["conditions"].as_array();
-    let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else {
-        return "  none\n".into();
-    };
-    let line = |condition: &Value| {
+    let line = |(parent, condition): (Option<String>, &Value)| {
         let part = |field: &str| columns::text(&condition[field]);
-        format!("  {}={} {}: {}\n", part("type"), part("status"), part("reason"), part("message"))
+        let at = parent.map(|parent| format!("at {parent}: ")).unwrap_or_default();
+        let (r#type, status) = (part("type"), part("status"));
+        format!("  {at}{type}={status} {}: {}\n", part("reason"), part("message"))
     };
-    conditions.iter().map(line).collect()
+    let lines: String = columns::conditions(object).map(line).collect();
+    if lines.is_empty() { "  none\n".into() } else { lines }
 }
 
 /// The endpoints of a service, the sidecars of a workload. What cannot be asked is left out.

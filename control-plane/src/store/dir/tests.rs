@@ -361,6 +361,7 @@ async fn a_status_outlives_a_restart_and_is_not_the_writers() {
             observed_generation: 1,
             last_transition_time: "2026-01-01T00:00:00Z".into(),
         }],
+        parents: Vec::new(),
     };
     store.write_status(&key("cart"), "another", status.clone()).await.expect("ignored");
     assert_eq!(find(&store, "cart").await.expect("there").status(), &Status::default());

@@ -1,0 +1,113 @@
+//! What a route's reference to a backend means: a service port, or why there is none.
+
+use weft_proto::{Port, ServiceName, ServicePort, discovery, discovery::Protocol};
+
+use crate::{
+    index::Index,
+    model::{Kind, gateway::reference::BackendRef},
+};
+
+/// Why a reference leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unresolved {
+    /// By the Gateway API.
+    pub reason: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Whose references they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Referrer<'a> {
+    /// The route's kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: &'a str,
+}
+
+/// A service that is being built, and not in the index yet: all that is known of it are its ports.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) ports: &'a [Port],
+}
+
+impl Index {
+    /// The service port that a reference means.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn backend(
+        &self,
+        referrer: Referrer<'_>,
+        backend: &BackendRef,
+    ) -> Result<ServicePort, Unresolved> {
+        self.backend_beside(referrer, backend, None)
+    }
+
+    /// The same, where the routes of a service are made that is not in the index yet.
+    pub(super) fn backend_beside(
+        &self,
+        referrer: Referrer<'_>,
+        backend: &BackendRef,
+        fresh: Option<Fresh<'_>>,
+    ) -> Result<ServicePort, Unresolved> {
+        let no = |reason, message| Err(Unresolved { reason, message });
+        let (group, kind) = backend.group_kind();
+        let service = backend.service(referrer.namespace);
+        if !backend.is_service() {
+            let of = if group.is_empty() { String::new() } else { format!(" of group {group}") };
+            return no(
+                "InvalidKind",
+                format!("requests cannot go to a {kind}{of}: name a Service"),
+            );
+        }
+        let Some(port) = backend.port else {
+            return no("InvalidKind", format!("{service} has no port: name one of the service's"));
+        };
+        let abroad = &*service.namespace != referrer.namespace;
+        let route = (referrer.kind, referrer.namespace);
+        if abroad && !self.routes.allows(route, (group, kind), &service) {
+            let message = format!(
+                "no ReferenceGrant in {} lets {}s of {} refer to {kind} {}: make one there",
+                service.namespace, referrer.kind, referrer.namespace, service.name
+            );
+            return no("RefNotPermitted", message);
+        }
+        let fresh = fresh.filter(|fresh| *fresh.service == service);
+        let built = self.built.get(&service);
+        let Some(ports) = fresh
+            .map(|fresh| fresh.ports.to_vec())
+            .or_else(|| built.map(|built| built.ports.keys().copied().collect::<Vec<_>>()))
+        else {
+            let message = format!("there is no service {service}: correct the name, or make it");
+            return no("BackendNotFound", message);
+        };
+        if !ports.contains(&port) {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            let message =
+                format!("service {service} has no port {port}: it has {}", ports.join(", "));
+            return no("BackendNotFound", message);
+        }
+        let protocol = built.and_then(|built| built.ports.get(&port));
+        let protocol = protocol.map(|port| port.declaration.protocol());
+        let over_http = matches!(referrer.kind, Kind::HTTPRoute | Kind::GRPCRoute);
+        if over_http && matches!(protocol, Some(Protocol::Tcp | Protocol::Tls)) {
+            let message = format!(
+                "port {port} of service {service} declares a protocol that is not HTTP: correct its appProtocol"
+            );
+            return no("UnsupportedProtocol", message);
+        }
+        Ok(ServicePort { service, port })
+    }
+}
+
+/// A backend as it travels, without filters.
+pub(super) fn to_wire(weight: u32, found: Result<ServicePort, Unresolved>) -> discovery::Backend {
+    let target = match found {
+        Ok(port) => discovery::backend::Target::Service(port.to_string()),
+        Err(unresolved) => discovery::backend::Target::Invalid(unresolved.message),
+    };
+    discovery::Backend { weight, target: Some(target), filters: Vec::new() }
+}

@@ -1,0 +1,216 @@
+//! A route of any kind, for whom the kind does not matter: its parents, its rules, what of them has no support.
+
+use std::net::IpAddr;
+
+use super::{
+    filter::{Action, Filter},
+    grpc_route::GrpcRouteSpec,
+    http_route::HttpRouteSpec,
+    opaque_route::{OpaqueRule, TcpRouteSpec, TlsRouteSpec},
+    other::Other,
+    reference::{BackendRef, ParentRef},
+};
+use crate::model::{FieldError, Metadata, Object, Resource};
+
+/// A route of any kind.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "they say it themselves")]
+pub enum Route<'a> {
+    Http(&'a Resource<HttpRouteSpec>),
+    Grpc(&'a Resource<GrpcRouteSpec>),
+    Tls(&'a Resource<TlsRouteSpec>),
+    Tcp(&'a Resource<TcpRouteSpec>),
+}
+
+/// What becomes of a rule that may say more than Weft can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in force.
+    Whole,
+    /// Something is to be done to its requests that cannot be, and must not be left out: they get an error.
+    Refusing(Vec<FieldError>),
+    /// It is not in force.
+    Dropped(Vec<FieldError>),
+}
+
+/// A reference to a backend, and the field that it stands in.
+#[derive(Debug)]
+pub struct Referred {
+    /// `spec.rules[0].backendRefs[1]`.
+    pub field: String,
+    /// To what.
+    pub backend: BackendRef,
+}
+
+impl<'a> Route<'a> {
+    /// The object as a route, if it is one.
+    #[must_use]
+    pub const fn of(object: &'a Object) -> Option<Self> {
+        // Not a match, so that a new kind, which is none, need not be said here.
+        if let Object::HTTPRoute(route) = object {
+            Some(Self::Http(route))
+        } else if let Object::GRPCRoute(route) = object {
+            Some(Self::Grpc(route))
+        } else if let Object::TLSRoute(route) = object {
+            Some(Self::Tls(route))
+        } else if let Object::TCPRoute(route) = object {
+            Some(Self::Tcp(route))
+        } else {
+            None
+        }
+    }
+
+    /// Its name, namespace, age.
+    #[must_use]
+    pub const fn metadata(&self) -> &'a Metadata {
+        match self {
+            Self::Http(route) => &route.metadata,
+            Self::Grpc(route) => &route.metadata,
+            Self::Tls(route) => &route.metadata,
+            Self::Tcp(route) => &route.metadata,
+        }
+    }
+
+    /// Whether it routes requests of HTTP, and not opaque connections.
+    #[must_use]
+    pub const fn is_http(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Grpc(_))
+    }
+
+    /// What it attaches to.
+    #[must_use]
+    pub fn parents(&self) -> &'a [ParentRef] {
+        match self {
+            Self::Http(route) => &route.spec.parent_refs,
+            Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Tls(route) => &route.spec.parent_refs,
+            Self::Tcp(route) => &route.spec.parent_refs,
+        }
+    }
+
+    /// What of it as a whole has no support: with any of it, the route is not in force.
+    #[must_use]
+    pub fn unsupported(&self) -> Vec<FieldError> {
+        let none: &[String] = &[];
+        let (other, hostnames): (&Other, &[String]) = match self {
+            Self::Http(route) => (&route.spec.other, &route.spec.hostnames),
+            Self::Grpc(route) => (&route.spec.other, &route.spec.hostnames),
+            Self::Tls(route) => (&route.spec.other, &route.spec.hostnames),
+            Self::Tcp(route) => (&route.spec.other, none),
+        };
+        let mut found = Vec::new();
+        other.name("spec", &mut found);
+        for (index, host) in hostnames.iter().enumerate() {
+            if host.parse::<IpAddr>().is_ok() {
+                let message = format!("{host:?} is an address: use a host name");
+                found.push(FieldError::new(format!("spec.hostnames[{index}]"), message));
+            }
+        }
+        found
+    }
+
+    /// What becomes of each rule.
+    #[must_use]
+    pub fn fates(&self) -> Vec<Fate> {
+        let at = |index: usize| format!("spec.rules[{index}]");
+        let fate = |rest: Vec<FieldError>, filters: Vec<FieldError>| match (&*rest, &*filters) {
+            ([], []) => Fate::Whole,
+            ([], _) => Fate::Refusing(filters),
+            (_, _) => Fate::Dropped(rest.into_iter().chain(filters).collect()),
+        };
+        let opaque = |rules: &[OpaqueRule]| {
+            let rules = rules.iter().enumerate();
+            rules.map(|(index, rule)| fate(rule.unsupported(&at(index)), Vec::new())).collect()
+        };
+        match self {
+            Self::Http(route) => {
+                let rules = route.spec.rules();
+                let rules = rules.iter().enumerate().map(|(index, rule)| {
+                    fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                });
+                rules.collect()
+            }
+            Self::Grpc(route) => {
+                let rules = route.spec.rules.iter().enumerate().map(|(index, rule)| {
+                    fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                });
+                rules.collect()
+            }
+            Self::Tls(route) => opaque(&route.spec.rules),
+            Self::Tcp(route) => opaque(&route.spec.rules),
+        }
+    }
+
+    /// Everything that its rules refer to, mirrors included.
+    #[must_use]
+    pub fn referred(&self) -> Vec<Referred> {
+        let mut found = Vec::new();
+        match self {
+            Self::Http(route) => {
+                for (index, rule) in route.spec.rules().iter().enumerate() {
+                    refer(index, &rule.filters, &rule.backend_refs, &mut found);
+                }
+            }
+            Self::Grpc(route) => {
+                for (index, rule) in route.spec.rules.iter().enumerate() {
+                    refer(index, &rule.filters, &rule.backend_refs, &mut found);
+                }
+            }
+            Self::Tls(route) => refer_opaque(&route.spec.rules, &mut found),
+            Self::Tcp(route) => refer_opaque(&route.spec.rules, &mut found),
+        }
+        found
+    }
+}
+
+fn refer_opaque(rules: &[OpaqueRule], found: &mut Vec<Referred>) {
+    for (index, rule) in rules.iter().enumerate() {
+        refer(index, &[], &rule.backend_refs, found);
+    }
+}
+
+fn refer(rule: usize, filters: &[Filter], backends: &[BackendRef], found: &mut Vec<Referred>) {
+    let at = format!("spec.rules[{rule}]");
+    mirrors(&format!("{at}.filters"), filters, found);
+    for (index, backend) in backends.iter().enumerate() {
+        let field = format!("{at}.backendRefs[{index}]");
+        mirrors(&format!("{field}.filters"), &backend.filters, found);
+        found.push(Referred { field, backend: backend.clone() });
+    }
+}
+
+fn mirrors(at: &str, filters: &[Filter], found: &mut Vec<Referred>) {
+    for (index, filter) in filters.iter().enumerate() {
+        if let Some(Action::Mirror(mirror)) = filter.action() {
+            let field = format!("{at}[{index}].requestMirror.backendRef");
+            found.push(Referred { field, backend: mirror.backend_ref.clone() });
+        }
+    }
+}
+
+/// What of an object is not in force because Weft has no support for it, or leaves it to others, field by field.
+#[must_use]
+pub fn unsupported(object: &Object) -> Vec<FieldError> {
+    if let Object::ReferenceGrant(grant) = object {
+        return grant.spec.unsupported();
+    }
+    let Some(route) = Route::of(object) else { return Vec::new() };
+    let mut found = route.unsupported();
+    for (index, parent) in route.parents().iter().enumerate() {
+        let at = format!("spec.parentRefs[{index}]");
+        found.extend(parent.unsupported(&at));
+        if !parent.is_service() {
+            let (_, kind) = parent.group_kind();
+            let message =
+                format!("{kind} {:?} is not Weft's to route for: it takes Services", parent.name);
+            found.push(FieldError::new(at, message));
+        }
+    }
+    for fate in route.fates() {
+        match fate {
+            Fate::Whole => {}
+            Fate::Refusing(fields) | Fate::Dropped(fields) => found.extend(fields),
+        }
+    }
+    found
+}
