@@ -9,14 +9,16 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject as _,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status,
+    Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use weft_proto::{
     discovery::{
-        ControlMessage, Hello, ProxyMessage, discovery_client::DiscoveryClient, proxy_message,
+        Ack, ControlMessage, Hello, ProxyMessage, ResourceKey, ResourceKind, Subscribe, Update,
+        control_message, discovery_client::DiscoveryClient, proxy_message,
     },
     identity::{IssueRequest, Renewal, identity_client::IdentityClient, issue_request::Proof},
 };
@@ -35,6 +37,44 @@ pub struct Svid {
     pub spiffe_id: String,
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
+}
+
+/// A stream that asks for one resource, and takes what it is told.
+#[derive(Debug)]
+pub struct Following {
+    outgoing: mpsc::Sender<ProxyMessage>,
+    incoming: Streaming<ControlMessage>,
+}
+
+impl Following {
+    /// The next update, acknowledged.
+    ///
+    /// # Panics
+    /// When the stream ends.
+    pub async fn next(&mut self) -> Update {
+        loop {
+            let message = self.incoming.message().await.expect("the stream goes on");
+            let Some(control_message::Kind::Update(update)) =
+                message.expect("the stream goes on").kind
+            else {
+                continue;
+            };
+            let ack = Ack { key: update.key.clone(), version: update.version.clone() };
+            let ack = ProxyMessage { kind: Some(proxy_message::Kind::Ack(ack)) };
+            self.outgoing.send(ack).await.expect("the stream goes on");
+            return update;
+        }
+    }
+}
+
+fn hello(workload: &str, instance: &str) -> ProxyMessage {
+    let hello = Hello {
+        workload: workload.to_owned(),
+        instance: instance.to_owned(),
+        incarnation: "1".to_owned(),
+        ..Hello::default()
+    };
+    ProxyMessage { kind: Some(proxy_message::Kind::Hello(hello)) }
 }
 
 impl Joining {
@@ -79,18 +119,34 @@ impl Joining {
         workload: &str,
         instance: &str,
     ) -> Result<ControlMessage, Status> {
-        let hello = Hello {
-            workload: workload.to_owned(),
-            instance: instance.to_owned(),
-            incarnation: "1".to_owned(),
-            ..Hello::default()
-        };
-        let message = ProxyMessage { kind: Some(proxy_message::Kind::Hello(hello)) };
-        let outgoing = tokio_stream::iter([message]);
+        let outgoing = tokio_stream::iter([hello(workload, instance)]);
         let mut client = DiscoveryClient::new(self.channel(Some(svid)).await?);
         let mut incoming = client.connect(outgoing).await?.into_inner();
         let welcome = incoming.message().await?;
         welcome.ok_or_else(|| Status::cancelled("the stream ended without a word"))
+    }
+
+    /// Opens a stream as an instance that asks for a service port, "NAMESPACE/NAME:PORT".
+    ///
+    /// # Errors
+    /// The control plane's refusal.
+    pub async fn follow(
+        &self,
+        svid: &Svid,
+        workload: &str,
+        instance: &str,
+        port: &str,
+    ) -> Result<Following, Status> {
+        let (outgoing, queue) = mpsc::channel(4);
+        let key = ResourceKey { kind: ResourceKind::Service.into(), name: port.to_owned() };
+        let subscribe = proxy_message::Kind::Subscribe(Subscribe { keys: vec![key] });
+        let subscribe = ProxyMessage { kind: Some(subscribe) };
+        for message in [hello(workload, instance), subscribe] {
+            outgoing.send(message).await.map_err(|_| Status::cancelled("the queue is ours"))?;
+        }
+        let mut client = DiscoveryClient::new(self.channel(Some(svid)).await?);
+        let incoming = client.connect(ReceiverStream::new(queue)).await?.into_inner();
+        Ok(Following { outgoing, incoming })
     }
 
     async fn issue(

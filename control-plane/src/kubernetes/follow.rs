@@ -1,10 +1,10 @@
-//! A kind's objects and their changes, for as long as it is polled.
+//! A kind's objects and their changes, for as long as it is polled and there is such a kind.
 //!
 //! Comes in: the API's list and watch. Goes out: the whole state after each list, then single changes. kube's
 //! watcher resumes by resource version and bookmark; when the API has forgotten that version (410) it lists anew, and
 //! the state replaces the one before, so that nothing is missed. Failures are retried with growing, jittered pauses.
 
-use std::{fmt::Debug, pin::pin};
+use std::{fmt::Debug, pin::pin, time::Duration};
 
 use futures_util::StreamExt as _;
 use kube::{
@@ -15,6 +15,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 
 /// Where the objects go.
 pub(crate) trait Sink<K>: Send {
@@ -26,8 +27,23 @@ pub(crate) trait Sink<K>: Send {
     fn remove(&mut self, one: K);
 }
 
-/// Follows a kind for ever. `what` names it in the log.
+/// From the loss of a kind that every API has to the next try.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// Follows a kind that every API has, for ever. `what` names it in the log.
 pub(crate) async fn follow<K>(api: Api<K>, what: &'static str, mut sink: impl Sink<K>)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    loop {
+        follow_while_served(api.clone(), what, &mut sink).await;
+        sleep(AGAIN).await;
+    }
+}
+
+/// Follows a kind until the API says that it has none such. What is known of its objects stays with the sink: an API
+/// that has just started may say so of kinds that it is about to have.
+pub(crate) async fn follow_while_served<K>(api: Api<K>, what: &'static str, sink: &mut impl Sink<K>)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -35,16 +51,12 @@ where
     let mut events = pin!(events);
     let mut listed: Vec<K> = Vec::new();
     let mut failing = false;
-    let mut synced = false;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event.modify(forget_managers),
-            Err(error) if is_absent(&error) && !synced => {
-                // The kind's definition is not installed (yet): there are no objects of it.
-                tracing::warn!(what, "the cluster does not know this kind; install Weft's CRDs");
-                synced = true;
-                sink.replace(Vec::new());
-                continue;
+            Err(error) if is_absent(&error) => {
+                tracing::warn!(what, "the cluster does not know this kind; what is known stays");
+                return;
             }
             Err(error) => {
                 if !failing {
@@ -60,10 +72,7 @@ where
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => listed.push(object),
-            Event::InitDone => {
-                synced = true;
-                sink.replace(std::mem::take(&mut listed));
-            }
+            Event::InitDone => sink.replace(std::mem::take(&mut listed)),
             Event::Apply(object) => sink.apply(object),
             Event::Delete(object) => sink.remove(object),
         }

@@ -5,7 +5,11 @@
 //! `metadata.resourceVersion` is the cluster's. An object that Weft cannot read (a kind of ours from before a
 //! definition was made stricter) leaves its last good form in force and is named among the problems.
 //!
+//! - `versions`: in which version each kind is served.
+//!
 //! Core kinds (Service, Namespace, ServiceAccount) are only read: their status is not ours.
+
+mod versions;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,22 +21,19 @@ use std::{
 
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
-    core::GroupVersionKind,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
+
+use versions::{follow_kind, resource};
 
 use super::{List, Outcome, Store, StoreError, Version, Watch, Written, log::Log};
 use crate::{
-    kubernetes::{
-        FIELD_MANAGER,
-        follow::{Sink, follow},
-    },
+    index::routes::{CONTROLLER, is_own},
+    kubernetes::{FIELD_MANAGER, follow::Sink},
     model::{
-        KINDS, Kind, KindInfo, Object, ObjectKey, Scope, Status,
-        kinds::{CORE, Fields},
-        parse_object,
+        KINDS, Kind, KindInfo, Object, ObjectKey, Route, Scope, Status, kinds::CORE, parse_object,
     },
 };
 
@@ -57,6 +58,8 @@ struct State {
 struct Inner {
     version: Version,
     problems: BTreeMap<ObjectKey, String>,
+    /// The version in which a kind was last served.
+    served: BTreeMap<Kind, &'static str>,
 }
 
 impl KubernetesStore {
@@ -68,9 +71,8 @@ impl KubernetesStore {
         let inner = Mutex::default();
         let state = Arc::new(State { log, inner, read: AtomicUsize::new(0), tell_read });
         for info in KINDS {
-            let api = Api::<DynamicObject>::all_with(client.clone(), &resource(info));
             let sink = OfKind { info, state: state.clone(), is_read: false };
-            tasks.spawn(follow(api, info.plural, sink));
+            tasks.spawn(follow_kind(client.clone(), info, sink));
         }
         Self { client, state, read }
     }
@@ -88,7 +90,7 @@ impl KubernetesStore {
     }
 
     fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
-        let resource = resource(key.kind.info());
+        let resource = resource(key.kind.info(), self.state.version(key.kind));
         match key.kind.info().scope {
             Scope::Namespaced => {
                 Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
@@ -96,13 +98,6 @@ impl KubernetesStore {
             Scope::Mesh => Api::all_with(self.client.clone(), &resource),
         }
     }
-}
-
-/// Where the API serves a kind.
-fn resource(info: &KindInfo) -> ApiResource {
-    let (group, version) = info.api_version.split_once('/').unwrap_or(("", info.api_version));
-    let kind = GroupVersionKind::gvk(group, version, info.name);
-    ApiResource::from_gvk_with_plural(&kind, info.plural)
 }
 
 /// One kind's objects, into the log.
@@ -142,6 +137,11 @@ impl Sink<DynamicObject> for OfKind {
 }
 
 impl OfKind {
+    /// The kind is served in this version.
+    fn serve(&self, version: &'static str) {
+        self.state.lock().served.insert(self.info.kind, version);
+    }
+
     fn key(&self, object: &DynamicObject) -> ObjectKey {
         let namespace = object.namespace().unwrap_or_default();
         ObjectKey::new(self.info.kind, &namespace, &object.name_any())
@@ -178,6 +178,11 @@ impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The version in which to write objects of a kind.
+    fn version(&self, kind: Kind) -> &'static str {
+        self.lock().served.get(&kind).copied().unwrap_or(kind.info().api_version)
+    }
 }
 
 impl Inner {
@@ -193,7 +198,7 @@ fn parse(info: &KindInfo, mut object: DynamicObject) -> Result<Object, String> {
         api_version: info.api_version.to_owned(),
         kind: info.name.to_owned(),
     });
-    if info.fields == Fields::Lenient {
+    if info.api_version == CORE {
         // A core kind's conditions are not ours, and of another form.
         if let Some(fields) = object.data.as_object_mut() {
             fields.remove("status");
@@ -224,6 +229,7 @@ impl Store for KubernetesStore {
         let mut json = object.to_json();
         if let Some(fields) = json.as_object_mut() {
             fields.remove("status");
+            fields.insert("apiVersion".to_owned(), json!(self.state.version(key.kind)));
         }
         let settings = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
         let after = self.api(&key).patch(&key.name, &settings, &Patch::Apply(json)).await;
@@ -260,7 +266,8 @@ impl Store for KubernetesStore {
     }
 
     fn keeps_status(&self, kind: Kind) -> bool {
-        kind.info().api_version != CORE
+        // A grant has no status in Kubernetes.
+        kind.info().api_version != CORE && kind != Kind::ReferenceGrant
     }
 
     async fn write_status(
@@ -269,12 +276,18 @@ impl Store for KubernetesStore {
         uid: &str,
         status: Status,
     ) -> Result<(), StoreError> {
-        let info = key.kind.info();
         // The uid makes the API refuse to write to a later object of the same name.
+        let mut metadata = json!({ "name": key.name, "uid": uid });
+        let mut status = json!(status);
+        if let Some(known) = self.find(key).filter(|known| Route::of(known).is_some()) {
+            // The list is one value to the API: with what others say of the route, as it is there now or not at all.
+            status["parents"] = with_others(&known, &status["parents"]);
+            metadata["resourceVersion"] = json!(known.metadata().resource_version);
+        }
         let object = json!({
-            "apiVersion": info.api_version,
-            "kind": info.name,
-            "metadata": { "name": key.name, "uid": uid },
+            "apiVersion": self.state.version(key.kind),
+            "kind": key.kind.info().name,
+            "metadata": metadata,
             "status": status,
         });
         let settings = PatchParams::apply(FIELD_MANAGER).force();
@@ -288,6 +301,14 @@ impl Store for KubernetesStore {
     fn problems(&self) -> Vec<String> {
         self.state.lock().problems.values().cloned().collect()
     }
+}
+
+/// The entries of a route's status: what others say in its present state, and what is ours of those given.
+fn with_others(known: &Object, given: &Value) -> Value {
+    let others = known.status().parents.iter().filter(|parent| !is_own(parent));
+    let own = given.as_array().into_iter().flatten();
+    let own = own.filter(|parent| parent["controllerName"] == CONTROLLER).cloned();
+    others.map(|parent| json!(parent)).chain(own).collect()
 }
 
 /// What the API said to a write. An installation's control plane reads the operator's objects, and no more.

@@ -7,6 +7,7 @@
 
 mod clean_up;
 mod definitions;
+pub mod gateway_api;
 pub mod pods;
 pub mod slices;
 

@@ -7,6 +7,7 @@ mod inject;
 mod install;
 mod pods;
 mod rolling;
+mod routes;
 
 /// Held by whoever makes the webhook's configuration, which has one name in a cluster.
 static INJECTOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
