@@ -124,11 +124,9 @@ fn said(condition: &Value) -> String {
 
 /// The routes of the next update.
 async fn next(following: &mut Following) -> Option<Routes> {
-    let update = following.next().await;
-    match update.body {
-        Some(Body::Service(service)) => service.routes,
-        other => panic!("an update of the service, but: {other:?}"),
-    }
+    let body = following.next().await.body;
+    let of_service = |body| if let Body::Service(service) = body { Some(service) } else { None };
+    body.and_then(of_service).expect("an update of the service itself").routes
 }
 
 const GOOD: [&str; 2] = ["Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs"];

@@ -47,112 +47,120 @@ fn parent(of: &str) -> String {
     format!("parentRefs: [{{group: '', kind: Service, {of}}}]")
 }
 
+/// A route's kind, its parent and the rest of its spec; what is said of it.
+const CASES: &[(&str, &str, &str, &[&str])] = &[
+    ("HTTPRoute", "name: cart", "rules: [{backendRefs: [{name: cart, port: 80}]}]", &[]),
+    (
+        "HTTPRoute",
+        "name: none",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "none Accepted=false NoMatchingParent: spec.parentRefs[0].name: there is no service shop/none: correct the name, or make it",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart, port: 81",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "cart Accepted=false NoMatchingParent: spec.parentRefs[0].port: service shop/cart has no such port: it has 80 (http), 90 (db, tcp)",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart, sectionName: grpc",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "cart Accepted=false NoMatchingParent: spec.parentRefs[0].sectionName: service shop/cart has no such port: it has 80 (http), 90 (db, tcp)",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart, port: 90",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "cart Accepted=false UnsupportedProtocol: spec.parentRefs[0]: service shop/cart declares no HTTP there to be routed: it has 90 (db, tcp)",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: alias",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "alias Accepted=false UnsupportedValue: spec.parentRefs[0].name: Service shop/alias is only another name (spec.externalName)",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "rules: [{backendRefs: [{name: cart, port: 80}]}], useDefaultGateways: All",
+        &[
+            "cart Accepted=false UnsupportedValue: spec.useDefaultGateways: is not supported: leave it out",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "hostnames: [10.0.0.1], rules: [{backendRefs: [{name: cart, port: 80}]}]",
+        &[
+            "cart Accepted=false UnsupportedValue: spec.hostnames[0]: \"10.0.0.1\" is an address: use a host name",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "rules: [{sessionPersistence: {}}]",
+        &[
+            "cart Accepted=false UnsupportedValue: Dropped Rule 0: spec.rules[0].sessionPersistence: is not supported: leave it out",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "rules: [{}, {sessionPersistence: {}}]",
+        &[
+            "cart PartiallyInvalid=true UnsupportedValue: Dropped Rule 1: spec.rules[1].sessionPersistence: is not supported: leave it out",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "rules: [{}, {filters: [{type: CORS, cors: {}}]}]",
+        &[
+            "cart PartiallyInvalid=true UnsupportedValue: Dropped Rule 1, whose requests get 500: spec.rules[1].filters[0].type Cors: is not supported: leave it out",
+        ],
+    ),
+    (
+        "TLSRoute",
+        "name: cart",
+        "rules: [{backendRefs: [{name: cart, port: 90}, {name: none, port: 90}]}]",
+        &[
+            "cart ResolvedRefs=false BackendNotFound: spec.rules[0].backendRefs[1]: there is no service shop/none: correct the name, or make it",
+        ],
+    ),
+    (
+        "GRPCRoute",
+        "name: cart",
+        "rules: [{backendRefs: [{name: v3, namespace: lab, port: 80}, {name: cart, port: 90}]}]",
+        &[
+            "cart ResolvedRefs=false RefNotPermitted: spec.rules[0].backendRefs[0]: no ReferenceGrant in lab lets GRPCRoutes of shop refer to Service v3: make one there; spec.rules[0].backendRefs[1]: port 90 of service shop/cart declares a protocol that is not HTTP: correct its appProtocol",
+        ],
+    ),
+    (
+        "HTTPRoute",
+        "name: cart",
+        "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {kind: Bucket, name: b}}}]}]",
+        &[
+            "cart ResolvedRefs=false InvalidKind: spec.rules[0].filters[0].requestMirror.backendRef: requests cannot go to a Bucket: name a Service",
+        ],
+    ),
+];
+
 #[test]
 fn a_route_is_told_at_each_parent_whether_it_is_in_force_and_why_not() {
-    let to = "rules: [{backendRefs: [{name: cart, port: 80}]}]";
-    let cart = parent("name: cart");
-    let cases = [
-        ("HTTPRoute", format!("{{{cart}, {to}}}"), vec![]),
-        (
-            "HTTPRoute",
-            format!("{{{}, {to}}}", parent("name: none")),
-            vec![
-                "none Accepted=false NoMatchingParent: spec.parentRefs[0].name: there is no service shop/none: correct the name, or make it",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{}, {to}}}", parent("name: cart, port: 81")),
-            vec![
-                "cart Accepted=false NoMatchingParent: spec.parentRefs[0].port: service shop/cart has no such port: it has 80 (http), 90 (db, tcp)",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{}, {to}}}", parent("name: cart, sectionName: grpc")),
-            vec![
-                "cart Accepted=false NoMatchingParent: spec.parentRefs[0].sectionName: service shop/cart has no such port: it has 80 (http), 90 (db, tcp)",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{}, {to}}}", parent("name: cart, port: 90")),
-            vec![
-                "cart Accepted=false UnsupportedProtocol: spec.parentRefs[0]: service shop/cart declares no HTTP there to be routed: it has 90 (db, tcp)",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{}, {to}}}", parent("name: alias")),
-            vec![
-                "alias Accepted=false UnsupportedValue: spec.parentRefs[0].name: Service shop/alias is only another name (spec.externalName)",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{cart}, {to}, useDefaultGateways: All}}"),
-            vec![
-                "cart Accepted=false UnsupportedValue: spec.useDefaultGateways: is not supported: leave it out",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{cart}, hostnames: [10.0.0.1], {to}}}"),
-            vec![
-                "cart Accepted=false UnsupportedValue: spec.hostnames[0]: \"10.0.0.1\" is an address: use a host name",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{cart}, rules: [{{sessionPersistence: {{}}}}]}}"),
-            vec![
-                "cart Accepted=false UnsupportedValue: Dropped Rule 0: spec.rules[0].sessionPersistence: is not supported: leave it out",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{cart}, rules: [{{}}, {{sessionPersistence: {{}}}}]}}"),
-            vec![
-                "cart PartiallyInvalid=true UnsupportedValue: Dropped Rule 1: spec.rules[1].sessionPersistence: is not supported: leave it out",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!("{{{cart}, rules: [{{}}, {{filters: [{{type: CORS, cors: {{}}}}]}}]}}"),
-            vec![
-                "cart PartiallyInvalid=true UnsupportedValue: Dropped Rule 1, whose requests get 500: spec.rules[1].filters[0].type Cors: is not supported: leave it out",
-            ],
-        ),
-        (
-            "TLSRoute",
-            format!(
-                "{{{cart}, rules: [{{backendRefs: [{{name: cart, port: 90}}, {{name: none, port: 90}}]}}]}}"
-            ),
-            vec![
-                "cart ResolvedRefs=false BackendNotFound: spec.rules[0].backendRefs[1]: there is no service shop/none: correct the name, or make it",
-            ],
-        ),
-        (
-            "GRPCRoute",
-            format!(
-                "{{{cart}, rules: [{{backendRefs: [{{name: v3, namespace: lab, port: 80}}, {{name: cart, port: 90}}]}}]}}"
-            ),
-            vec![
-                "cart ResolvedRefs=false RefNotPermitted: spec.rules[0].backendRefs[0]: no ReferenceGrant in lab lets GRPCRoutes of shop refer to Service v3: make one there; spec.rules[0].backendRefs[1]: port 90 of service shop/cart declares a protocol that is not HTTP: correct its appProtocol",
-            ],
-        ),
-        (
-            "HTTPRoute",
-            format!(
-                "{{{cart}, rules: [{{filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{kind: Bucket, name: b}}}}}}]}}]}}"
-            ),
-            vec![
-                "cart ResolvedRefs=false InvalidKind: spec.rules[0].filters[0].requestMirror.backendRef: requests cannot go to a Bucket: name a Service",
-            ],
-        ),
-    ];
-    for (kind, spec, expected) in cases {
-        assert_eq!(said(kind, &spec), expected, "{kind} {spec}");
+    for (kind, of, rest, expected) in CASES {
+        let spec = format!("{{{}, {rest}}}", parent(of));
+        assert_eq!(said(kind, &spec), *expected, "{kind} {spec}");
     }
 }
 
