@@ -29,6 +29,8 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         request: api::EndpointsRequest,
     ) -> Result<api::EndpointsResponse, Status>;
+    /// Who may do what at a service's ports.
+    async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status>;
     /// The certificates last issued to a workload's sidecars.
     async fn identities(
         &self,
@@ -106,6 +108,10 @@ impl api::api_server::Api for ApiService {
         request: Request<api::EndpointsRequest>,
     ) -> Answer<api::EndpointsResponse> {
         self.runtime.endpoints(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn authz(&self, request: Request<api::AuthzRequest>) -> Answer<api::AuthzResponse> {
+        self.runtime.authz(request.into_inner()).await.map(Response::new)
     }
 
     async fn identities(

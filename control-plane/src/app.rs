@@ -200,7 +200,12 @@ impl App {
             Instant::now(),
         ));
         let proxies = Arc::new(Proxies::default());
-        background::keep_statuses(store.clone(), catalog.clone(), &mut tasks.loops);
+        background::keep_statuses(
+            store.clone(),
+            catalog.clone(),
+            proxies.clone(),
+            &mut tasks.loops,
+        );
         background::reap_registrations(
             registry.clone(),
             config.registration_grace,

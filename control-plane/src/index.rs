@@ -9,24 +9,29 @@
 //! - a `Workload`: its services are built anew, O(n), and the selectors of its namespace looked at;
 //! - a route, a grant: the routes of the services concerned are made anew, see `routes`;
 //! - a `Service`: it is built anew, O(n), and the workloads of its namespace looked at;
-//! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too.
+//! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too;
+//! - a policy: the services that it holds for are built anew, and all policies looked at.
 //!
 //! - [`changes`]: what a change touched.
 //! - `build`: a service from its object and its workloads; `declaration`: what is said of its ports; `endpoint`: an endpoint from an instance.
 //! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
 //! - [`routes`]: where requests to a service port go.
+//! - [`policies`]: which policies hold where. `external`: services outside the mesh. [`authz`]: who may do what, for people.
 //! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
 //! - [`report`]: what people are shown.
 
 pub mod admission;
+pub mod authz;
 mod build;
 pub mod changes;
 mod cluster;
 mod declaration;
 mod endpoint;
+mod external;
 mod inbound;
 mod mesh;
+pub mod policies;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod report;
@@ -43,8 +48,8 @@ use std::{
 use weft_proto::{ServiceName, ServicePort, TrustDomain, WorkloadName};
 
 use crate::model::{
-    Cidr, Kind, MeshConfigSpec, Object, ObjectKey, PortMode, Registration, Resource, ServiceSpec,
-    WorkloadSpec, registration::InstanceKey,
+    Cidr, ExternalServiceSpec, Kind, MeshConfigSpec, Object, ObjectKey, PortMode, Registration,
+    Resource, ServiceSpec, WorkloadSpec, registration::InstanceKey,
 };
 
 pub use admission::Refusal;
@@ -53,6 +58,7 @@ pub use changes::{Changes, Dependency, EndpointChange, ResolvedTarget};
 
 use build::BuiltService;
 use cluster::Cluster;
+use policies::Policies;
 use routes::Routes;
 
 /// The mesh, as the operator's objects and the live instances make it.
@@ -76,6 +82,12 @@ pub struct Index {
     instances_at: HashMap<SocketAddr, BTreeSet<(InstanceKey, String)>>,
     cluster: Cluster,
     routes: Routes,
+    policies: Policies,
+    externals: BTreeMap<ServiceName, Arc<Resource<ExternalServiceSpec>>>,
+    /// Which services outside the mesh register a host, "api.example.com" or "*.example.com".
+    hosts: BTreeMap<String, BTreeSet<ServiceName>>,
+    /// Every object that is there: what policies can refer to.
+    objects: BTreeSet<ObjectKey>,
 }
 
 /// What holds where no object says otherwise.
@@ -113,6 +125,10 @@ impl Index {
             instances_at: HashMap::new(),
             cluster: Cluster::default(),
             routes: Routes::default(),
+            policies: Policies::default(),
+            externals: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            objects: BTreeSet::new(),
         }
     }
 
@@ -129,6 +145,7 @@ impl Index {
         for object in objects {
             self.take_in(object, &mut dirty, &mut changes);
         }
+        self.settle_policies(&mut dirty, &mut changes);
         self.rebuild_all(dirty, &mut changes);
         changes
     }
@@ -139,6 +156,7 @@ impl Index {
         dirty: &mut BTreeSet<ServiceName>,
         changes: &mut Changes,
     ) {
+        self.objects.insert(object.key());
         match object {
             Object::Service(service) => {
                 let name = service_name(&object.key());
@@ -159,12 +177,22 @@ impl Index {
             Object::Namespace(namespace) => {
                 changes.mesh |= self.declare_namespace(&namespace.metadata);
             }
-            Object::MeshConfig(config) => self.configure(&config.spec, changes),
             Object::HTTPRoute(_)
             | Object::GRPCRoute(_)
             | Object::TLSRoute(_)
             | Object::TCPRoute(_)
             | Object::ReferenceGrant(_) => self.routes.apply(object),
+            Object::MeshConfig(config) => self.configure(&config.spec, dirty, changes),
+            Object::TrafficPolicy(policy) => self.policies.apply_traffic(policy, object.key()),
+            Object::AccessPolicy(policy) => self.policies.apply_access(policy, object.key()),
+            Object::ExternalService(service) => {
+                let name = service_name(&object.key());
+                let old = self.externals.insert(name.clone(), Arc::new(service.clone()));
+                if !old.as_ref().is_some_and(|old| old.spec == service.spec) {
+                    changes.mesh |= old.is_none() && self.enter_namespace(&name.namespace);
+                    dirty.insert(name);
+                }
+            }
             Object::ServiceAccount(_) => {}
         }
     }
@@ -173,6 +201,7 @@ impl Index {
     pub fn remove(&mut self, key: &ObjectKey) -> Changes {
         let mut changes = Changes::default();
         let mut dirty = BTreeSet::new();
+        self.objects.remove(key);
         match key.kind {
             Kind::Service => {
                 let name = service_name(key);
@@ -189,14 +218,25 @@ impl Index {
                 }
             }
             Kind::Namespace => changes.mesh |= self.retract_namespace(&key.name),
-            Kind::MeshConfig => self.configure(&MeshConfigSpec::default(), &mut changes),
             Kind::HTTPRoute
             | Kind::GRPCRoute
             | Kind::TLSRoute
             | Kind::TCPRoute
             | Kind::ReferenceGrant => self.routes.remove(key),
+            Kind::MeshConfig => {
+                self.configure(&MeshConfigSpec::default(), &mut dirty, &mut changes);
+            }
+            Kind::TrafficPolicy | Kind::AccessPolicy => self.policies.remove(key),
+            Kind::ExternalService => {
+                let name = service_name(key);
+                if self.externals.remove(&name).is_some() {
+                    changes.mesh |= self.leave_namespace(&name.namespace);
+                    dirty.insert(name);
+                }
+            }
             Kind::ServiceAccount => {}
         }
+        self.settle_policies(&mut dirty, &mut changes);
         self.rebuild_all(dirty, &mut changes);
         changes
     }

@@ -4,18 +4,24 @@
 //! - [`kinds`]: the table of kinds; [`Object`] and [`Kind`] are generated from it.
 //! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
-//! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`core`] (namespaces, accounts).
+//! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`traffic_policy`], [`access_policy`],
+//!   [`external_service`], [`core`] (namespaces, accounts).
 //! - [`gateway`]: the Gateway API's kinds: routes, and grants of references.
+//! - what policies share: [`target_ref`], [`matching`] (which requests), [`amount`] (times and numbers).
 //! - [`crd`]: the kinds' definitions for the Kubernetes API, made from the types.
 //! - [`pod`]: which workload a pod belongs to; [`pod_settings`]: what its annotations say of its sidecar.
 //! - [`registration`]: what a sidecar says of the instance beside it; [`cluster`]: what Kubernetes says of its pods.
 
+pub mod access_policy;
+pub mod amount;
 pub mod cluster;
 pub mod core;
 pub mod crd;
+pub mod external_service;
 pub mod gateway;
 pub mod kinds;
 pub mod locate;
+pub mod matching;
 pub mod mesh_config;
 pub mod metadata;
 pub mod object;
@@ -27,13 +33,17 @@ pub mod properties;
 pub mod protocol;
 pub mod registration;
 pub mod service;
+pub mod target_ref;
 mod text;
+pub mod traffic_policy;
 pub mod workload;
 
+pub use access_policy::{AccessAction, AccessPolicySpec};
 pub use cluster::{EndpointSlice, Life, NamespacedName, Pod, SliceEndpoint, SlicePort};
+pub use external_service::ExternalServiceSpec;
 pub use gateway::route::Route;
 pub use kinds::{KINDS, Kind, KindInfo, Object, Scope};
-pub use mesh_config::{Cidr, MeshConfigSpec};
+pub use mesh_config::{Cidr, Egress, MeshConfigSpec};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use object::{
     Condition, ConditionStatus, FieldError, ObjectKey, ParentStatus, Resource, Spec, Status,
@@ -44,7 +54,9 @@ pub use pod_settings::PodSettings;
 pub use protocol::{AppProtocol, PortMode};
 pub use registration::{InstanceKey, RegisteredPort, Registration};
 pub use service::{ServicePortSpec, ServiceSpec, TargetPort};
+pub use target_ref::{TargetKind, TargetRef};
 pub(crate) use text::duration;
+pub use traffic_policy::{Sections, TrafficPolicySpec};
 pub use workload::{
     EnvVar, Probe, Readiness, ServiceRef, StaticAddress, Upstream, WorkloadPort, WorkloadSpec,
 };

@@ -20,6 +20,7 @@ use crate::{
         proxies::{Proxies, Record},
         registry::Registry,
     },
+    status::refused,
 };
 
 /// The parts that answer.
@@ -68,24 +69,15 @@ impl Runtime for Parts {
             let ports: Vec<ServicePort> = index.service_ports();
             return Ok(endpoints_of(&index, &ports));
         }
-        let (service, port) = wanted(&request.service)?;
-        let mut ports = index.ports_of(&service);
-        if !index.has_service(&service) {
-            let message = format!("there is no service {service}: `weft endpoints` lists them");
-            return Err(Status::not_found(message));
-        }
-        if let Some(port) = port {
-            if !ports.contains(&port) {
-                let known: Vec<String> = ports.iter().map(ToString::to_string).collect();
-                let known = known.join(", ");
-                let message = format!("service {service} has no port {port}: it has {known}");
-                return Err(Status::not_found(message));
-            }
-            ports = vec![port];
-        }
-        let ports: Vec<ServicePort> =
-            ports.into_iter().map(|port| ServicePort { service: service.clone(), port }).collect();
-        Ok(endpoints_of(&index, &ports))
+        Ok(endpoints_of(&index, &wanted_ports(&index, &request.service)?))
+    }
+
+    async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status> {
+        let index = self.catalog.read();
+        let ports = wanted_ports(&index, &request.service)?;
+        Ok(api::AuthzResponse {
+            ports: ports.iter().filter_map(|port| index.authz(port)).collect(),
+        })
     }
 
     async fn identities(
@@ -195,8 +187,25 @@ impl Parts {
             registered: registration.is_some(),
             ready: registration.as_ref().is_some_and(|registration| registration.ready),
             health_detail: registration.map(|registration| registration.detail).unwrap_or_default(),
-            resources: record.resources(Instant::now()),
+            resources: self.resources(record),
         }
+    }
+
+    /// What a proxy holds. A reason for which it refuses a resource names the policies that are meant.
+    fn resources(&self, record: &Record) -> Vec<api::HeldResource> {
+        let mut resources = record.resources(Instant::now());
+        let refusals = self.proxies.refusals();
+        for refusal in refusals.iter().filter(|refusal| refusal.key == record.key) {
+            let is_meant = |held: &&mut api::HeldResource| {
+                held.kind == refusal.kind && held.name == refusal.name
+            };
+            let policies = refused::meant(refusal, &self.catalog.read());
+            let named = policies.iter().all(|policy| refusal.reason.contains(policy.as_str()));
+            if let Some(held) = resources.iter_mut().find(is_meant).filter(|_| !named) {
+                held.last_nack = format!("{} (made of {})", refusal.reason, policies.join(", "));
+            }
+        }
+        resources
     }
 }
 
@@ -206,6 +215,26 @@ fn endpoints_of(index: &Index, ports: &[ServicePort]) -> api::EndpointsResponse 
         endpoints: ports.iter().flat_map(|port| index.endpoint_statuses(port)).collect(),
         service_ports: ports.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// The ports that a user means by a service's name, perhaps with a port.
+fn wanted_ports(index: &Index, text: &str) -> Result<Vec<ServicePort>, Status> {
+    let (service, port) = wanted(text)?;
+    let mut ports = index.ports_of(&service);
+    if !index.has_service(&service) {
+        let message = format!("there is no service {service}: `weft endpoints` lists them");
+        return Err(Status::not_found(message));
+    }
+    if let Some(port) = port {
+        if !ports.contains(&port) {
+            let known: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            let known = known.join(", ");
+            let message = format!("service {service} has no port {port}: it has {known}");
+            return Err(Status::not_found(message));
+        }
+        ports = vec![port];
+    }
+    Ok(ports.into_iter().map(|port| ServicePort { service: service.clone(), port }).collect())
 }
 
 /// The service that "NAME", "NAMESPACE/NAME" or either with ":PORT" means, and the port.

@@ -4,18 +4,23 @@
 //!
 //! - [`mod@judge`]: what there is to say of each object (pure).
 //! - [`routes`]: what there is to say of a route at each of its parents (pure).
+//! - [`refused`]: which policies sidecars refuse.
 //! - [`combine`]: that, put into the status that the object has (pure).
 //! - [`keep`]: the loop that writes what differs. It never writes what is so already: a pass after its own
 //!   writes finds nothing to do.
 
 pub mod judge;
+pub mod refused;
 pub mod routes;
 
 use std::{sync::Arc, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     time::sleep,
 };
 
@@ -135,11 +140,13 @@ const GATHER: Duration = Duration::from_millis(250);
 /// From a failed pass to the next try.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Keeps all statuses right, for as long as it is polled. `changes` tells of every change of the index.
-pub async fn keep<T: Clone + Send>(
+/// Keeps all statuses right, for as long as it is polled. `begin` makes the judge of one pass; `changes` tells of every
+/// change of the index, `refusals` of what sidecars refuse and no longer refuse.
+pub async fn keep<T: Clone + Send, Judge: Fn(&Object) -> Judged + Send + Sync>(
     store: Arc<dyn Store>,
-    judge: impl Fn(&Object) -> Judged + Send + Sync,
+    begin: impl Fn() -> Judge + Send + Sync,
     mut changes: broadcast::Receiver<T>,
+    mut refusals: watch::Receiver<u64>,
 ) {
     loop {
         // Watched from before the pass on: what changes during it is taken in by the next one.
@@ -147,13 +154,14 @@ pub async fn keep<T: Clone + Send>(
             Ok(list) => store.watch(Some(list.version)).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = write_all(&*store, &judge).await {
+        refusals.borrow_and_update();
+        if let Err(error) = write_all(&*store, &begin()).await {
             tracing::warn!(%error, "cannot write the objects' statuses");
             sleep(RETRY).await;
             continue;
         }
         let Ok(watch) = watch else { continue };
-        if !changed(watch, &mut changes).await {
+        if !changed(watch, &mut changes, &mut refusals).await {
             return;
         }
         sleep(GATHER).await;
@@ -161,7 +169,11 @@ pub async fn keep<T: Clone + Send>(
 }
 
 /// Waits until something happened. False: nothing will happen any more.
-async fn changed<T: Clone>(mut watch: Watch, changes: &mut broadcast::Receiver<T>) -> bool {
+async fn changed<T: Clone>(
+    mut watch: Watch,
+    changes: &mut broadcast::Receiver<T>,
+    refusals: &mut watch::Receiver<u64>,
+) -> bool {
     let object = async {
         loop {
             match watch.next().await {
@@ -174,6 +186,7 @@ async fn changed<T: Clone>(mut watch: Watch, changes: &mut broadcast::Receiver<T
     tokio::select! {
         goes_on = object => goes_on,
         change = changes.recv() => !matches!(change, Err(RecvError::Closed)),
+        refusal = refusals.changed() => refusal.is_ok(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use weft_control_plane::{
     index::Index,
     model::{Object, ObjectKey},
-    status,
+    status::{self, refused::Refused},
 };
 use weft_proto::TrustDomain;
 
@@ -70,7 +70,7 @@ pub(crate) fn warnings(objects: &[Placed]) -> Vec<String> {
     index.apply_all(objects.iter().map(|placed| &placed.object));
     let mut warnings = Vec::new();
     for placed in objects {
-        let judged = status::judge(&placed.object, &index);
+        let judged = status::judge(&placed.object, &index, &Refused::default());
         let of_parents = judged.parents.into_iter().flat_map(|(_, said)| said);
         let judged = judged.conditions.into_iter().chain(of_parents);
         let unresolved = judged.filter(|said| said.r#type == "ResolvedRefs" && !said.holds);

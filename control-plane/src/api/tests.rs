@@ -34,6 +34,9 @@ impl Runtime for Nothing {
     ) -> Result<api::EndpointsResponse, Status> {
         Err(Status::not_found(format!("there is no service {}", request.service)))
     }
+    async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status> {
+        Err(Status::not_found(format!("there is no service {}", request.service)))
+    }
     async fn identities(
         &self,
         _: api::IdentitiesRequest,
@@ -164,8 +167,7 @@ async fn one_refused_object_does_not_stop_the_rest() {
     let message = format!(
         "Service default/web stands in {hand_made}, which is made by hand: change it there"
     );
-    let known = Kind::known();
-    let known = format!("kind: \"\" is no known kind: use one of {known}");
+    let known = format!("kind: \"\" is no known kind: use one of {}", Kind::known());
     let port =
         "spec.ports[0].port: invalid value: integer `0`, expected a port number from 1 to 65535";
     assert_eq!(told[0], (Outcome::Refused, known.as_str()));

@@ -17,7 +17,7 @@ use crate::{
     clock,
     model::{Object, ObjectKey},
     push::{proxies::Proxies, registry::Registry, trust_version, view::View as _},
-    status,
+    status::{self, refused::Refused},
     store::{Event, Store, StoreError, Watch},
 };
 
@@ -107,10 +107,20 @@ impl Follower {
 }
 
 /// Says of every object whether it took effect.
-pub(super) fn keep_statuses(store: Arc<dyn Store>, catalog: Arc<Catalog>, tasks: &mut JoinSet<()>) {
+pub(super) fn keep_statuses(
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    proxies: Arc<Proxies>,
+    tasks: &mut JoinSet<()>,
+) {
     let changes = catalog.changes();
-    let judge = move |object: &Object| status::judge(object, &catalog.read());
-    tasks.spawn(status::keep(store, judge, changes));
+    let refusals = proxies.refusals_changed();
+    let begin = move || {
+        let catalog = catalog.clone();
+        let refused = Refused::new(&proxies.refusals(), &catalog.read());
+        move |object: &Object| status::judge(object, &catalog.read(), &refused)
+    };
+    tasks.spawn(status::keep(store, begin, changes, refusals));
 }
 
 /// Ends registrations whose sidecars have not come back.

@@ -27,7 +27,9 @@ pub(super) struct BuiltService {
     pub(super) members: BTreeSet<WorkloadName>,
     /// The pods that its slices list, with the service's port and their own behind it.
     pub(super) pods: BTreeMap<NamespacedName, BTreeSet<(Port, Port)>>,
-    addresses: Vec<IpAddr>,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Of a service outside the mesh: what it is called there.
+    pub(super) hosts: Vec<String>,
 }
 
 /// A port of a service, as pushed.
@@ -80,7 +82,7 @@ impl BuiltService {
 }
 
 impl BuiltPort {
-    fn new(declaration: discovery::Service) -> Self {
+    pub(super) fn new(declaration: discovery::Service) -> Self {
         let digest = digest::of_message(&declaration);
         let consumers = BTreeMap::new();
         let endpoints = BTreeMap::new();
@@ -119,6 +121,7 @@ impl Index {
         self.record_members(name, old.as_ref(), new.as_ref());
         self.cluster.record_pods(name, old.as_ref(), new.as_ref());
         self.record_addresses(name, old.as_ref(), new.as_ref(), changes);
+        self.record_hosts(name, old.as_ref(), new.as_ref(), changes);
         let inbound = report_difference(name, old.as_ref(), new.as_ref(), changes);
         if inbound {
             // What these serve is declared differently now, also to those who dial them by address.
@@ -143,7 +146,7 @@ impl Index {
         let members = self.members(name);
         let object = self.services.get(name);
         if object.is_none() && members.is_empty() {
-            return None;
+            return self.build_external(name);
         }
         let mut built = match object {
             Some(object) => {
@@ -211,7 +214,10 @@ impl Index {
     }
 
     /// The workloads of a service, by name: those that name it and those that its selector takes.
-    fn members(&self, name: &ServiceName) -> BTreeMap<&WorkloadName, &Arc<Resource<WorkloadSpec>>> {
+    pub(super) fn members(
+        &self,
+        name: &ServiceName,
+    ) -> BTreeMap<&WorkloadName, &Arc<Resource<WorkloadSpec>>> {
         let first = WorkloadName { namespace: Arc::clone(&name.namespace), name: "".into() };
         let selector = self.services.get(name);
         self.workloads
@@ -424,7 +430,7 @@ fn report_difference(
         let one = old.and_then(|old| old.ports.get(port));
         let other = new.and_then(|new| new.ports.get(port));
         let service_port = ServicePort { service: name.clone(), port: *port };
-        inbound |= one.map(inbound_part) != other.map(inbound_part);
+        inbound |= one.map(what_servers_are_told) != other.map(what_servers_are_told);
         if one.map(|one| one.digest) != other.map(|other| other.digest)
             || one.map(|one| &one.consumers) != other.map(|other| &other.consumers)
         {
@@ -435,8 +441,8 @@ fn report_difference(
     inbound
 }
 
-/// What of a port those who serve it are told, too.
-fn inbound_part(port: &BuiltPort) -> (i32, &str, &BTreeMap<WorkloadName, String>) {
+/// What of a port its servers' sidecars act by: policies for callers are none of theirs.
+fn what_servers_are_told(port: &BuiltPort) -> (i32, &str, &BTreeMap<WorkloadName, String>) {
     (port.declaration.protocol, &port.declaration.port_name, &port.serving)
 }
 

@@ -67,6 +67,8 @@ pub enum Dependency {
     Service(ServiceName),
     /// A service or an instance at this address.
     Address(IpAddr),
+    /// What is registered outside the mesh by this host, "api.example.com" or "*.example.com".
+    Host(String),
 }
 
 /// What an application's destination stands for, and what that hangs on.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::{Port, ServiceName, digest, discovery};
 
-use super::{Index, ServiceView, build::BuiltPort};
+use super::{Index, ServiceView, build::BuiltPort, policies::Place};
 use crate::model::AppProtocol;
 
 /// The routes of a service port.
@@ -33,12 +33,16 @@ impl Index {
         port_name: &str,
         protocol: Option<AppProtocol>,
     ) -> discovery::Service {
+        let place = Place { kind: self.kind_of(name), service: name, port, port_name };
+        let protocol = self.protocol_by_policy(&place).or(protocol);
         discovery::Service {
             namespace: name.namespace.to_string(),
             name: name.name.to_string(),
             port: port.into(),
             port_name: port_name.to_owned(),
             protocol: AppProtocol::to_wire(protocol).into(),
+            requests: self.requests_at(&place, None, discovery::RequestPolicy::default()),
+            endpoint_policy: self.endpoint_policy(&place),
             ..discovery::Service::default()
         }
     }

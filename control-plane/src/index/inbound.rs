@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, discovery};
 
-use super::Index;
+use super::{Index, policies::Place};
 use crate::model::{
-    AppProtocol, Pod, PortMode, RegisteredPort, WorkloadPort, registration::InstanceKey,
+    AppProtocol, NamespacedName, Pod, PortMode, RegisteredPort, TargetKind, WorkloadPort,
+    registration::InstanceKey,
 };
 
 impl Index {
@@ -45,12 +46,42 @@ impl Index {
             None => (String::new(), AppProtocol::to_wire(port.protocol).into()),
         };
         let mode = port.mode.unwrap_or_else(|| self.inbound_mode());
-        discovery::InboundPort {
+        let bare = discovery::InboundPort {
             port: number,
             protocol,
             mode: discovery::InboundMode::from(mode).into(),
             service,
             ..discovery::InboundPort::default()
+        };
+        let behind: Vec<ServicePort> = self.service_ports_of(workload, &port.name).collect();
+        self.with_policies(bare, &behind, &workload.namespace)
+    }
+
+    /// An inbound port with the policies that hold for it: of every service port that it stands behind, and above.
+    fn with_policies(
+        &self,
+        bare: discovery::InboundPort,
+        behind: &[ServicePort],
+        namespace: &str,
+    ) -> discovery::InboundPort {
+        let places: Vec<Place<'_>> = behind
+            .iter()
+            .filter_map(|port| {
+                let declaration =
+                    &self.built.get(&port.service)?.ports.get(&port.port)?.declaration;
+                Some(Place {
+                    kind: TargetKind::Service,
+                    service: &port.service,
+                    port: port.port,
+                    port_name: &declaration.port_name,
+                })
+            })
+            .collect();
+        discovery::InboundPort {
+            access: self.access(&places, namespace),
+            rate_limits: self.rate_limits(&places, namespace),
+            concurrency: self.concurrency(&places, namespace),
+            ..bare
         }
     }
 
@@ -75,17 +106,20 @@ impl Index {
         };
         let port = |number: Port| {
             let service = self.service_port_of_pod(&pod.key, number);
-            discovery::InboundPort {
+            let bare = discovery::InboundPort {
                 port: number.into(),
                 protocol: self.pod_protocol(pod, number).into(),
                 mode: mode(Some(number)),
                 service: service.map(|(service, _)| service.to_string()).unwrap_or_default(),
                 ..discovery::InboundPort::default()
-            }
+            };
+            let behind: Vec<ServicePort> = self.service_ports_of_pod(&pod.key, number).collect();
+            self.with_policies(bare, &behind, &pod.key.namespace)
         };
+        let others = discovery::InboundPort { mode: mode(None), ..Default::default() };
         discovery::Inbound {
             ports: named.into_iter().map(port).collect(),
-            others: Some(discovery::InboundPort { mode: mode(None), ..Default::default() }),
+            others: Some(self.with_policies(others, &[], &pod.key.namespace)),
         }
     }
 
@@ -99,6 +133,37 @@ impl Index {
                 AppProtocol::to_wire(opaque.then_some(AppProtocol::Tcp))
             }
         }
+    }
+
+    /// Every service port that a workload's port stands behind.
+    fn service_ports_of(
+        &self,
+        workload: &WorkloadName,
+        port_name: &str,
+    ) -> impl Iterator<Item = ServicePort> {
+        let services = self.memberships.get(workload).into_iter().flatten();
+        let ports = services.flat_map(|service| {
+            let built = self.built.get(service).into_iter();
+            built.flat_map(|built| &built.ports).map(move |(number, port)| (service, *number, port))
+        });
+        ports
+            .filter(move |(_, _, port)| {
+                port.serving.get(workload).is_some_and(|it| it == port_name)
+            })
+            .map(|(service, port, _)| ServicePort { service: service.clone(), port })
+    }
+
+    /// Every service port that a pod's port stands behind.
+    fn service_ports_of_pod(
+        &self,
+        pod: &NamespacedName,
+        target: Port,
+    ) -> impl Iterator<Item = ServicePort> {
+        self.cluster.services(pod).flat_map(move |service| {
+            let ports = self.built.get(service).and_then(|built| built.pods.get(pod));
+            let behind = ports.into_iter().flatten().filter(move |(_, own)| *own == target);
+            behind.map(|(port, _)| ServicePort { service: service.clone(), port: *port })
+        })
     }
 
     /// The first service port, by name, that a workload's port stands behind.

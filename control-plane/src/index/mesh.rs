@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use weft_proto::discovery;
+use weft_proto::{ServiceName, discovery};
 
-use super::{Changes, Index};
-use crate::model::{Cidr, MeshConfigSpec, Metadata, PortMode};
+use super::{
+    Changes, Index,
+    policies::{Sides, Target},
+};
+use crate::model::{Cidr, Egress, MeshConfigSpec, Metadata, PortMode};
 
 impl Index {
     /// The trust domain, the address ranges, the name suffixes and the namespaces of the mesh.
@@ -24,7 +27,9 @@ impl Index {
             address_ranges: all.iter().map(Cidr::to_string).collect(),
             name_suffixes: self.config.suffixes(),
             namespaces: self.namespaces.keys().cloned().collect(),
-            ..discovery::Mesh::default()
+            external_hosts: self.hosts.keys().cloned().collect(),
+            egress: self.egress().into(),
+            external_ports: self.external_ports().into_iter().map(u32::from).collect(),
         }
     }
 
@@ -54,16 +59,36 @@ impl Index {
         self.config.inbound.mode.unwrap_or(self.defaults.inbound_mode)
     }
 
-    pub(super) fn configure(&mut self, config: &MeshConfigSpec, changes: &mut Changes) {
+    /// What becomes of traffic to where nobody is registered.
+    pub(super) fn egress(&self) -> discovery::Egress {
+        match self.config.egress {
+            None | Some(Egress::Allow) => discovery::Egress::Allow,
+            Some(Egress::RegisteredOnly) => discovery::Egress::RegisteredOnly,
+        }
+    }
+
+    pub(super) fn configure(
+        &mut self,
+        config: &MeshConfigSpec,
+        dirty: &mut BTreeSet<ServiceName>,
+        changes: &mut Changes,
+    ) {
         let old = std::mem::replace(&mut self.config, config.clone());
         changes.mesh |=
             old.suffixes() != config.suffixes() || old.address_ranges != config.address_ranges;
         changes.all_targets |=
             old.suffixes() != config.suffixes() || old.address_ranges != config.address_ranges;
-        if old.inbound != config.inbound {
-            changes.inbounds.extend(self.workloads.keys().cloned());
-            changes.pods.extend(self.pods().map(|pod| pod.instance()));
-        }
+        changes.mesh |= old.egress != config.egress;
+        changes.all_targets |= old.egress != config.egress;
+        let (before, after) = (old.defaults.sections(), config.defaults.sections());
+        let sides = Sides {
+            callers: before.of_requests() != after.of_requests()
+                || before.of_endpoints() != after.of_endpoints(),
+            servers: before.of_server() != after.of_server()
+                || old.access != config.access
+                || old.inbound != config.inbound,
+        };
+        self.touch_target(&Target::Mesh, sides, dirty, changes);
     }
 
     /// Whether the namespace is new to the mesh.

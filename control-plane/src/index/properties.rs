@@ -38,6 +38,8 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(pushed(&at_once), pushed(&Index::new(TrustDomain::default())));
     assert!(at_once.memberships.is_empty() && at_once.instances_at.is_empty());
     assert!(at_once.cluster.is_empty() && at_once.routes.is_empty());
+    assert!(at_once.policies.is_empty());
+    assert!(at_once.hosts.is_empty() && at_once.objects.is_empty());
 }
 
 /// Everything that proxies can be told.

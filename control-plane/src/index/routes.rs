@@ -119,6 +119,12 @@ impl Routes {
         self.stale.extend(routes.flat_map(parents).collect::<Vec<_>>());
     }
 
+    /// The services that a route names as its parents.
+    pub(super) fn parents_of(&self, key: &ObjectKey) -> impl Iterator<Item = &ServiceName> {
+        let named = self.by_parent.iter().filter(move |(_, keys)| keys.contains(key));
+        named.map(|(service, _)| service)
+    }
+
     /// The routes that name a service as their parent.
     fn at(&self, service: &ServiceName) -> impl Iterator<Item = Route<'_>> {
         let keys = self.by_parent.get(service).into_iter().flatten();
@@ -230,7 +236,7 @@ impl Index {
             };
             if route.is_http() { &mut bound.http } else { &mut bound.opaque }.push(route);
         }
-        let context = http::At { index: self, service, own };
+        let context = http::At { index: self, service, own, port };
         let of_all = context.routes(&producers.http, &producers.opaque);
         let of_consumer = |(namespace, own): (&str, Bound<'_>)| {
             let instead = |own: Vec<_>, others: &[_]| {

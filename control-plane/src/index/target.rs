@@ -9,6 +9,7 @@
 //! | a cluster address | the service that has it |
 //! | an instance's address | that one instance, a pod at any port |
 //! | `db-0.db.shop.SUFFIX` | the one pod that is called so below its service |
+//! | `api.example.com`, registered by an `ExternalService` | that service, at the ports that it has |
 //! | a name that stands for another one (`ExternalName`) | what is outside: it passes through |
 //!
 //! Names are compared without regard to case, and may end in a dot.
@@ -24,6 +25,7 @@ use weft_proto::{
 use super::{
     Dependency, Index, ResolvedTarget,
     endpoint::{Instance, static_instances},
+    external::patterns,
 };
 
 impl Index {
@@ -36,9 +38,11 @@ impl Index {
             let depends_on = vec![Dependency::Address(address)];
             return found(self.by_address(address, port), depends_on);
         }
-        let Some(Named { hostname, service }) = named(namespace, host, &self.config.suffixes())
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let Some(Named { hostname, service }) = named(namespace, &host, &self.config.suffixes())
         else {
-            return found(None, Vec::new());
+            let depends_on = patterns(&host).map(Dependency::Host).collect();
+            return found(self.by_external_host(&host, port), depends_on);
         };
         let mut depends_on = vec![Dependency::Service(service.clone())];
         let target = match hostname {
@@ -48,7 +52,21 @@ impl Index {
             }),
             None => self.by_name(service, port),
         };
+        // A name of two labels may be one outside as well.
+        let target = target.or_else(|| {
+            depends_on.extend(patterns(&host).map(Dependency::Host));
+            self.by_external_host(&host, port)
+        });
         found(target, depends_on)
+    }
+
+    /// What a host outside the mesh is registered as. At a port that nobody registers it is as any other host.
+    fn by_external_host(&self, host: &str, port: Port) -> Option<Found> {
+        if let Some(service) = self.by_host(host, port) {
+            return Some(Found::Service(service.to_string()));
+        }
+        let passes = self.is_registered(host) && self.egress() == discovery::Egress::Allow;
+        passes.then(passthrough)
     }
 
     fn by_name(&self, service: ServiceName, port: Port) -> Option<Found> {
@@ -143,7 +161,6 @@ struct Named {
 
 /// What a host name means; `None` for names that no service can have.
 fn named(namespace: &str, host: &str, suffixes: &[String]) -> Option<Named> {
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let under = |suffix: &str| host.strip_suffix(suffix)?.strip_suffix('.');
     let suffixed = suffixes.iter().map(String::as_str).chain(["svc"]).find_map(under);
     let (hostname, name, named) = match (suffixed, host.split_once('.')) {
@@ -155,7 +172,7 @@ fn named(namespace: &str, host: &str, suffixes: &[String]) -> Option<Named> {
             }
         }
         (None, Some((name, named))) => (None, name, named),
-        (None, None) => (None, host.as_str(), namespace),
+        (None, None) => (None, host, namespace),
     };
     let right = is_label(name) && is_label(named) && hostname.is_none_or(is_label);
     right.then(|| Named {

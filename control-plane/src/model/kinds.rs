@@ -6,8 +6,10 @@ use std::fmt;
 use schemars::JsonSchema as _;
 
 use super::{
+    access_policy::AccessPolicySpec,
     core::{NamespaceSpec, ServiceAccountSpec},
     crd::{Column, Rule, SchemaFn},
+    external_service::ExternalServiceSpec,
     gateway::{
         grpc_route::GrpcRouteSpec,
         http_route::HttpRouteSpec,
@@ -19,6 +21,7 @@ use super::{
     object::{FieldError, ObjectKey, Resource, Spec, Status},
     parse::{ParseFn, parse_as},
     service::ServiceSpec,
+    traffic_policy::TrafficPolicySpec,
     workload::WorkloadSpec,
 };
 
@@ -195,6 +198,12 @@ kinds! {
     TCPRoute(TcpRouteSpec): GATEWAY_ALPHA2, "tcproutes", [], Namespaced, Lenient;
     /// Which routes of other namespaces may refer to services of this one.
     ReferenceGrant(ReferenceGrantSpec): GATEWAY_BETA | GATEWAY, "referencegrants", ["refgrant"], Namespaced, Lenient;
+    /// How traffic is treated.
+    TrafficPolicy(TrafficPolicySpec): WEFT, "trafficpolicies", ["tp"], Namespaced, Strict;
+    /// Who may do what.
+    AccessPolicy(AccessPolicySpec): WEFT, "accesspolicies", ["ap"], Namespaced, Strict;
+    /// Hosts outside the mesh.
+    ExternalService(ExternalServiceSpec): WEFT, "externalservices", ["xsvc"], Namespaced, Strict;
 }
 
 impl KindInfo {

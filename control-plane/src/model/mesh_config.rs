@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use weft_proto::{NameError, TrustDomain, names::is_subdomain};
 
 use super::{
+    access_policy::AccessAction,
     crd::{Column, Rule, fields},
     kinds::Kind,
     metadata::Metadata,
     object::{FieldError, Spec},
     protocol::PortMode,
     text,
+    traffic_policy::{TrafficDefaults, validate_sections},
 };
 
 /// The name of the one object.
@@ -41,6 +43,40 @@ pub struct MeshConfigSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::ranges")]
     pub address_ranges: Vec<Cidr>,
+    /// What becomes of traffic to where nobody is registered, in the mesh or by an ExternalService; by default it
+    /// goes out as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+    /// How traffic is treated of which no TrafficPolicy says otherwise.
+    #[serde(default, skip_serializing_if = "TrafficDefaults::is_empty")]
+    pub defaults: TrafficDefaults,
+    /// Who may do what where no AccessPolicy says it.
+    #[serde(default, skip_serializing_if = "AccessDefaults::is_empty")]
+    pub access: AccessDefaults,
+}
+
+/// What becomes of traffic to where nobody is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Egress {
+    /// It goes out as it is.
+    Allow,
+    /// It is refused, but for the hosts of an ExternalService.
+    RegisteredOnly,
+}
+
+/// Access where no AccessPolicy says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessDefaults {
+    /// What becomes of who is taken by no rule; by default it passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<AccessAction>,
+}
+
+impl AccessDefaults {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Defaults of inbound ports.
@@ -104,7 +140,7 @@ impl Spec for MeshConfigSpec {
                 return Err(FieldError::new(format!("spec.nameSuffixes[{index}]"), message));
             }
         }
-        Ok(())
+        validate_sections("spec.defaults", &self.defaults)
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use weft_proto::{
     SpiffeId,
     api::HeldResource,
@@ -34,6 +37,22 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Proxies {
     inner: Mutex<HashMap<InstanceKey, Entry>>,
+    /// What is refused, and a number that grows with each change of it.
+    refusals: Mutex<BTreeMap<(InstanceKey, Key), String>>,
+    refusals_changed: watch::Sender<u64>,
+}
+
+/// A resource that a connected proxy refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The proxy's instance.
+    pub key: InstanceKey,
+    /// "service", "inbound".
+    pub kind: &'static str,
+    /// The resource's name.
+    pub name: String,
+    /// The proxy's reason.
+    pub reason: String,
 }
 
 struct Entry {
@@ -195,6 +214,7 @@ impl Record {
 impl Proxies {
     /// A stream begins; an earlier one of the same instance is told to end.
     pub(super) fn attach(&self, stream: StreamId, record: Arc<Record>) {
+        self.forget_refusals(&record.key);
         if let Some(other) = self.take_over(stream, &record, Instant::now()) {
             tracing::warn!(
                 workload = %record.key.workload,
@@ -249,6 +269,7 @@ impl Proxies {
         let mut inner = self.lock();
         if let Some(entry) = inner.get_mut(key).filter(|entry| entry.stream == stream) {
             entry.ended_at = Some(Instant::now());
+            self.forget_refusals(key);
         }
     }
 
@@ -258,8 +279,50 @@ impl Proxies {
         let is_latest = inner.get(key).is_some_and(|entry| entry.stream == stream);
         if is_latest {
             inner.remove(key);
+            self.forget_refusals(key);
         }
         is_latest
+    }
+
+    /// A proxy refuses a resource, or with `None` does so no longer.
+    pub(super) fn refuses(&self, proxy: &InstanceKey, resource: &Key, reason: Option<&str>) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (proxy.clone(), resource.clone());
+        let before = match reason {
+            Some(reason) => refusals.insert(key, reason.to_owned()),
+            None => refusals.remove(&key),
+        };
+        if before.as_deref() != reason {
+            self.refusals_changed.send_modify(|number| *number += 1);
+        }
+    }
+
+    fn forget_refusals(&self, proxy: &InstanceKey) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refusals.len();
+        refusals.retain(|(of, _), _| of != proxy);
+        if refusals.len() != before {
+            self.refusals_changed.send_modify(|number| *number += 1);
+        }
+    }
+
+    /// What connected proxies refuse now.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = refusals.iter().map(|((proxy, resource), reason)| Refusal {
+            key: proxy.clone(),
+            kind: resource.kind(),
+            name: resource.name().to_owned(),
+            reason: reason.clone(),
+        });
+        each.collect()
+    }
+
+    /// A number that grows whenever [`Proxies::refusals`] says something else.
+    #[must_use]
+    pub fn refusals_changed(&self) -> watch::Receiver<u64> {
+        self.refusals_changed.subscribe()
     }
 
     /// Every proxy with whether it is connected, in the order of their names.

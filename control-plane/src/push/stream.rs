@@ -278,6 +278,7 @@ impl Stream {
         if self.subscriptions.remove(key).is_some() {
             self.pending.forget(key);
             self.record.dropped(key);
+            self.push.proxies.refuses(&self.asker.key, key, None);
             self.push.metrics.subscriptions(-1);
         }
     }
@@ -286,6 +287,7 @@ impl Stream {
         let Some(subscribed) = self.subscriptions.get_mut(&key) else { return };
         if let Acknowledged::Now(changed_at) = subscribed.state.ack(version) {
             self.record.acked(&key, version);
+            self.push.proxies.refuses(&self.asker.key, &key, None);
             self.push.metrics.answered(key.kind(), true);
             if let Some(changed_at) = changed_at {
                 self.push.metrics.change_acknowledged(changed_at.elapsed());
@@ -301,6 +303,7 @@ impl Stream {
             let reason = clipped(reason);
             tracing::warn!(%proxy, resource = %key, version, reason, "an update is refused");
             self.record.nacked(&key, reason);
+            self.push.proxies.refuses(&self.asker.key, &key, Some(reason));
             self.push.metrics.answered(key.kind(), false);
             self.pending.answered(key);
         }

@@ -1,4 +1,4 @@
-//! What there is to say of each object. Pure: the object and the index decide.
+//! What there is to say of each object. Pure: the object, the index and what sidecars refused decide.
 //!
 //! | type | of | holds when |
 //! |---|---|---|
@@ -6,17 +6,21 @@
 //! | `ResolvedRefs` | Service | each of its ports has a workload behind it |
 //! | | Workload | its service and its upstreams exist, with the ports that it names |
 //! | (routes) | | see [`routes`] |
+//! | | TrafficPolicy, AccessPolicy | everything that it names is there |
 //! | `Programmed` | Service | callers are told of at least one ready endpoint |
 //! | | Workload | at least one of its instances is ready, or it serves no port |
+//! | | TrafficPolicy, AccessPolicy | it is in force, and no sidecar refuses it |
+//!
+//! A policy that only refers to what is not there is not accepted: it holds for nothing.
 
 use weft_proto::{ServiceName, ServicePort, WorkloadName};
 
-use super::{Judged, Judgement, routes};
+use super::{Judged, Judgement, refused::Refused, routes};
 use crate::{
-    index::Index,
+    index::{Index, policies::facts::PolicyFacts},
     model::{
-        MeshConfigSpec, Metadata, Object, Resource, ServiceSpec, WorkloadSpec,
-        gateway::reference_grant::ReferenceGrantSpec,
+        ExternalServiceSpec, MeshConfigSpec, Metadata, Object, ObjectKey, Resource, ServiceSpec,
+        WorkloadSpec, gateway::reference_grant::ReferenceGrantSpec,
     },
 };
 
@@ -28,12 +32,13 @@ pub const SERVES_NOTHING: &str = "ServesNothing";
 
 /// All that there is to say of an object, as the index knows it.
 #[must_use]
-pub fn judge(object: &Object, index: &Index) -> Judged {
-    Judged { conditions: conditions(object, index), parents: routes::parents(object, index) }
+pub fn judge(object: &Object, index: &Index, refused: &Refused) -> Judged {
+    let conditions = conditions(object, index, refused);
+    Judged { conditions, parents: routes::parents(object, index) }
 }
 
 /// Every condition of the object by itself.
-fn conditions(object: &Object, index: &Index) -> Vec<Judgement> {
+fn conditions(object: &Object, index: &Index, refused: &Refused) -> Vec<Judgement> {
     match object {
         Object::Service(service) => of_service(service, index),
         Object::Workload(workload) => of_workload(workload, index),
@@ -43,6 +48,13 @@ fn conditions(object: &Object, index: &Index) -> Vec<Judgement> {
         Object::HTTPRoute(_) | Object::GRPCRoute(_) | Object::TLSRoute(_) | Object::TCPRoute(_) => {
             Vec::new()
         }
+        Object::TrafficPolicy(policy) => {
+            of_policy(&object.key(), &index.traffic_policy_facts(policy), refused)
+        }
+        Object::AccessPolicy(policy) => {
+            of_policy(&object.key(), &index.access_policy_facts(policy), refused)
+        }
+        Object::ExternalService(service) => vec![of_external(service, index)],
         Object::Namespace(_) | Object::ServiceAccount(_) => vec![yes(ACCEPTED, ACCEPTED)],
     }
 }
@@ -161,6 +173,50 @@ fn unresolved(
         });
     }
     None
+}
+
+fn of_policy(key: &ObjectKey, facts: &PolicyFacts, refused: &Refused) -> Vec<Judgement> {
+    let missing = facts.unresolved.first();
+    let accepted = match (&facts.conflict, missing) {
+        (Some(conflict), _) => no(ACCEPTED, "Conflicted", conflict.clone()),
+        (None, Some((reason, message))) if facts.holds_for_nothing() => {
+            no(ACCEPTED, reason, message.clone())
+        }
+        (None, _) => yes(ACCEPTED, ACCEPTED),
+    };
+    let resolved = match missing {
+        Some((reason, message)) => no(RESOLVED, reason, message.clone()),
+        None => yes(RESOLVED, RESOLVED),
+    };
+    let programmed = match refused.of(&key.to_string()) {
+        Some(message) => no(PROGRAMMED, "Refused", message.to_owned()),
+        None if !accepted.holds => no(PROGRAMMED, "NotAccepted", accepted.message.clone()),
+        None => yes(PROGRAMMED, PROGRAMMED),
+    };
+    vec![accepted, resolved, programmed]
+}
+
+fn of_external(service: &Resource<ExternalServiceSpec>, index: &Index) -> Judgement {
+    let name = ServiceName {
+        namespace: service.metadata.namespace.as_str().into(),
+        name: service.metadata.name.as_str().into(),
+    };
+    if index.is_shadowed(&name) {
+        let message = format!(
+            "metadata.name: there is a Service {name}, which goes before: give this object another name"
+        );
+        return no(ACCEPTED, "Conflicted", message);
+    }
+    match index.registered_before(&name) {
+        Some((host, other)) => {
+            let message = format!(
+                "spec.hosts: {host} is registered by ExternalService {other}, which is older and goes before: \
+                 leave it out of one of them"
+            );
+            no(ACCEPTED, "Conflicted", message)
+        }
+        None => yes(ACCEPTED, ACCEPTED),
+    }
 }
 
 fn of_mesh(config: &MeshConfigSpec, index: &Index) -> Judgement {

@@ -33,7 +33,8 @@ fn said(texts: &[&str]) -> Vec<String> {
     let objects = objects(texts);
     let mut index = Index::new(TrustDomain::default());
     index.apply_all(&objects);
-    let judgements = judge(objects.last().expect("one"), &index).conditions;
+    let judged = judge(objects.last().expect("one"), &index, &refused::Refused::default());
+    let judgements = judged.conditions;
     assert!(judgements.iter().any(|judgement| judgement.r#type == "Accepted"));
     let unwell = judgements.into_iter().filter(|judgement| !judgement.holds);
     unwell.map(|one| format!("{} {}: {}", one.r#type, one.reason, one.message)).collect()
@@ -135,14 +136,17 @@ async fn statuses_follow_objects_and_the_index_and_come_to_rest() {
     let (change, changes) = broadcast::channel::<()>(8);
     let word = Arc::new(std::sync::Mutex::new("first"));
     let said = Arc::clone(&word);
-    let judge = move |_: &Object| {
+    let begin = move || {
         let reason = *said.lock().expect("not poisoned");
-        let accepted =
-            Judgement { r#type: "Accepted", holds: true, reason, message: String::new() };
-        Judged::from(vec![accepted])
+        move |_: &Object| {
+            let accepted =
+                Judgement { r#type: "Accepted", holds: true, reason, message: String::new() };
+            Judged::from(vec![accepted])
+        }
     };
+    let (refusals, refused) = watch::channel(0);
     let mut watch = store.watch(None).await.expect("watched");
-    let kept = tokio::spawn(keep(Arc::clone(&store), judge, changes));
+    let kept = tokio::spawn(keep(Arc::clone(&store), begin, changes, refused));
     store.write(objects(&[WEB]).remove(0), false).await.expect("written");
     let mut until = async |wanted: &str| {
         timeout(Duration::from_secs(20), async {
@@ -165,8 +169,11 @@ async fn statuses_follow_objects_and_the_index_and_come_to_rest() {
         first.status().conditions[0].last_transition_time,
         second.status().conditions[0].last_transition_time
     );
+    *word.lock().expect("not poisoned") = "third";
+    refusals.send(1).expect("it listens");
+    let third = until("third").await;
     drop(change);
     kept.await.expect("it ends when nothing can change any more");
     let rest = store.list().await.expect("listed");
-    assert_eq!(rest.objects[0].metadata().resource_version, second.metadata().resource_version);
+    assert_eq!(rest.objects[0].metadata().resource_version, third.metadata().resource_version);
 }

@@ -28,13 +28,18 @@ struct Line {
 pub(crate) struct Plane {
     pub(crate) running: Option<Running>,
     folder: TempDir,
-    store: Arc<Memory>,
+    store: Arc<dyn Store>,
     flags: Vec<String>,
 }
 
 impl Plane {
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let store = Arc::new(Memory(Arc::new(Log::new(BTreeMap::new(), Version(1)))));
+        Self::start_over(store, flags).await
+    }
+
+    /// The same, on objects that lie elsewhere.
+    pub(crate) async fn start_over(store: Arc<dyn Store>, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         let mut this = Self { running: None, folder, store, flags };

@@ -6,6 +6,7 @@ mod admin;
 mod discovery;
 mod harness;
 mod identity;
+mod policies;
 mod process;
 mod restart;
 mod sidecar;

@@ -8,9 +8,12 @@ use super::{
     requests::own_requests,
 };
 use crate::{
-    index::Index,
+    index::{
+        Index,
+        policies::{Place, RouteRule},
+    },
     model::{
-        Kind, Route,
+        Kind, ObjectKey, Route,
         gateway::{
             filter::Filter,
             grpc_route::{CallPath, GrpcMatch, GrpcRule},
@@ -28,6 +31,8 @@ pub(super) struct At<'a> {
     pub(super) service: &'a ServiceName,
     /// All of its ports.
     pub(super) own: &'a [Port],
+    /// The one whose routes are made.
+    pub(super) port: &'a discovery::Service,
 }
 
 /// What a rule is made of, whatever its kind.
@@ -36,7 +41,7 @@ struct Parts<'a> {
     filters: &'a [Filter],
     backends: &'a [BackendRef],
     /// What it says of its requests itself.
-    requests: Option<discovery::RequestPolicy>,
+    requests: discovery::RequestPolicy,
 }
 
 /// Rules and their matches as they come together.
@@ -157,10 +162,29 @@ impl At<'_> {
                     name,
                     filters: self.filters(referrer, parts.filters),
                     backends: backends.collect(),
-                    requests: parts.requests,
+                    requests: self.requests(route, kind, parts.name, parts.requests),
                 })
             }
         }
+    }
+
+    /// What holds for the requests that a rule takes: what it says itself, and what policies say at every level.
+    fn requests(
+        &self,
+        route: Route<'_>,
+        kind: Kind,
+        rule: Option<&str>,
+        own: discovery::RequestPolicy,
+    ) -> Option<discovery::RequestPolicy> {
+        let metadata = route.metadata();
+        let key = ObjectKey::new(kind, &metadata.namespace, &metadata.name);
+        let place = Place {
+            kind: self.index.kind_of(self.service),
+            service: self.service,
+            port: Port::try_from(self.port.port).ok()?,
+            port_name: &self.port.port_name,
+        };
+        self.index.requests_at(&place, Some(RouteRule { route: &key, rule }), own)
     }
 
     pub(super) fn backend(

@@ -1,19 +1,15 @@
-//! What a rule says of its requests itself: how long they may take, and when they are tried again. Here what policies
-//! say of the same joins it.
+//! What a rule says of its requests itself: how long they may take, and when they are tried again.
 
 use weft_proto::discovery;
 
 use crate::model::gateway::time::{Retry, Timeouts};
 
-/// A rule's own fields, as they travel; `None` where it has none.
+/// A rule's own fields, as they travel.
 pub(super) fn own_requests(
     timeouts: Option<&Timeouts>,
     retry: Option<&Retry>,
-) -> Option<discovery::RequestPolicy> {
-    if timeouts.is_none() && retry.is_none() {
-        return None;
-    }
-    Some(discovery::RequestPolicy {
+) -> discovery::RequestPolicy {
+    discovery::RequestPolicy {
         request_timeout_ms: timeouts.and_then(|it| it.request).map(|it| it.millis()),
         attempt_timeout_ms: timeouts.and_then(|it| it.backend_request).map(|it| it.millis()),
         retry: retry.map(|retry| discovery::Retry {
@@ -23,5 +19,5 @@ pub(super) fn own_requests(
             ..discovery::Retry::default()
         }),
         ..discovery::RequestPolicy::default()
-    })
+    }
 }

@@ -5,7 +5,7 @@ use weft_proto::TrustDomain;
 use super::*;
 use crate::{
     model::{Condition, ConditionStatus, ParentStatus, parse_documents},
-    status::{Judged, combine, judge},
+    status::{Judged, combine, judge, refused::Refused},
 };
 
 const SERVICES: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {ports: [{name: http, port: 80}, {name: db, port: 90, appProtocol: tcp}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: v3, namespace: lab}\nspec: {ports: [{port: 80}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: alias, namespace: shop}\nspec: {externalName: example.com, ports: [{port: 80}]}\n";
@@ -27,7 +27,7 @@ fn judged(route: &Object) -> Judged {
     let mut index = Index::new(TrustDomain::default());
     index.apply_all(&objects(SERVICES));
     index.apply(route);
-    judge(route, &index)
+    judge(route, &index, &Refused::default())
 }
 
 /// "PARENT TYPE=BOOL REASON: MESSAGE" of each condition that is not simply good.

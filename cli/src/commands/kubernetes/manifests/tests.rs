@@ -185,6 +185,7 @@ fn no_right_is_wider_than_a_reader_would_guess() {
         "create configmaps",
         "create secrets",
         "create tokenreviews",
+        "patch httproutes/status+grpcroutes/status+tlsroutes/status+tcproutes/status",
         "patch workloads/status+meshconfigs/status",
     ];
     assert_eq!(writes, expected.map(str::to_owned).into());
