@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Proxies(ProxiesArgs),
     /// List the endpoints of a service, or of all
     Endpoints(EndpointsArgs),
+    /// List who may do what at a service, in the order in which it is decided
+    Authz(AuthzArgs),
     /// Show a workload's certificate, or rotate the mesh's root
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Identity(IdentityArgs),
@@ -235,6 +237,22 @@ pub(crate) struct EndpointsArgs {
     /// NAME or NAMESPACE/NAME, optionally with :PORT; without, every service
     pub(crate) service: Option<String>,
     /// The namespace of a NAME, or the only one to list
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuthzArgs {
+    /// NAME or NAMESPACE/NAME
+    pub(crate) service: String,
+    /// The only port to list
+    #[arg(long)]
+    pub(crate) port: Option<weft_proto::Port>,
+    /// The namespace of a NAME
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
     #[command(flatten)]

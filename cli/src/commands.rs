@@ -1,5 +1,6 @@
 //! Carries out one command. Each group of commands has a file; the long-running ones have their own modules.
 
+mod authz;
 mod identity;
 mod injection;
 mod kubernetes;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Uninject(args) => injection::uninject(&args)?,
         Command::Proxies(args) => block_on(mesh::proxies(args))?,
         Command::Endpoints(args) => block_on(mesh::endpoints(args))?,
+        Command::Authz(args) => block_on(authz::authz(args))?,
         Command::Identity(args) => match args.command {
             Some(IdentityCommand::RotateRoot(args)) => block_on(identity::rotate_root(args))?,
             None => block_on(identity::show(args))?,

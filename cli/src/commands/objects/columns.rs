@@ -6,6 +6,7 @@ use comfy_table::Table;
 use serde_json::Value;
 use weft_control_plane::{
     index::routes::CONTROLLER,
+    model::access_policy::ROOT_NAMESPACE,
     status::{judge::SERVES_NOTHING, routes::PARTIALLY_INVALID},
 };
 
@@ -51,6 +52,9 @@ fn own_columns(kind: &str) -> &'static [&'static str] {
         "HTTPRoute" | "GRPCRoute" | "TLSRoute" => &["parents", "hosts", "rules"],
         "TCPRoute" => &["parents", "rules"],
         "ReferenceGrant" => &["from", "to"],
+        "TrafficPolicy" => &["targets", "sections"],
+        "AccessPolicy" => &["targets", "mode", "rules", "default"],
+        "ExternalService" => &["hosts", "ports"],
         _ => &[],
     }
 }
@@ -86,6 +90,16 @@ fn own_cells(object: &Value, kind: &str) -> Vec<String> {
         }
         "TCPRoute" => vec![parents(spec), rules(spec)],
         "ReferenceGrant" => vec![list(&spec["from"], granted), list(&spec["to"], granted)],
+        "TrafficPolicy" => vec![targets(object), sections(spec)],
+        "AccessPolicy" => {
+            let mode = spec["mode"].as_str().unwrap_or("Enforce").to_owned();
+            let rules = spec["rules"].as_array().map_or(0, Vec::len).to_string();
+            vec![targets(object), mode, rules, text(&spec["default"])]
+        }
+        "ExternalService" => {
+            let hosts = spec["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            vec![shorten(&hosts.collect::<Vec<_>>().join(",")), ports(spec)]
+        }
         _ => Vec::new(),
     }
 }
@@ -121,6 +135,33 @@ fn granted(entry: &Value) -> String {
 fn list(values: &Value, of_one: impl Fn(&Value) -> String) -> String {
     let values = values.as_array().into_iter().flatten();
     or_dash(values.map(of_one).collect::<Vec<_>>().join(", "))
+}
+
+/// What a policy holds for: "Service/cart:http, Namespace/shop".
+fn targets(object: &Value) -> String {
+    let of_one = |target: &Value| {
+        let section = target["sectionName"].as_str().map(|section| format!(":{section}"));
+        format!(
+            "{}/{}{}",
+            text(&target["kind"]),
+            text(&target["name"]),
+            section.unwrap_or_default()
+        )
+    };
+    let all = object["spec"]["targetRefs"].as_array().into_iter().flatten().map(of_one);
+    let all = all.collect::<Vec<_>>().join(", ");
+    match (all.as_str(), object["metadata"]["namespace"].as_str()) {
+        ("", Some(ROOT_NAMESPACE)) => "the mesh".into(),
+        ("", Some(namespace)) => format!("Namespace/{namespace}"),
+        _ => or_dash(all),
+    }
+}
+
+/// The sections that a policy sets: "retry, timeouts".
+fn sections(spec: &Value) -> String {
+    let names = spec.as_object().into_iter().flat_map(|spec| spec.keys());
+    let names: Vec<&str> = names.map(String::as_str).filter(|name| *name != "targetRefs").collect();
+    or_dash(names.join(", "))
 }
 
 /// "http:80/grpc, 9090".
@@ -267,6 +308,23 @@ mod tests {
             });
             assert_eq!(own_cells(&object, "HTTPRoute"), ["cart:80, Gateway edge", "-", "2"]);
             assert_eq!(state(&object, &BTreeSet::new()), expected);
+        }
+    }
+
+    #[test]
+    fn policies_show_what_they_hold_for_and_what_they_set() {
+        let target = json!([{"kind": "Service", "name": "cart", "sectionName": "http"}]);
+        let policy = json!({
+            "metadata": {"namespace": "shop"},
+            "spec": {"targetRefs": target, "timeouts": {}, "retry": {}},
+        });
+        assert_eq!(own_cells(&policy, "TrafficPolicy"), ["Service/cart:http", "retry, timeouts"]);
+        for (namespace, shown) in [("weft-system", "the mesh"), ("shop", "Namespace/shop")] {
+            let policy = json!({
+                "metadata": {"namespace": namespace},
+                "spec": {"mode": "Audit", "default": "Deny", "rules": [{}, {}]},
+            });
+            assert_eq!(own_cells(&policy, "AccessPolicy"), [shown, "Audit", "2", "Deny"]);
         }
     }
 
