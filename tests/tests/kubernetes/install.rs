@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::core::v1::{ConfigMap, Pod, Secret, Service},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -13,7 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use serde_json::json;
-use weft_proto::api::{ApplyRequest, ProxiesRequest};
+use weft_proto::api::{ApplyRequest, AuthzRequest, ProxiesRequest};
 use weft_tests::{
     kubernetes::cluster::{Cluster, MANAGER, pods::PodWish},
     mesh::{Mesh, Sidecar},
@@ -177,7 +177,56 @@ async fn what_is_installed_is_all_that_a_control_plane_needs() {
     let message = &answer.results[0].message;
     assert!(message.contains("do it yourself, with kubectl apply"), "{message}");
     configs.delete("mesh", &DeleteParams::default()).await.expect("it is there");
+    policies_are_told_what_became_of_them(&cluster, &mesh, &namespace).await;
     drop(sidecar);
     drop(mesh);
     uninstall(&cluster).await;
+}
+
+/// Policies and services outside are read, and get their conditions; what their definitions refuse never comes in.
+async fn policies_are_told_what_became_of_them(cluster: &Cluster, mesh: &Mesh, namespace: &str) {
+    let target = json!([{"kind": "Service", "name": "cart"}]);
+    let service = json!({"metadata": {"name": "cart"}, "spec": {"ports": [{"port": 80}]}});
+    let service: Service = serde_json::from_value(service).expect("a Service");
+    cluster.create(&cluster.objects(namespace), &service).await;
+    let deny = json!([{"action": "Deny", "to": [{"methods": ["DELETE"]}]}]);
+    let hosts = json!({"hosts": ["api.example.com"], "ports": [{"port": 443, "protocol": "tls"}]});
+    for (kind, plural, spec) in [
+        (
+            "TrafficPolicy",
+            "trafficpolicies",
+            json!({"targetRefs": target, "timeouts": {"request": "10s"}}),
+        ),
+        ("AccessPolicy", "accesspolicies", json!({"targetRefs": target, "rules": deny})),
+        ("ExternalService", "externalservices", hosts),
+    ] {
+        let kind_of = GroupVersionKind::gvk("weft.dev", "v1alpha1", kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind_of, plural);
+        let objects = Api::<DynamicObject>::namespaced_with(cluster.client(), namespace, &resource);
+        let object = |spec: &serde_json::Value| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1",
+                "kind": kind,
+                "metadata": {"name": "sample"},
+                "spec": spec,
+            })
+        };
+        let settings = PatchParams::apply(MANAGER).force();
+        // Each definition knows one of these fields, and it is no number.
+        let wrong = Patch::Apply(object(&json!({"timeouts": 1, "rules": 1, "hosts": 1})));
+        objects.patch("sample", &settings, &wrong).await.expect_err("it is wrong");
+        let right = Patch::Apply(object(&spec));
+        objects.patch("sample", &settings, &right).await.expect("it is right");
+        wait::until_true(&format!("the {kind} to be told that it is in force"), || async {
+            let found = objects.get("sample").await.expect("it is there");
+            let conditions = found.data["status"]["conditions"].as_array().cloned();
+            let is_right = |condition: &serde_json::Value| condition["status"] == "True";
+            conditions.is_some_and(|all| !all.is_empty() && all.iter().all(is_right))
+        })
+        .await;
+    }
+    let request = AuthzRequest { service: format!("{namespace}/cart") };
+    let answer = mesh.api().await.authz(request).await.expect("the API answers").into_inner();
+    let rules: Vec<&str> = answer.ports[0].rules.iter().map(|rule| rule.rule.as_str()).collect();
+    assert_eq!(rules, [format!("AccessPolicy {namespace}/sample rules[0]")]);
 }
