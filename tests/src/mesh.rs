@@ -64,8 +64,16 @@ impl Mesh {
 
     /// A mesh with these objects, whose control plane has these further settings (`--name=value`).
     pub async fn start_with(objects: &str, settings: &[&str]) -> Self {
+        Self::start_from(&[("mesh.yaml", objects)], settings).await
+    }
+
+    /// A mesh with the objects of these files (name and YAML documents), each of which can be written anew, whose control
+    /// plane has these further settings.
+    pub async fn start_from(files: &[(&str, &str)], settings: &[&str]) -> Self {
         let mut mesh = Self::without_control_plane(settings);
-        mesh.write("mesh.yaml", objects);
+        for (name, objects) in files {
+            mesh.write(name, objects);
+        }
         mesh.start_control_plane().await;
         mesh
     }

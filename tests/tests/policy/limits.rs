@@ -1,0 +1,90 @@
+//! Limits: rates, requests at once, connections; and balancing by hash.
+
+use futures_util::future::join_all;
+use weft_tests::{
+    apps::{App, Http},
+    client::Client,
+    wait,
+};
+
+use crate::stage::{Stage, from, get, silent, traffic};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_caller_has_its_rate_and_hears_when_to_come_back() {
+    let sections = "  rateLimits: [{requests: 5, per: 1h, burst: 5, key: Identity}]";
+    let stage = Stage::with(&traffic("echo-v1", sections)).await;
+    for caller in [&stage.web, &stage.guest] {
+        let mut client = Client::connect(caller.outbound(), Http::One).await;
+        for _ in 0..5 {
+            let answer = client.get("http://echo-v1.mesh/").await;
+            from("echo-v1").check(&answer, "within the rate");
+        }
+        let answer = client.get("http://echo-v1.mesh/").await;
+        assert_eq!((answer.status.as_u16(), answer.field("weft-reason")), (429, "rate-limited"));
+        let wait: u64 = answer.field("retry-after").parse().expect("seconds");
+        assert!((1..=720).contains(&wait), "{wait}");
+    }
+    stage.change("");
+    wait::until_true("the limit to be gone", || async {
+        let mut client = stage.client(Http::One).await;
+        client.get("http://echo-v1/").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_gets_so_many_requests_at_once() {
+    let apps = [silent().await, App::echo_both("echo-v2").await];
+    let stage =
+        Stage::serving(apps, &traffic("echo-v1", "  concurrency: {maxInFlight: 2, maxPending: 0}"))
+            .await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = stage.client(Http::One).await;
+        held.push(tokio::spawn(
+            async move { client.stream(get("http://echo-v1/").request()).await },
+        ));
+    }
+    let (server, _) = &stage.servers()[0];
+    server.counts("weft_requests_in_flight", &["direction=\"inbound\""], 2.0).await;
+    let answer = stage.client(Http::One).await.get("http://echo-v1/").await;
+    assert_eq!((answer.status.as_u16(), answer.field("weft-reason")), (503, "concurrency-limit"));
+    for one in held {
+        one.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_sends_so_many_requests_at_once() {
+    let apps = [silent().await, silent().await];
+    let stage = Stage::serving(apps, &traffic("echo", "  limits: {maxInFlight: 2}")).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = stage.client(Http::One).await;
+        held.push(tokio::spawn(async move { client.stream(get("http://echo/").request()).await }));
+    }
+    stage.web.counts("weft_requests_in_flight", &["direction=\"outbound\""], 2.0).await;
+    let answer = stage.client(Http::One).await.get("http://echo/").await;
+    assert_eq!((answer.status.as_u16(), answer.field("weft-reason")), (503, "service-limit"));
+    for one in held {
+        one.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_hash_stay_with_one_replica() {
+    let sections = "  loadBalancing: {algorithm: RingHash, hash: {header: x-customer}}";
+    let stage = Stage::with(&traffic("echo", sections)).await;
+    let mut both = [false; 2];
+    for customer in ["ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal", "ida", "jan"] {
+        let asks = (0..10).map(|_| async {
+            let mut client = stage.client(Http::One).await;
+            let asked = get("http://echo/").with("x-customer", customer).request();
+            client.send(asked).await.expect("an answer").field("app").to_owned()
+        });
+        let apps = join_all(asks).await;
+        assert!(apps.iter().all(|app| *app == apps[0]), "{customer}: {apps:?}");
+        both[usize::from(apps[0] == "echo-v2")] = true;
+    }
+    assert_eq!(both, [true, true], "ten customers are of one replica");
+}
