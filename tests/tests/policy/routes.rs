@@ -5,5 +5,6 @@ mod grpc;
 mod hosts;
 mod live;
 mod matches;
+mod opaque;
 mod redirects;
 mod weights;

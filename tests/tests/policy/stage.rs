@@ -5,14 +5,15 @@
 //! | `echo` | both versions |
 //! | `echo-v1`, `echo-v2` | one each |
 //!
-//! Each has the ports 80 and 8080 for HTTP and 7070 for gRPC. `web` calls from the same namespace, `guest` from
+//! Each has the ports 80 and 8080 for HTTP, 7070 for gRPC, and 9000 where a server says which version it is. `web` calls from the same namespace, `guest` from
 //! another one.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
+use tokio::io::AsyncWriteExt;
 use weft_proto::api::EndpointsRequest;
 use weft_tests::{
     apps::{App, Http, full},
@@ -34,6 +35,7 @@ pub(crate) struct Stage {
     /// A caller in another one.
     pub(crate) guest: Sidecar,
     servers: Vec<(Sidecar, App)>,
+    _greeters: Vec<App>,
 }
 
 impl Stage {
@@ -47,24 +49,27 @@ impl Stage {
     pub(crate) async fn serving(apps: [App; 2], policies: &str) -> Self {
         let files = [("mesh.yaml", &*objects()), (POLICIES, policies)];
         let mesh = Mesh::start_from(&files, &[]).await;
-        let mut servers = Vec::new();
+        let (mut servers, mut greeters) = (Vec::new(), Vec::new());
         for (version, app) in VERSIONS.into_iter().zip(apps) {
+            let greeter = greeter(version).await;
             let spec = SidecarSpec::of(&format!("mesh/{version}"))
                 .serves("http", app.address)
+                .serves("raw", greeter.address)
                 .with("--app-probe=none");
             servers.push((mesh.sidecar(spec).await, app));
+            greeters.push(greeter);
         }
         wait::until_true("both versions to be listed at each port", || async {
             let request = EndpointsRequest { service: "mesh/echo".to_owned() };
             let response = mesh.api().await.endpoints(request).await.expect("the API answers");
-            response.get_ref().endpoints.iter().filter(|endpoint| endpoint.ready).count() == 6
+            response.get_ref().endpoints.iter().filter(|endpoint| endpoint.ready).count() == 8
         })
         .await;
-        let callers = ["echo:80", "echo-v1:80", "echo-v2:80"];
+        let callers = ["echo:80", "echo-v1:80", "echo-v2:80", "echo:9000"];
         let web = callers.iter().fold(SidecarSpec::of("mesh/web"), |spec, to| spec.upstream(to));
         let web = mesh.sidecar(web).await;
         let guest = mesh.sidecar(SidecarSpec::of("guests/guest")).await;
-        Self { mesh, web, guest, servers }
+        Self { mesh, web, guest, servers, _greeters: greeters }
     }
 
     /// Puts these policies in the place of those before.
@@ -94,6 +99,18 @@ impl Stage {
     }
 }
 
+/// Says its name to whoever connects, and ends.
+async fn greeter(name: &'static str) -> App {
+    App::tcp(move |mut stream| async move {
+        // A client that is gone already hears nothing.
+        let _ = stream.write_all(name.as_bytes()).await;
+        let _ = stream.shutdown().await;
+        // What the client sends is read, so that nothing is reset before it has read all.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await
+}
+
 fn objects() -> String {
     let mut objects = String::from(
         "
@@ -114,7 +131,7 @@ spec: {serviceAccount: guest}
 apiVersion: weft.dev/v1alpha1
 kind: Workload
 metadata: {{name: {version}, namespace: mesh, labels: {{app: echo, version: {version}}}}}
-spec: {{serviceAccount: {version}, ports: [{{name: http}}]}}
+spec: {{serviceAccount: {version}, ports: [{{name: http}}, {{name: raw, servicePort: 9000, protocol: tcp}}]}}
 "
         );
     }
@@ -134,6 +151,7 @@ spec:
   - {{name: http, port: 80, targetPort: http}}
   - {{name: http-alt, port: 8080, targetPort: http}}
   - {{name: grpc, port: 7070, targetPort: http}}
+  - {{name: raw, port: 9000, targetPort: raw, appProtocol: tcp}}
 "
         );
     }
@@ -259,7 +277,7 @@ impl Expected {
 
     /// Compares an answer with what is expected.
     pub(crate) fn check(&self, answer: &Answer, what: &str) {
-        assert_eq!(answer.status, StatusCode::from_u16(self.status).unwrap(), "{what}: {answer:?}");
+        assert_eq!(answer.status.as_u16(), self.status, "{what}: {answer:?}");
         for (name, value) in &self.fields {
             assert_eq!(joined(answer, name), *value, "{what}: {name} of {answer:?}");
         }
