@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
         let deadline = Deadline::earlier(deadline, of_policy);
         let mut bounds = Bounds::default().idle(policy.timeouts.stream_idle.set(), began);
         if let Some(deadline) = &deadline {
-            bounds = bounds.by(Some(deadline.at()), deadline.reason());
+            bounds = bounds.by(Some(deadline.cut()), deadline.reason());
         }
         let body_limit =
             policy.retry.body_limit.unwrap_or(exchange.shared.config.limits.replay_bytes);

@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use crate::{clock::Instant, error::ProxyError, reason::Reason};
 
+/// Whoever gave a deadline ends the request at it. Work that is under way here is ended so much later, if it has not been:
+/// at the same moment the two would meet, and the caller would hear of a reset instead of why.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// When a request must be answered, and what it is called when it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
@@ -46,6 +50,12 @@ impl Deadline {
     #[must_use]
     pub const fn at(&self) -> Instant {
         self.at
+    }
+
+    /// When a request that is under way is ended: see [`GRACE`].
+    #[must_use]
+    pub fn cut(&self) -> Instant {
+        if self.reason == Reason::DeadlineExceeded { self.at + GRACE } else { self.at }
     }
 
     /// What the request ends with when it is not answered by then.

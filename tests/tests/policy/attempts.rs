@@ -86,7 +86,7 @@ async fn codes_of_calls_are_tried_again() {
     let unavailable =
         answering(200, &[("content-type", "application/grpc"), ("grpc-status", "14")]);
     let apps = [unavailable.await, App::echo_both("echo-v2").await];
-    let sections = "  retry: {attempts: 1, grpcCodes: [14], unsafeMethods: true, budget: {percent: 100, minPerSecond: 100}}";
+    let sections = "  retry: {attempts: 1, grpcCodes: [Unavailable], unsafeMethods: true, budget: {percent: 100, minPerSecond: 100}}";
     let stage = Stage::serving(apps, &traffic("echo", sections)).await;
     let mut client = stage.client(Http::Two).await;
     for _ in 0..TRIES {

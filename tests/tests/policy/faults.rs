@@ -10,8 +10,8 @@ use crate::stage::{Stage, call, from, get, status, traffic};
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_delayed_and_aborted_as_the_policy_says() {
     let sections = "  faults:
-  - {match: [{headers: [{name: x-fault, value: abort}]}], percent: 100, abort: {status: 418, grpcCode: 8}}
-  - {match: [{headers: [{name: x-fault, value: delay}]}], percent: 100, delay: 300ms}";
+  - {match: [{headers: [{name: x-fault, exact: abort}]}], percent: 100, abort: {status: 418, grpcCode: ResourceExhausted}}
+  - {match: [{headers: [{name: x-fault, exact: delay}]}], percent: 100, delay: 300ms}";
     let stage = Stage::with(&traffic("echo-v1", sections)).await;
     let injected = || status(418).field("weft-reason", "fault-injected");
     stage

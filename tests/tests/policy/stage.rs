@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
+use weft_control_plane::model::parse_documents;
 use weft_proto::api::EndpointsRequest;
 use weft_tests::{
     apps::{App, Http, full},
@@ -47,6 +48,7 @@ impl Stage {
 
     /// With these policies from the start, before these applications: of `echo-v1` and of `echo-v2`.
     pub(crate) async fn serving(apps: [App; 2], policies: &str) -> Self {
+        assert_right(policies);
         let files = [("mesh.yaml", &*objects()), (POLICIES, policies)];
         let mesh = Mesh::start_from(&files, &[]).await;
         let (mut servers, mut greeters) = (Vec::new(), Vec::new());
@@ -74,6 +76,7 @@ impl Stage {
 
     /// Puts these policies in the place of those before.
     pub(crate) fn change(&self, policies: &str) {
+        assert_right(policies);
         self.mesh.write(POLICIES, policies);
     }
 
@@ -96,6 +99,13 @@ impl Stage {
                 expected.check(&answer, &format!("{version:?} {asked:?}"));
             }
         }
+    }
+}
+
+/// A file that is refused would leave a test with no policy at all.
+fn assert_right(policies: &str) {
+    for parsed in parse_documents(POLICIES, policies) {
+        parsed.unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
