@@ -30,7 +30,6 @@ pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 #[must_use]
 pub fn parents(object: &Object, index: &Index) -> Vec<(ParentRef, Vec<Judgement>)> {
     let Some(route) = Route::of(object) else { return Vec::new() };
-    let resolved = resolved(object, route, index);
     let partial = partial(route);
     let own = route.parents().iter().enumerate().filter(|(_, parent)| parent.is_service());
     let judged = own.map(|(position, parent)| {
@@ -40,7 +39,7 @@ pub fn parents(object: &Object, index: &Index) -> Vec<(ParentRef, Vec<Judgement>
                 Some((reason, message)) => judgement(ACCEPTED, false, reason, message),
                 None => judgement(ACCEPTED, true, ACCEPTED, String::new()),
             },
-            resolved.clone(),
+            resolved(object, route, parent, index),
         ];
         // Of a route that is refused as a whole there is nothing more to say.
         said.extend(partial.clone().filter(|_| said[0].holds));
@@ -59,8 +58,9 @@ fn judgement(
 }
 
 /// Whether every reference leads somewhere; the first that does not gives the reason.
-fn resolved(object: &Object, route: Route<'_>, index: &Index) -> Judgement {
-    let referrer = Referrer { kind: object.kind(), namespace: &route.metadata().namespace };
+fn resolved(object: &Object, route: Route<'_>, parent: &ParentRef, index: &Index) -> Judgement {
+    let namespace = &route.metadata().namespace;
+    let referrer = Referrer { kind: object.kind(), namespace, parent: &parent.service(namespace) };
     let failed = route.referred().into_iter().filter_map(|referred| {
         let unresolved = index.backend(referrer, &referred.backend).err()?;
         Some((unresolved.reason, format!("{}: {unresolved}", referred.field)))

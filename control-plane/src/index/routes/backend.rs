@@ -24,6 +24,9 @@ pub struct Referrer<'a> {
     pub kind: Kind,
     /// Its namespace.
     pub namespace: &'a str,
+    /// The parent for which they are followed. Its callers are on their way there: to send them there takes no grant,
+    /// even in another namespace, as a consumer's route does.
+    pub parent: &'a ServiceName,
 }
 
 /// A service that is being built, and not in the index yet: all that is known of it are its ports.
@@ -66,7 +69,7 @@ impl Index {
         let Some(port) = backend.port else {
             return no("InvalidKind", format!("{service} has no port: name one of the service's"));
         };
-        let abroad = &*service.namespace != referrer.namespace;
+        let abroad = &*service.namespace != referrer.namespace && service != *referrer.parent;
         let route = (referrer.kind, referrer.namespace);
         if abroad && !self.routes.allows(route, (group, kind), &service) {
             let message = format!(

@@ -153,7 +153,8 @@ impl At<'_> {
                 Some(discovery::HttpRule { name, backends, ..Default::default() })
             }
             Fate::Whole => {
-                let referrer = Referrer { kind, namespace: &route.metadata().namespace };
+                let namespace = &route.metadata().namespace;
+                let referrer = Referrer { kind, namespace, parent: self.service };
                 let backends = parts.backends.iter().map(|backend| discovery::Backend {
                     filters: self.filters(referrer, &backend.filters),
                     ..to_wire(backend.weight(), self.backend(referrer, backend))

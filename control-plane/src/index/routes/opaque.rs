@@ -51,7 +51,8 @@ impl At<'_> {
         rule: &OpaqueRule,
         name: &str,
     ) -> discovery::OpaqueRule {
-        let referrer = Referrer { kind, namespace: &route.metadata().namespace };
+        let namespace = &route.metadata().namespace;
+        let referrer = Referrer { kind, namespace, parent: self.service };
         let backends = rule.backend_refs.iter();
         let backends = backends.map(|one| to_wire(one.weight(), self.backend(referrer, one)));
         discovery::OpaqueRule {

@@ -212,6 +212,7 @@ fn a_consumers_route_binds_callers_of_its_namespace_and_stands_in_the_producers_
     assert_eq!(rules("shop"), (vec!["/* -> ours rules[0]".to_owned()], 1));
     assert_eq!(rules("lab"), (vec!["/* -> ours rules[0]".to_owned()], 1));
     assert_eq!(rules("web"), (vec!["/* -> theirs rules[0]".to_owned()], 1), "its TCPRoutes stay");
+    assert_eq!(first_backends(&index, "web"), ["shop/cart:80 x1"], "its parent takes no grant");
     let port = "shop/cart:80".parse().expect("valid");
     let view = |namespace: &str| index.service_from(&port, namespace).expect("there is one");
     assert_eq!((view("lab").0, view("web").0.as_deref()), (None, Some("web")));

@@ -148,6 +148,20 @@ const CASES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "HTTPRoute",
+        "name: v3, namespace: lab",
+        "rules: [{backendRefs: [{name: v3, namespace: lab, port: 80}]}]",
+        &[],
+    ),
+    (
+        "HTTPRoute",
+        "name: v3, namespace: lab}, {group: '', kind: Service, name: cart",
+        "rules: [{backendRefs: [{name: v3, namespace: lab, port: 80}]}]",
+        &[
+            "cart ResolvedRefs=false RefNotPermitted: spec.rules[0].backendRefs[0]: no ReferenceGrant in lab lets HTTPRoutes of shop refer to Service v3: make one there",
+        ],
+    ),
+    (
+        "HTTPRoute",
         "name: cart",
         "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {kind: Bucket, name: b}}}]}]",
         &[

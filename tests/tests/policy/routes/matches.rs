@@ -162,13 +162,6 @@ spec:
   rules:
   - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-header-set, value: producer}]}}]
     backendRefs: [{name: echo-v1, port: 80}]
----
-apiVersion: gateway.networking.k8s.io/v1beta1
-kind: ReferenceGrant
-metadata: {name: guests, namespace: mesh}
-spec:
-  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: guests}]
-  to: [{group: '', kind: Service}]
 ";
     let stage = Stage::with(consumer).await;
     for (caller, set) in [(&stage.guest, "consumer"), (&stage.web, "producer")] {
