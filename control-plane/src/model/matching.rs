@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use weft_proto::{Pattern, discovery, names::is_subdomain};
 
-use super::{crd::fields, object::FieldError, text};
+use super::{object::FieldError, text};
 
 /// How long the lists may be: an API server refuses rules over lists without a bound.
 pub(super) const MOST: usize = 16;
@@ -47,11 +47,11 @@ pub struct RequestMatch {
 pub struct PathMatch {
     /// The whole path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::path")]
+    #[schemars(schema_with = "path")]
     pub exact: Option<Path>,
     /// Whole segments of it: `/a` takes `/a` and `/a/b`, not `/ab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::path")]
+    #[schemars(schema_with = "path")]
     pub prefix: Option<Path>,
     /// A regular expression (RE2) for the whole path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,10 +217,10 @@ checked_text!(
     "is no method: use capitals, such as GET"
 );
 checked_text!(
-    /// An absolute path.
+    /// An absolute path. Sidecars compare it decoded.
     Path,
-    |text| text.starts_with('/') && text.len() <= 2048,
-    "is no path: begin it with '/'"
+    |text| text.starts_with('/') && text.len() <= 2048 && is_decodable(text),
+    "is no path: begin it with '/', and write two hexadecimal digits after each '%', of text in UTF-8 without control characters"
 );
 checked_text!(
     /// A header's name.
@@ -247,6 +247,22 @@ impl HeaderName {
     pub fn lower(&self) -> String {
         self.0.to_ascii_lowercase()
     }
+}
+
+/// Whether every '%' of a path stands for an octet, and all octets together for text without control characters.
+fn is_decodable(path: &str) -> bool {
+    let mut octets = Vec::with_capacity(path.len());
+    let mut parts = path.split('%');
+    octets.extend(parts.next().unwrap_or_default().bytes());
+    for part in parts {
+        let digits = part.get(..2).filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(octet) if !octet.is_ascii_control() => octets.push(octet),
+            _ => return false,
+        }
+        octets.extend(part.bytes().skip(2));
+    }
+    std::str::from_utf8(&octets).is_ok()
 }
 
 /// A regular expression that was compiled once.
@@ -307,6 +323,12 @@ pub(super) fn header_name(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 256,
         "pattern": "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$",
     })
+}
+
+/// A path, as a schema: whether its octets are UTF-8 cannot be said there.
+fn path(_: &mut SchemaGenerator) -> Schema {
+    let octet = "%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e]|[89A-Fa-f][0-9A-Fa-f])";
+    json_schema!({"type": "string", "maxLength": 2048, "pattern": format!("^/([^%]|{octet})*$")})
 }
 
 fn pattern(_: &mut SchemaGenerator) -> Schema {

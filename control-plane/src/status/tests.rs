@@ -1,5 +1,7 @@
 //! The conditions that objects get.
 
+mod never_sent;
+
 use tokio::time::timeout;
 use weft_proto::TrustDomain;
 

@@ -136,10 +136,15 @@ fn retry_over(own: discovery::Retry, lower: discovery::Retry) -> discovery::Retr
     fn given<T>(own: Vec<T>, lower: Vec<T>) -> Vec<T> {
         if own.is_empty() { lower } else { own }
     }
+    let base = own.backoff_base_ms.or(lower.backoff_base_ms);
     discovery::Retry {
         attempts: own.attempts.or(lower.attempts),
-        backoff_base_ms: own.backoff_base_ms.or(lower.backoff_base_ms),
-        backoff_max_ms: own.backoff_max_ms.or(lower.backoff_max_ms),
+        backoff_base_ms: base,
+        // A rule may say the one and a policy the other: the cap is never below the first time.
+        backoff_max_ms: own
+            .backoff_max_ms
+            .or(lower.backoff_max_ms)
+            .map(|max| base.map_or(max, |base| max.max(base))),
         conditions: given(own.conditions, lower.conditions),
         statuses: given(own.statuses, lower.statuses),
         grpc_codes: given(own.grpc_codes, lower.grpc_codes),

@@ -137,10 +137,10 @@ impl Filter {
         self.other.name(at, found);
         match action {
             Some(Action::RequestHeaders(it)) => {
-                it.other.name(&format!("{at}.requestHeaderModifier"), found);
+                it.name_unsupported(&format!("{at}.requestHeaderModifier"), found);
             }
             Some(Action::ResponseHeaders(it)) => {
-                it.other.name(&format!("{at}.responseHeaderModifier"), found);
+                it.name_unsupported(&format!("{at}.responseHeaderModifier"), found);
             }
             Some(Action::Mirror(it)) => it.name_unsupported(&format!("{at}.requestMirror"), found),
             Some(Action::Redirect(it)) => {
@@ -237,6 +237,48 @@ impl HeaderFilter {
             check::header_name(&format!("{at}.remove[{index}]"), name)?;
         }
         Ok(())
+    }
+
+    fn name_unsupported(&self, at: &str, found: &mut Vec<FieldError>) {
+        self.other.name(at, found);
+        let named = |list, values: &[HeaderValue]| -> Vec<(String, String)> {
+            let values = values.iter().enumerate();
+            values.map(|(i, it)| (format!("{at}.{list}[{i}].name"), it.name.clone())).collect()
+        };
+        let removed = self.remove.iter().enumerate();
+        let removed = removed.map(|(i, name)| (format!("{at}.remove[{i}]"), name.clone()));
+        let all = named("set", &self.set).into_iter().chain(named("add", &self.add)).chain(removed);
+        found.extend(all.filter_map(|(field, name)| {
+            let why = why_untouchable(&name)?;
+            Some(FieldError::new(field, format!("{name:?} is not supported: {why}")))
+        }));
+    }
+}
+
+/// Why sidecars let no filter touch a header; `None` for all others. What a sidecar would refuse is never sent to it.
+fn why_untouchable(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    if name.starts_with("weft-") {
+        return Some("headers that begin with weft- are the sidecars' own; use another name");
+    }
+    match name.as_str() {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-authentication-info" => {
+            Some("it concerns one connection, not the message; leave it out")
+        }
+        "content-length" | "transfer-encoding" => {
+            Some("it says where the message ends; leave it out")
+        }
+        "host" => Some("use a URLRewrite filter with hostname"),
+        _ => None,
     }
 }
 

@@ -67,17 +67,26 @@ fn wrong_in_path(path: &str) -> Option<&'static str> {
     if lower.contains("%2f") {
         return Some("leave out the encoded '/'");
     }
+    if !is_path_text(path) {
+        return Some("percent-encode what is not of a path (RFC 3986 section 3.3)");
+    }
+    None
+}
+
+/// Whether a text has only what can stand in a path (RFC 3986 section 3.3): plain characters, slashes, and octets that
+/// are written as '%' and two hexadecimal digits.
+pub(super) fn is_path_text(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
-    let mut bytes = path.bytes();
+    let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let escaped = byte == b'%'
             && bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())
             && bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit());
         if !is_plain(byte) && !escaped {
-            return Some("percent-encode what is not of a path (RFC 3986 section 3.3)");
+            return false;
         }
     }
-    None
+    true
 }
 
 /// A header or a query parameter.

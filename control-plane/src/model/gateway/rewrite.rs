@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use weft_proto::Port;
 
-use super::{check, other::Other};
+use super::{check, matching::is_path_text, other::Other};
 use crate::model::FieldError;
 
 /// Statuses that a redirect can have.
@@ -62,7 +62,7 @@ impl Redirect {
     pub(super) fn name_unsupported(&self, at: &str, found: &mut Vec<FieldError>) {
         self.other.name(at, found);
         if let Some(path) = &self.path {
-            path.other.name(&format!("{at}.path"), found);
+            path.name_unsupported(&format!("{at}.path"), found);
         }
     }
 }
@@ -92,7 +92,7 @@ impl Rewrite {
     pub(super) fn name_unsupported(&self, at: &str, found: &mut Vec<FieldError>) {
         self.other.name(at, found);
         if let Some(path) = &self.path {
-            path.other.name(&format!("{at}.path"), found);
+            path.name_unsupported(&format!("{at}.path"), found);
         }
     }
 }
@@ -153,13 +153,30 @@ impl PathModifier {
         let Some(value) = given else {
             return Err(FieldError::new(field, format!("is missing: type {kind:?} needs it")));
         };
-        check::length(&field, value, 0, 1024)?;
-        // It becomes part of a request's first line.
-        if value.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
-            let message = format!("{value:?} is no path: percent-encode spaces and the like");
-            return Err(FieldError::new(field, message));
-        }
-        Ok(())
+        check::length(&field, value, 0, 1024)
+    }
+
+    /// Names what of it has no support: the definition takes any text, but only a path can stand in a path's place.
+    fn name_unsupported(&self, at: &str, found: &mut Vec<FieldError>) {
+        self.other.name(at, found);
+        let (kind, value) = self.kind();
+        let field = match kind {
+            PathModifierType::ReplaceFullPath => "replaceFullPath",
+            // Nothing may stand in the place of a prefix.
+            PathModifierType::ReplacePrefixMatch if value.is_empty() => return,
+            PathModifierType::ReplacePrefixMatch => "replacePrefixMatch",
+        };
+        let wrong = if !value.starts_with('/') {
+            "begin it with '/'"
+        } else if value.contains(['?', '#']) {
+            "leave out query and fragment, a request keeps its query"
+        } else if !is_path_text(value) {
+            "percent-encode what is not of a path (RFC 3986 section 3.3)"
+        } else {
+            return;
+        };
+        let message = format!("{value:?} is not supported, as it is no path: {wrong}");
+        found.push(FieldError::new(format!("{at}.{field}"), message));
     }
 
     /// Whether it needs the rule's matches to be prefixes.

@@ -80,10 +80,13 @@ fn retry(retry: &Retry) -> discovery::Retry {
     let backoff = retry.backoff.clone().unwrap_or_default();
     let budget = retry.budget.clone().unwrap_or_default();
     let conditions = retry.conditions.iter().flatten();
+    let base = backoff.base.map(Span::millis);
+    // Two levels may each say one of them: the cap is never below the first time.
+    let max = backoff.max.map(Span::millis).map(|max| base.map_or(max, |base| max.max(base)));
     discovery::Retry {
         attempts: retry.attempts.map(Whole::get),
-        backoff_base_ms: backoff.base.map(Span::millis),
-        backoff_max_ms: backoff.max.map(Span::millis),
+        backoff_base_ms: base,
+        backoff_max_ms: max,
         conditions: conditions.map(|it| discovery::RetryCondition::from(*it).into()).collect(),
         statuses: retry.statuses.iter().flatten().map(|status| status.get()).collect(),
         grpc_codes: retry.grpc_codes.iter().flatten().map(|code| code.number()).collect(),
