@@ -181,7 +181,7 @@ impl Index {
             | Object::GRPCRoute(_)
             | Object::TLSRoute(_)
             | Object::TCPRoute(_)
-            | Object::ReferenceGrant(_) => self.routes.apply(object),
+            | Object::ReferenceGrant(_) => self.route_changed(object, changes),
             Object::MeshConfig(config) => self.configure(&config.spec, dirty, changes),
             Object::TrafficPolicy(policy) => self.policies.apply_traffic(policy, object.key()),
             Object::AccessPolicy(policy) => self.policies.apply_access(policy, object.key()),
@@ -222,7 +222,10 @@ impl Index {
             | Kind::GRPCRoute
             | Kind::TLSRoute
             | Kind::TCPRoute
-            | Kind::ReferenceGrant => self.routes.remove(key),
+            | Kind::ReferenceGrant => {
+                self.touch_limited(&self.limited_backends(key), &mut changes);
+                self.routes.remove(key);
+            }
             Kind::MeshConfig => {
                 self.configure(&MeshConfigSpec::default(), &mut dirty, &mut changes);
             }
@@ -239,6 +242,15 @@ impl Index {
         self.settle_policies(&mut dirty, &mut changes);
         self.rebuild_all(dirty, &mut changes);
         changes
+    }
+
+    fn route_changed(&mut self, object: &Object, changes: &mut Changes) {
+        let key = object.key();
+        let mut limited = self.limited_backends(&key);
+        if self.routes.apply(object) {
+            limited.extend(self.limited_backends(&key));
+            self.touch_limited(&limited, changes);
+        }
     }
 
     fn rebuild_all(&mut self, dirty: BTreeSet<ServiceName>, changes: &mut Changes) {

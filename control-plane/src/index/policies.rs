@@ -14,13 +14,15 @@
 //! Traffic is merged field by field; of access all rules hold together, and the most specific default.
 //!
 //! - [`target`]: what a reference means. `conflicts`: which of two policies on one target is in force.
-//! - `callers`: what callers' sidecars are told; `servers`: what the server's is told of traffic; [`access`]: of access.
+//! - `callers`: what callers' sidecars are told; `servers`: what the server's is told of traffic, `routed`: by policies
+//!   on routes; [`access`]: of access.
 //! - `touched`: which service ports, workloads and pods a changed policy touches. [`facts`]: what statuses are made of.
 
 pub(super) mod access;
 mod callers;
 mod conflicts;
 pub mod facts;
+mod routed;
 mod servers;
 mod target;
 mod touched;

@@ -32,6 +32,8 @@ use std::{
 
 use weft_proto::{ServiceName, ServicePort, discovery};
 
+pub(super) use http::{grpc_match, http_match};
+
 use super::{Changes, Index, build::BuiltService, declaration::PortRoutes};
 use crate::model::{
     Kind, Object, ObjectKey, ParentStatus, Route, gateway::reference_grant::ReferenceGrantSpec,
@@ -53,19 +55,21 @@ pub(super) struct Routes {
 
 impl Routes {
     /// Takes a route or a grant in; of other kinds there is nothing to do.
-    pub(super) fn apply(&mut self, object: &Object) {
+    /// Whether that says anything new.
+    pub(super) fn apply(&mut self, object: &Object) -> bool {
         if let Object::ReferenceGrant(grant) = object {
             let metadata = &grant.metadata;
             let key = (metadata.namespace.clone(), metadata.name.clone());
             if self.grants.insert(key, grant.spec.clone()).as_ref() != Some(&grant.spec) {
                 self.touch_referring_into(&grant.metadata.namespace);
+                return true;
             }
-            return;
+            return false;
         }
-        let Some(route) = Route::of(object) else { return };
+        let Some(route) = Route::of(object) else { return false };
         let key = object.key();
         if self.routes.get(&key).is_some_and(|known| means_the_same(known, object)) {
-            return;
+            return false;
         }
         self.forget(&key);
         for service in parents(route) {
@@ -79,6 +83,7 @@ impl Routes {
         let mut object = object.clone();
         *object.status_mut() = crate::model::Status::default();
         self.routes.insert(key, Arc::new(object));
+        true
     }
 
     /// Forgets a route or a grant.
@@ -123,6 +128,16 @@ impl Routes {
     pub(super) fn parents_of(&self, key: &ObjectKey) -> impl Iterator<Item = &ServiceName> {
         let named = self.by_parent.iter().filter(move |(_, keys)| keys.contains(key));
         named.map(|(service, _)| service)
+    }
+
+    /// The route of this name.
+    pub(super) fn find(&self, key: &ObjectKey) -> Option<Route<'_>> {
+        Route::of(self.routes.get(key)?)
+    }
+
+    /// The routes that refer to a service.
+    pub(super) fn referring(&self, service: &ServiceName) -> impl Iterator<Item = &ObjectKey> {
+        self.by_backend.get(service).into_iter().flatten()
     }
 
     /// The routes that name a service as their parent.

@@ -112,7 +112,14 @@ impl Index {
             return Some((NOT_FOUND, message));
         }
         let section = target.section_name.as_deref()?;
-        let message = self.missing_port(target.kind, &service, section)?;
+        let message = match target.kind {
+            TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
+                self.missing_rule(target.kind, &service, section)?
+            }
+            TargetKind::Service | TargetKind::ExternalService | TargetKind::Namespace => {
+                self.missing_port(target.kind, &service, section)?
+            }
+        };
         Some((NOT_FOUND, format!("{field}.sectionName: {message}")))
     }
 
@@ -149,6 +156,20 @@ impl Index {
             let kind = kind.name();
             format!("{kind} {service} has no port {section:?}: it has {}", ports.join(", "))
         })
+    }
+
+    /// That a route has no rule of this name, and which it has.
+    fn missing_rule(&self, kind: TargetKind, route: &ServiceName, section: &str) -> Option<String> {
+        let key = ObjectKey::new(Kind::from_spelling(kind.name())?, &route.namespace, &route.name);
+        let names = self.routes.find(&key)?.rule_names();
+        if names.contains(&section) {
+            return None;
+        }
+        let right = match &names[..] {
+            [] => "its rules have no names: give them some".to_owned(),
+            names => format!("it has {}", names.join(", ")),
+        };
+        Some(format!("{} {route} has no rule {section:?}: {right}", kind.name()))
     }
 
     /// The policies that a service port is made of, "TrafficPolicy shop/cart".

@@ -1,7 +1,7 @@
 //! What the server's sidecar is told of traffic: rate limits and the bound on concurrency of an inbound port.
 //!
 //! A port may stand behind several services: the rate limits of each of them hold, and of bounds on concurrency the
-//! first one. The most specific level that has rate limits has all of them.
+//! first one. The most specific level that has rate limits has all of them; those of routes hold beside them (`routed`).
 
 use weft_proto::discovery;
 
@@ -27,6 +27,9 @@ impl Index {
                     limits.push(limit);
                 }
             }
+        }
+        for place in places {
+            limits.extend(self.routed_limits(place));
         }
         limits
     }

@@ -1,5 +1,7 @@
 //! Policies as tables: objects in, what proxies are told out, and what a change touched.
 
+mod routed;
+
 use std::collections::BTreeMap;
 
 use weft_proto::{ServicePort, TrustDomain, discovery};

@@ -69,9 +69,11 @@ impl Index {
                 self.touch_servers(|namespace| namespace == &**name, changes)
             }
             Target::Service { service, .. } => self.touch_servers_of(service, changes),
-            Target::Route { .. } => {
-                for service in self.services_under(target) {
-                    self.touch_servers_of(service, changes);
+            Target::Route { kind, namespace, name, .. } => {
+                let key = Kind::from_spelling(kind.name())
+                    .map(|kind| ObjectKey::new(kind, namespace, name));
+                if let Some(route) = key.and_then(|key| self.routes.find(&key)) {
+                    self.touch_limited(&self.own_backends(route), changes);
                 }
             }
         }
@@ -104,7 +106,7 @@ impl Index {
         changes.pods.extend(pods.map(|pod| pod.instance()));
     }
 
-    fn touch_servers_of(&self, service: &ServiceName, changes: &mut Changes) {
+    pub(super) fn touch_servers_of(&self, service: &ServiceName, changes: &mut Changes) {
         let Some(built) = self.built.get(service) else { return };
         changes.inbounds.extend(built.members.iter().cloned());
         let pods = built.pods.keys().filter_map(|pod| self.pod(pod));

@@ -224,7 +224,7 @@ pub(super) fn rule_name(route: Route<'_>, kind: Kind, index: usize, own: Option<
     format!("{kind} {}/{} rules[{rule}]", metadata.namespace, metadata.name)
 }
 
-fn http_match(one: &HttpMatch) -> discovery::HttpMatch {
+pub(in crate::index) fn http_match(one: &HttpMatch) -> discovery::HttpMatch {
     use discovery::path_match::Kind as Path;
     let path = match one.path() {
         (PathMatchType::Exact, path) => Path::Exact(path.to_owned()),
@@ -244,7 +244,7 @@ fn http_match(one: &HttpMatch) -> discovery::HttpMatch {
     }
 }
 
-fn grpc_match(one: &GrpcMatch) -> discovery::HttpMatch {
+pub(in crate::index) fn grpc_match(one: &GrpcMatch) -> discovery::HttpMatch {
     use discovery::path_match::Kind as Path;
     let path = one.method.as_ref().map_or(CallPath::Any, |method| method.path());
     let path = match path {

@@ -1,6 +1,6 @@
 //! A route of any kind, for whom the kind does not matter: its parents, its rules, what of them has no support.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use super::{
     filter::{Action, Filter},
@@ -107,6 +107,29 @@ impl<'a> Route<'a> {
             }
         }
         found
+    }
+
+    /// The names of those rules that have one.
+    #[must_use]
+    pub fn rule_names(&self) -> Vec<&'a str> {
+        match self {
+            Self::Http(route) => match route.spec.rules() {
+                Cow::Borrowed(rules) => {
+                    rules.iter().filter_map(|rule| rule.name.as_deref()).collect()
+                }
+                // The rule of a route that writes none has no name.
+                Cow::Owned(_) => Vec::new(),
+            },
+            Self::Grpc(route) => {
+                route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()
+            }
+            Self::Tls(route) => {
+                route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()
+            }
+            Self::Tcp(route) => {
+                route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()
+            }
+        }
     }
 
     /// What becomes of each rule.

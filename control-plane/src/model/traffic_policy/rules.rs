@@ -19,6 +19,12 @@ pub(super) fn policy() -> Value {
                      (has(self.timeouts) && (has(self.timeouts.idle) || has(self.timeouts.connect))))",
             "message": "a section holds for endpoints and ports, which a route does not have: set it on a Service",
         },
+        {
+            "rule": "!self.targetRefs.exists(target, target.kind in ['HTTPRoute', 'GRPCRoute']) || \
+                     !has(self.rateLimits) || !self.rateLimits.exists(limit, has(limit.match) && \
+                     limit.match.exists(one, has(one.paths) && size(one.paths) > 0))",
+            "message": "the rules of the route say the paths already: leave paths out of rateLimits",
+        },
     ])
 }
 

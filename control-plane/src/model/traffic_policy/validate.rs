@@ -64,11 +64,27 @@ impl Spec for TrafficPolicySpec {
             );
             return Err(FieldError::new(format!("spec.{section}"), message));
         }
+        if route.is_some()
+            && let Some(field) = self.limited_paths()
+        {
+            let message = "the rules of the route say the paths already: leave it out";
+            return Err(FieldError::new(field, message));
+        }
         validate_sections("spec", &self.clone().into())
     }
 }
 
 impl TrafficPolicySpec {
+    /// Where a rate limit names paths. Two conditions on one path cannot be joined to one.
+    fn limited_paths(&self) -> Option<String> {
+        let limits = self.rate_limits.iter().flatten().enumerate();
+        let mut matches = limits.flat_map(|(limit, it)| {
+            it.r#match.iter().enumerate().map(move |(one, it)| (limit, one, it))
+        });
+        let (limit, one, _) = matches.find(|(_, _, it)| !it.paths.is_empty())?;
+        Some(format!("spec.rateLimits[{limit}].match[{one}].paths"))
+    }
+
     /// The first section that is not about requests.
     fn unfit_for_routes(&self) -> Option<&'static str> {
         let timeouts = self.timeouts.as_ref();
