@@ -1,10 +1,11 @@
 //! The control plane's API for the command line and the dashboard: gRPC requests come in; objects go to
 //! and from the store, everything else to the parts that run the mesh. It decides nothing itself.
 //!
-//! - [`objects`]: apply, get, delete, watch.
+//! - [`objects`]: apply, get, delete, watch; `foresight`: what the statuses of applied objects will say.
 //! - [`mod@serve`]: the sockets: a unix socket that only its owner may open, or TCP on loopback; with the
 //!   standard health and reflection services.
 
+mod foresight;
 pub mod objects;
 pub mod serve;
 

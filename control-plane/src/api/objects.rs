@@ -1,20 +1,21 @@
 //! Apply, get, delete and watch of objects. Text is parsed here, at the edge; what a user did wrong comes
 //! back as that object's result, never as a failure of the whole call.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
 use tonic::Status;
 use weft_proto::api::{self, object_result::Outcome as Told, watch_event};
 
+use super::foresight::{Foresight, is_foreseen};
 use crate::{
     index::routes::is_own,
     model::{
         ConditionStatus, DEFAULT_NAMESPACE, Kind, Object, ObjectKey, Scope,
         gateway::route::unsupported, parse_object,
     },
-    status::routes::PARTIALLY_INVALID,
-    store::{Event, Outcome, Store, StoreError, Watch},
+    status::{judge::REFUSED, routes::PARTIALLY_INVALID},
+    store::{Event, Outcome, Store, StoreError, Watch, Written},
 };
 
 /// The stream of a watch.
@@ -26,27 +27,42 @@ pub(super) async fn apply(
     objects: &[String],
     dry_run: bool,
 ) -> Vec<api::ObjectResult> {
-    let mut results = Vec::with_capacity(objects.len());
+    let mut outcomes = Vec::with_capacity(objects.len());
     for text in objects {
-        results.push(apply_one(store, text, dry_run).await);
+        outcomes.push(apply_one(store, text, dry_run).await);
     }
-    results
+    // Looked at once all are written: one may refer to another that comes after it.
+    let written =
+        outcomes.iter().filter_map(|outcome| Some(Arc::clone(&outcome.as_ref().ok()?.object)));
+    let written: Vec<Arc<Object>> = written.collect();
+    let foresight = match written.iter().any(|object| is_foreseen(object.kind())) {
+        true => Foresight::of(store, &written).await.ok(),
+        false => None,
+    };
+    let answer = |outcome: Result<Written, api::ObjectResult>| match outcome {
+        Ok(Written { object, outcome }) => {
+            let said = not_in_force(&object, foresight.as_ref());
+            result(object.key().to_string(), told(outcome), said)
+        }
+        Err(refused) => refused,
+    };
+    outcomes.into_iter().map(answer).collect()
 }
 
-async fn apply_one(store: &dyn Store, text: &str, dry_run: bool) -> api::ObjectResult {
-    let object = match parse_object(text) {
-        Ok(object) => object,
-        Err(error) => {
-            // The object has its own place in the result: the message need not name it again.
-            let unnamed = crate::model::ParseError { object: String::new(), ..error.clone() };
-            return result(error.object, Told::Refused, unnamed.to_string());
-        }
-    };
+/// Writes one object; what it was refused with.
+async fn apply_one(
+    store: &dyn Store,
+    text: &str,
+    dry_run: bool,
+) -> Result<Written, api::ObjectResult> {
+    let object = parse_object(text).map_err(|error| {
+        // The object has its own place in the result: the message need not name it again.
+        let unnamed = crate::model::ParseError { object: String::new(), ..error.clone() };
+        result(error.object, Told::Refused, unnamed.to_string())
+    })?;
     let key = object.key().to_string();
-    match store.write(object, dry_run).await {
-        Ok(written) => result(key, told(written.outcome), not_in_force(&written.object)),
-        Err(error) => result(key, Told::Refused, error.to_string()),
-    }
+    let written = store.write(object, dry_run).await;
+    written.map_err(|error| result(key, Told::Refused, error.to_string()))
 }
 
 const fn told(outcome: Outcome) -> Told {
@@ -61,9 +77,10 @@ fn result(object: String, outcome: Told, message: String) -> api::ObjectResult {
     api::ObjectResult { object, outcome: outcome.into(), message }
 }
 
-/// What of an object's present generation is known not to be in force: what has no support, which is known at once,
-/// and what its status says. Nothing is said twice.
-fn not_in_force(object: &Object) -> String {
+/// What of an object's present generation is known not to be in force: what has no support, what its status will say,
+/// and what it says already, where that cannot be foreseen. Nothing is said twice.
+fn not_in_force(object: &Object, foresight: Option<&Foresight>) -> String {
+    let foresight = foresight.filter(|_| is_foreseen(object.kind()));
     let generation = object.metadata().generation;
     let status = object.status();
     let of_parents = status.parents.iter().filter(|parent| is_own(parent));
@@ -74,13 +91,15 @@ fn not_in_force(object: &Object) -> String {
         } else {
             ConditionStatus::False
         };
-        condition.observed_generation == generation && condition.status == bad
+        // Of what is foreseen, the status may still say what was so before; only sidecars cannot be foreseen.
+        let counts = foresight.is_none() || condition.reason == REFUSED;
+        counts && condition.observed_generation == generation && condition.status == bad
     });
     let mut said: Vec<String> = unsupported(object).iter().map(ToString::to_string).collect();
-    for condition in bad {
-        let is_new = |earlier: &String| !condition.message.contains(earlier.as_str());
-        if said.iter().all(is_new) {
-            said.push(condition.message.clone());
+    let foreseen = foresight.map(|foresight| foresight.not_in_force(object)).unwrap_or_default();
+    for message in foreseen.into_iter().chain(bad.map(|condition| condition.message.clone())) {
+        if said.iter().all(|earlier| !message.contains(earlier.as_str())) {
+            said.push(message);
         }
     }
     said.join("; ")

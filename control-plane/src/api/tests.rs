@@ -237,6 +237,59 @@ async fn broken_files_are_told_with_every_answer() {
 }
 
 #[tokio::test]
+async fn whoever_applies_an_object_is_told_at_once_what_its_status_will_say() {
+    let served = Served::begin().await;
+    let object = |api: &str, kind: &str, name: &str, spec: &str| {
+        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let weft = |kind: &str, name: &str, spec: &str| object("weft.dev/v1alpha1", kind, name, spec);
+    let policy = |name: &str, target: &str| {
+        let spec = format!("{{targetRefs: [{{kind: {target}}}], timeouts: {{request: 1s}}}}");
+        weft("TrafficPolicy", name, &spec)
+    };
+    let parent = "parentRefs: [{group: '', kind: Service, name: cart}]";
+    let rules = "rules: [{backendRefs: [{name: cart, port: 80}]}]";
+    let route = object(
+        "gateway.networking.k8s.io/v1",
+        "HTTPRoute",
+        "split",
+        &format!("{{{parent}, {rules}}}"),
+    );
+    let outside = weft("ExternalService", "cart", "{hosts: [a.example.com], ports: [{port: 443}]}");
+    let none = "spec.parentRefs[0].name: there is no service default/cart: correct the name, or make it; \
+                spec.rules[0].backendRefs[0]: there is no service default/cart: correct the name, or make it";
+    let results = served.apply(&[&route], true).await;
+    assert_eq!(results[0].message, none);
+    let all = [
+        route.as_str(),
+        CART,
+        &policy("a", "Service, name: cart"),
+        &policy("b", "Service, name: cart"),
+        &policy("c", "Service, name: cat"),
+        &policy("d", "HTTPRoute, name: split, sectionName: one"),
+        &outside,
+    ];
+    let told = [
+        "",
+        "",
+        "",
+        "spec.timeouts: TrafficPolicy default/a, which is older, sets it on Service default/cart already: nothing of \
+         this policy is in force; change one of them",
+        "spec.targetRefs[0].name: there is no Service \"cat\" in namespace default: correct the name, or apply it",
+        "spec.targetRefs[0].sectionName: HTTPRoute default/split has no rule \"one\": its rules have no names: give \
+         them some",
+        "metadata.name: there is a Service default/cart, which goes before: give this object another name",
+    ];
+    for dry_run in [true, false, false] {
+        let results = served.apply(&all, dry_run).await;
+        let messages: Vec<&str> = results.iter().map(|result| result.message.as_str()).collect();
+        assert_eq!(messages, told, "{dry_run}");
+    }
+    let results = served.apply(&[&route], false).await;
+    assert_eq!(results[0].message, "", "it is known by now");
+}
+
+#[tokio::test]
 async fn a_watch_tells_the_state_a_mark_and_changes_of_what_it_asked_for() {
     let served = Served::begin().await;
     served.apply(&[CART], false).await;

@@ -27,6 +27,8 @@ use crate::{
 const ACCEPTED: &str = "Accepted";
 const RESOLVED: &str = "ResolvedRefs";
 const PROGRAMMED: &str = "Programmed";
+/// The reason of a policy that a sidecar refuses.
+pub const REFUSED: &str = "Refused";
 /// The reason of a workload that only calls others: there is nothing to tell callers of.
 pub const SERVES_NOTHING: &str = "ServesNothing";
 
@@ -189,7 +191,7 @@ fn of_policy(key: &ObjectKey, facts: &PolicyFacts, refused: &Refused) -> Vec<Jud
         None => yes(RESOLVED, RESOLVED),
     };
     let programmed = match refused.of(&key.to_string()) {
-        Some(message) => no(PROGRAMMED, "Refused", message.to_owned()),
+        Some(message) => no(PROGRAMMED, REFUSED, message.to_owned()),
         None if !accepted.holds => no(PROGRAMMED, "NotAccepted", accepted.message.clone()),
         None => yes(PROGRAMMED, PROGRAMMED),
     };
