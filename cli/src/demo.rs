@@ -14,7 +14,7 @@ mod report;
 mod table;
 mod traffic;
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use weft_proxy::clock;
@@ -99,7 +99,8 @@ async fn watch(
     let head =
         format!("The shop is up: {proxies} sidecars, ready after {:.1} s", ready.as_secs_f64());
     let mut recorder = Recorder::new(clock::now(), scrape_all(mesh).await);
-    screen.begin(&head, &hints(&objects.join(objects::FILE).display().to_string()))?;
+    let file = objects.join(objects::FILE);
+    screen.begin(&head, &hints(&file.display().to_string(), outbound_of_load(mesh)))?;
     let end = args.duration.map(|duration| clock::now() + duration);
     while end.is_none_or(|end| clock::now() < end) {
         let next = clock::now() + SCRAPE_EVERY;
@@ -125,18 +126,31 @@ fn not_ready(progress: &crate::up::readiness::Progress) -> anyhow::Error {
     Failure::new(what, "`weft demo --logs` shows what each says; WEFT_LOG=debug shows more").into()
 }
 
-fn hints(file: &str) -> Vec<String> {
-    [
+/// What to try in another terminal. `proxy` is a sidecar's door for applications.
+fn hints(file: &str, proxy: Option<SocketAddr>) -> Vec<String> {
+    let mut hints: Vec<String> = [
         "weft proxies                   every sidecar, and the configuration it holds",
         "weft endpoints shop/catalog    where a service is reached, and who may answer there",
         "weft identity shop/cart        the certificate of a sidecar",
         "weft get services -n shop      what the mesh knows; describe says more",
-        "weft down                      the end; or Ctrl-C here",
+        "weft apply -f examples/policies/split.yaml    a tenth to catalog v2; weft delete -f undoes it",
+        "weft describe service catalog -n shop         what holds there; docs/policy.md: more to try",
     ]
-    .iter()
-    .map(|line| (*line).to_owned())
-    .chain([format!("edit {file}: what you change takes effect at once")])
-    .collect()
+    .map(str::to_owned)
+    .into();
+    hints.extend(proxy.map(|proxy| {
+        format!("http_proxy={proxy} curl -i http://catalog.shop/articles    a request of your own, as load")
+    }));
+    hints.push("weft down                      the end; or Ctrl-C here".to_owned());
+    hints.push(format!("edit {file}: what you change takes effect at once"));
+    hints
+}
+
+/// Where the load's sidecar takes requests: whoever sends there is the load to everybody.
+fn outbound_of_load(mesh: &Mesh) -> Option<SocketAddr> {
+    let states = mesh.run.board.all().into_iter();
+    let mut loads = states.filter(|(name, _)| name.workload == "load");
+    loads.find_map(|(_, state)| Some(state.ports?.outbound))
 }
 
 /// What every sidecar that answers has counted.

@@ -93,7 +93,7 @@ fn summary(progress: &Progress, took: Duration) -> String {
     if progress.missing.is_empty() {
         return format!(
             "all {wanted} replicas are ready after {:.1} s. In another terminal: weft proxies, \
-             weft endpoints, weft down",
+             weft endpoints, weft apply -f FILE (routes and policies), weft down",
             took.as_secs_f64()
         );
     }

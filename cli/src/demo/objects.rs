@@ -16,16 +16,24 @@ pub(super) fn source(rate: u32) -> anyhow::Result<Source> {
 
 #[cfg(test)]
 mod tests {
-    use weft_control_plane::model::{Object, parse_documents};
+    use std::{collections::BTreeSet, fs, path::PathBuf};
+
+    use weft_control_plane::{
+        index::Index,
+        model::{Object, parse_documents},
+        status::{self, Judgement, refused::Refused},
+    };
+    use weft_proto::TrustDomain;
 
     use super::*;
     use crate::up::plan;
 
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
     #[test]
     fn every_example_is_right() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-        for entry in std::fs::read_dir(folder).expect("examples").flatten() {
-            // Folders hold what a cluster runs: deploy/k8s/verify.py is its judge.
+        for entry in fs::read_dir(format!("{ROOT}/examples")).expect("examples").flatten() {
+            // Folders hold what a cluster runs (deploy/k8s/verify.py is its judge), and policies for the shop.
             if entry.path().is_dir() {
                 continue;
             }
@@ -39,11 +47,71 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_takes_effect_on_the_shop() {
+        for (name, text) in policies() {
+            let mut index = Index::new(TrustDomain::default());
+            index.apply_all(&objects(FILE, SHOP));
+            let added = objects(&name, &text);
+            index.apply_all(&added);
+            for object in &added {
+                let judged = status::judge(object, &index, &Refused::default());
+                let of_parents = judged.parents.into_iter().flat_map(|(_, said)| said);
+                let said: Vec<Judgement> =
+                    judged.conditions.into_iter().chain(of_parents).collect();
+                assert!(!said.is_empty(), "{name}: {}: nothing is said of it", object.key());
+                let bad = said.iter().find(|one| is_bad(object, one));
+                assert_eq!(bad, None, "{name}: {}", object.key());
+            }
+        }
+    }
+
+    /// Nothing runs here, so that services and workloads have no instance.
+    fn is_bad(object: &Object, said: &Judgement) -> bool {
+        let runs = matches!(object, Object::Service(_) | Object::Workload(_));
+        let needs_instances = runs && said.r#type == "Programmed";
+        !needs_instances && said.holds == (said.r#type == "PartiallyInvalid")
+    }
+
+    #[test]
+    fn the_page_of_policies_shows_every_example_as_it_is() {
+        let page = fs::read_to_string(format!("{ROOT}/docs/policy.md")).expect("the page");
+        let shown: BTreeSet<&str> = page
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+            .collect();
+        let policies = policies();
+        for (name, text) in &policies {
+            assert!(
+                page.contains(&format!("](../examples/policies/{name})")),
+                "{name} is not named"
+            );
+            assert!(shown.contains(text.as_str()), "{name} is not shown as it is");
+        }
+        assert_eq!(shown.len(), policies.len(), "a block is no example");
+    }
+
+    /// The files of policies for the shop, by name.
+    fn policies() -> Vec<(String, String)> {
+        let entries = fs::read_dir(format!("{ROOT}/examples/policies")).expect("policies");
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let named = paths.into_iter().map(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).expect("text"))
+        });
+        named.collect()
+    }
+
+    fn objects(name: &str, text: &str) -> Vec<Object> {
+        let parsed = parse_documents(name, text).into_iter();
+        parsed.map(|parsed| parsed.unwrap_or_else(|error| panic!("{error}")).object).collect()
+    }
+
+    #[test]
     fn the_shop_is_right_and_has_every_part() {
         let Source::Text { text, .. } = source(123).expect("a shop") else { unreachable!() };
-        let parsed = parse_documents(FILE, &text).into_iter();
-        let objects: Vec<Object> = parsed.map(|parsed| parsed.expect("right").object).collect();
-        let plans = plan::plans(&objects, std::path::Path::new("/"));
+        let plans = plan::plans(&objects(FILE, &text), std::path::Path::new("/"));
         let names: Vec<String> = plans.keys().map(ToString::to_string).collect();
         assert_eq!(
             names,
