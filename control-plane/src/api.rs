@@ -32,6 +32,8 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Result<api::EndpointsResponse, Status>;
     /// Who may do what at a service's ports.
     async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status>;
+    /// What of the operator's objects holds at a service's ports.
+    async fn applied(&self, request: api::AppliedRequest) -> Result<api::AppliedResponse, Status>;
     /// The certificates last issued to a workload's sidecars.
     async fn identities(
         &self,
@@ -113,6 +115,10 @@ impl api::api_server::Api for ApiService {
 
     async fn authz(&self, request: Request<api::AuthzRequest>) -> Answer<api::AuthzResponse> {
         self.runtime.authz(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn applied(&self, request: Request<api::AppliedRequest>) -> Answer<api::AppliedResponse> {
+        self.runtime.applied(request.into_inner()).await.map(Response::new)
     }
 
     async fn identities(

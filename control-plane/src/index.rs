@@ -17,11 +17,13 @@
 //! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
 //! - [`routes`]: where requests to a service port go.
-//! - [`policies`]: which policies hold where. `external`: services outside the mesh. [`authz`]: who may do what, for people.
+//! - [`policies`]: which policies hold where. `external`: services outside the mesh. [`authz`]: who may do what, [`applied`]: what
+//!   holds at a service, both for people.
 //! - `target`: what an application's destination stands for; `mesh`: what could be in the mesh.
 //! - [`report`]: what people are shown.
 
 pub mod admission;
+pub mod applied;
 pub mod authz;
 mod build;
 pub mod changes;

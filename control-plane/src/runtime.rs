@@ -80,6 +80,14 @@ impl Runtime for Parts {
         })
     }
 
+    async fn applied(&self, request: api::AppliedRequest) -> Result<api::AppliedResponse, Status> {
+        let index = self.catalog.read();
+        let ports = wanted_ports(&index, &request.service)?;
+        Ok(api::AppliedResponse {
+            ports: ports.iter().filter_map(|port| index.applied(port)).collect(),
+        })
+    }
+
     async fn identities(
         &self,
         request: api::IdentitiesRequest,

@@ -37,6 +37,9 @@ impl Runtime for Nothing {
     async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status> {
         Err(Status::not_found(format!("there is no service {}", request.service)))
     }
+    async fn applied(&self, request: api::AppliedRequest) -> Result<api::AppliedResponse, Status> {
+        Err(Status::not_found(format!("there is no service {}", request.service)))
+    }
     async fn identities(
         &self,
         _: api::IdentitiesRequest,

@@ -24,6 +24,13 @@ pub(super) struct Declared {
     digest: u64,
 }
 
+impl Declared {
+    /// The routes of these callers.
+    pub(super) const fn routes(&self) -> Option<&discovery::Routes> {
+        self.service.routes.as_ref()
+    }
+}
+
 impl Index {
     /// A service port as it travels, without its endpoints and its routes.
     pub(super) fn declaration(

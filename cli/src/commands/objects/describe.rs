@@ -1,7 +1,7 @@
-//! `weft describe`: an object for reading, with its conditions, and what runs for it.
+//! `weft describe`: an object for reading, with its conditions, what runs for it, and what holds at a service.
 
 use serde_json::Value;
-use weft_proto::api::{EndpointsRequest, ProxiesRequest};
+use weft_proto::api::{AppliedEntry, AppliedRequest, EndpointsRequest, ProxiesRequest};
 
 use super::{columns, fetch, implied};
 use crate::{
@@ -68,13 +68,50 @@ async fn running(client: &mut Client, object: &Value) -> String {
     let metadata = &object["metadata"];
     let name =
         format!("{}/{}", columns::text(&metadata["namespace"]), columns::text(&metadata["name"]));
-    let (title, lines) = match object["kind"].as_str() {
-        Some("Service") => ("Endpoints", endpoints(client, name).await),
-        Some("Workload") => ("Sidecars", sidecars(client, &name).await),
-        _ => return String::new(),
+    let parts = match object["kind"].as_str() {
+        Some("Service") => vec![
+            ("Endpoints", endpoints(client, name.clone()).await),
+            ("Routes and policies", applied(client, name).await),
+        ],
+        Some("Workload") => vec![("Sidecars", sidecars(client, &name).await)],
+        _ => Vec::new(),
     };
-    let lines = if lines.is_empty() { vec!["none".to_owned()] } else { lines };
-    format!("{title}:\n{}", indented(&lines.join("\n")))
+    let part = |(title, lines): (&str, Vec<String>)| {
+        let lines = if lines.is_empty() { "none".to_owned() } else { lines.join("\n") };
+        format!("{title}:\n{}", indented(&lines))
+    };
+    parts.into_iter().map(part).collect()
+}
+
+/// What holds at each port, in the order in which it acts on a request.
+async fn applied(client: &mut Client, service: String) -> Vec<String> {
+    let Ok(answer) = client.applied(AppliedRequest { service }).await else {
+        return Vec::new();
+    };
+    let ports = answer.into_inner().ports.into_iter();
+    let lines = ports.flat_map(|port| {
+        let number = port.service_port.rsplit(':').next().unwrap_or_default().to_owned();
+        port.entries.into_iter().map(move |entry| format!("port {number} {}", entry_text(&entry)))
+    });
+    lines.collect()
+}
+
+/// "route HTTPRoute shop/split rules[0] to shop/cart:80 (1), under TrafficPolicy shop/cart".
+fn entry_text(entry: &AppliedEntry) -> String {
+    let mut text = entry.part.clone();
+    if !entry.rule.is_empty() {
+        text.push_str(&format!(" {}", entry.rule));
+    }
+    if !entry.backends.is_empty() {
+        text.push_str(&format!(" to {}", entry.backends.join(", ")));
+    }
+    if !entry.callers.is_empty() {
+        text.push_str(&format!(", for callers in {}", entry.callers));
+    }
+    if !entry.policies.is_empty() {
+        text.push_str(&format!(" under {}", entry.policies.join(", ")));
+    }
+    text
 }
 
 async fn endpoints(client: &mut Client, service: String) -> Vec<String> {
@@ -99,4 +136,32 @@ async fn sidecars(client: &mut Client, workload: &str) -> Vec<String> {
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_at_a_service_is_one_line_each() {
+        let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        let route = AppliedEntry {
+            part: "route".into(),
+            rule: "HTTPRoute shop/split rules[0]".into(),
+            backends: strings(&["shop/cart:80 (9)", "invalid (1)"]),
+            policies: strings(&["TrafficPolicy shop/cart", "MeshConfig mesh"]),
+            callers: "bank".into(),
+        };
+        assert_eq!(
+            entry_text(&route),
+            "route HTTPRoute shop/split rules[0] to shop/cart:80 (9), invalid (1), for callers in bank \
+             under TrafficPolicy shop/cart, MeshConfig mesh"
+        );
+        let requests = AppliedEntry {
+            part: "requests".into(),
+            policies: strings(&["TrafficPolicy shop/cart"]),
+            ..AppliedEntry::default()
+        };
+        assert_eq!(entry_text(&requests), "requests under TrafficPolicy shop/cart");
+    }
 }

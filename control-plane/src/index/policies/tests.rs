@@ -520,6 +520,52 @@ fn a_default_of_the_mesh_touches_every_port() {
 }
 
 #[test]
+fn what_holds_at_a_service_is_told_in_order() {
+    let route = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: split, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: cart, port: 80}]
+  rules:
+  - {name: rest, backendRefs: [{name: cart, port: 80, weight: 9}, {name: nobody, port: 80}]}
+  - name: asked
+    matches: [{path: {value: /asked}}]
+    backendRefs: [{name: web, port: 80}]
+";
+    let to_rule = "{kind: HTTPRoute, name: split, sectionName: asked}";
+    let mut policies = objects(route);
+    policies.extend([
+        traffic("shop/rule", 1, to_rule, "timeouts: {request: 1s}"),
+        traffic("shop/all", 1, SHOP_ALL, "retry: {attempts: 3}, limits: {maxInFlight: 9}"),
+        traffic("shop/cart", 1, CART, "rateLimits: [{requests: 5}], concurrency: {maxInFlight: 2}"),
+        access("shop/cart", CART, "rules: [{action: Allow}]"),
+    ]);
+    let applied = mesh(&policies).applied(&port("shop/cart:80")).expect("it exists");
+    let told: Vec<String> = applied
+        .entries
+        .iter()
+        .map(|it| {
+            let (backends, policies) = (it.backends.join(", "), it.policies.join(", "));
+            format!("{}|{}|{backends}|{policies}", it.part, it.rule)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "route|HTTPRoute shop/split rules[asked]|shop/web:80 (1)|TrafficPolicy shop/rule, TrafficPolicy shop/all",
+            "route|HTTPRoute shop/split rules[rest]|shop/cart:80 (9), invalid (1)|TrafficPolicy shop/all",
+            "requests|||TrafficPolicy shop/all",
+            "endpoints|||TrafficPolicy shop/all",
+            "access|AccessPolicy shop/cart rules[0]||",
+            "access|AccessPolicy shop/cart default Deny||",
+            "rate limit|TrafficPolicy shop/cart rateLimits[0]||",
+            "concurrency|TrafficPolicy shop/cart||",
+        ]
+    );
+}
+
+#[test]
 fn authz_lists_rules_in_the_order_in_which_they_decide() {
     let index = mesh(&[
         access("weft-system/m", "", "mode: Audit, default: Deny"),
