@@ -261,7 +261,7 @@ fn both(taken: &[Operation], limited: &[Operation]) -> Vec<Operation> {
     }
     let pairs = taken.iter().flat_map(|one| limited.iter().map(move |other| (one, other)));
     let joined = pairs.filter_map(|(one, other)| {
-        let same = |a: &String, b: &String| (a == b).then(|| a.clone());
+        let same = |a: &str, b: &str| (a == b).then(|| a.to_owned());
         Some(Operation {
             methods: common(&one.methods, &other.methods, same)?,
             paths: one.paths.clone(),
@@ -276,7 +276,7 @@ fn both(taken: &[Operation], limited: &[Operation]) -> Vec<Operation> {
 fn common(
     one: &[String],
     other: &[String],
-    of_two: impl Fn(&String, &String) -> Option<String>,
+    of_two: impl Fn(&str, &str) -> Option<String>,
 ) -> Option<Vec<String>> {
     if one.is_empty() || other.is_empty() {
         return Some([one, other].concat());
@@ -287,9 +287,12 @@ fn common(
 }
 
 /// Of two hosts, each perhaps "*.example.com", the one that the other covers.
-fn narrower(one: &String, other: &String) -> Option<String> {
+fn narrower(one: &str, other: &str) -> Option<String> {
     let covers = |wide: &str, narrow: &str| {
         wide == narrow || wide.strip_prefix('*').is_some_and(|suffix| narrow.ends_with(suffix))
     };
-    if covers(one, other) { Some(other.clone()) } else { covers(other, one).then(|| one.clone()) }
+    if covers(one, other) {
+        return Some(other.to_owned());
+    }
+    covers(other, one).then(|| one.to_owned())
 }

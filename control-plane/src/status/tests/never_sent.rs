@@ -137,6 +137,15 @@ fn rules() -> Vec<(&'static str, String, Fate)> {
         ),
         ("HTTPRoute", "{matches: [{path: {value: '/a%2'}}]}".to_owned(), Refused("percent-encode")),
     ];
+    all.extend(of_every_header());
+    all.extend(of_opaque());
+    all
+}
+
+/// Every name that no filter may touch.
+fn of_every_header() -> Vec<(&'static str, String, Fate)> {
+    let request = "RequestHeaderModifier";
+    let mut all = Vec::new();
     for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "http2-settings"]
     {
         all.push((
@@ -156,12 +165,15 @@ fn rules() -> Vec<(&'static str, String, Fate)> {
         let change = format!("set: [{{name: {name}, value: '1'}}]");
         all.push(("GRPCRoute", headers(request, &change), Answered("where the message ends")));
     }
-    let filters = "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]";
-    let opaque = format!("{{backendRefs: [{{name: web, port: 80, {filters}}}]}}");
-    for kind in ["TCPRoute", "TLSRoute"] {
-        all.push((kind, opaque.clone(), Dropped("backendRefs[0].filters: is not supported")));
-    }
     all
+}
+
+/// Opaque connections have nothing to filter.
+fn of_opaque() -> Vec<(&'static str, String, Fate)> {
+    let filters = "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]";
+    let rule = format!("{{backendRefs: [{{name: web, port: 80, {filters}}}]}}");
+    let said = "backendRefs[0].filters: is not supported";
+    ["TCPRoute", "TLSRoute"].map(|kind| (kind, rule.clone(), Dropped(said))).into()
 }
 
 #[test]
