@@ -133,13 +133,13 @@ fn hints(file: &str, proxy: Option<SocketAddr>) -> Vec<String> {
         "weft endpoints shop/catalog    where a service is reached, and who may answer there",
         "weft identity shop/cart        the certificate of a sidecar",
         "weft get services -n shop      what the mesh knows; describe says more",
-        "weft apply -f examples/policies/split.yaml    a tenth to catalog v2; weft delete -f undoes it",
-        "weft describe service catalog -n shop         what holds there; docs/policy.md: more to try",
+        "weft apply -f examples/policies/split.yaml    more: docs/policy.md",
+        "weft describe service catalog -n shop         which policies hold there",
     ]
     .map(str::to_owned)
     .into();
     hints.extend(proxy.map(|proxy| {
-        format!("http_proxy={proxy} curl -i http://catalog.shop/articles    a request of your own, as load")
+        format!("http_proxy={proxy} curl -i http://catalog.shop/articles  as load does")
     }));
     hints.push("weft down                      the end; or Ctrl-C here".to_owned());
     hints.push(format!("edit {file}: what you change takes effect at once"));

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! record start -> sanitize -> route -> filters -> authorize -> admit ->
-//!   loop { pick endpoint -> connection -> send -> judge } ->
+//!   faults -> turn -> loop { pick endpoint -> breaker -> connection -> send -> judge } ->
 //! filters on the response -> record end
 //! ```
 //!
 //! Comes in: a [`Request`] from either server codec. Goes out: a [`Response`], always; what the proxy itself
-//! ended has a reason. The request sees one snapshot of its destination from start to end. Policies that are
-//! not there yet have their place named in [`Exchange::serve`].
+//! ended has a reason. The request sees one snapshot of its destination from start to end.
+//!
+//! - `course`: which rule of a route takes it, its filters, its backend; `mirror`: copies of it;
+//! - `admission`: who may do what, and how much of it, at the server's side;
+//! - `attempts`: everything from the pick of an endpoint to a response's head.
 
 pub(crate) mod admission;
 mod attempts;
