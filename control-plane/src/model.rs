@@ -48,7 +48,7 @@ pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use object::{
     Condition, ConditionStatus, FieldError, ObjectKey, ParentStatus, Resource, Spec, Status,
 };
-pub use parse::{ParseError, Parsed, parse_documents, parse_object};
+pub use parse::{ParseError, Parsed, parse_documents, parse_object, parse_outline};
 pub use pod::{OwnerReference, workload_name};
 pub use pod_settings::PodSettings;
 pub use protocol::{AppProtocol, PortMode};

@@ -13,7 +13,7 @@ pub mod judge;
 pub mod refused;
 pub mod routes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
@@ -27,9 +27,10 @@ use tokio::{
 use crate::{
     index::routes::{CONTROLLER, is_own},
     model::{
-        Condition, ConditionStatus, Object, ParentStatus, Status, gateway::reference::ParentRef,
+        Condition, ConditionStatus, Object, ObjectKey, ParentStatus, Status,
+        gateway::reference::ParentRef,
     },
-    store::{Store, StoreError, Watch},
+    store::{Store, StoreError, Unreadable, Watch},
 };
 
 pub use judge::judge;
@@ -121,11 +122,18 @@ pub async fn write_all(
     let now = OffsetDateTime::now_utc();
     let seconds = now.replace_nanosecond(0).unwrap_or(now);
     let now = seconds.format(&Rfc3339).unwrap_or_default();
-    for object in store.list().await?.objects {
+    let unreadable = store.unreadable().borrow().clone();
+    let keys: HashSet<ObjectKey> = unreadable.iter().map(|one| one.outline.key()).collect();
+    let objects = store.list().await?.objects.into_iter();
+    // Of one that cannot be read, the last good form may be listed.
+    let readable = objects.filter(|object| !keys.contains(&object.key()));
+    let judged = readable.map(|object| (judge(&object), object));
+    let invalid = unreadable.iter().map(|one| (judge::invalid(one), Arc::clone(&one.outline)));
+    for (judged, object) in judged.chain(invalid) {
         if !store.keeps_status(object.kind()) {
             continue;
         }
-        let status = combine(&object, judge(&object), &now);
+        let status = combine(&object, judged, &now);
         if status != *object.status() {
             let uid = object.metadata().uid.clone().unwrap_or_default();
             store.write_status(&object.key(), &uid, status).await?;
@@ -155,13 +163,15 @@ pub async fn keep<T: Clone + Send, Judge: Fn(&Object) -> Judged + Send + Sync>(
             Err(error) => Err(error),
         };
         refusals.borrow_and_update();
+        let mut unreadable = store.unreadable();
+        unreadable.borrow_and_update();
         if let Err(error) = write_all(&*store, &begin()).await {
             tracing::warn!(%error, "cannot write the objects' statuses");
             sleep(RETRY).await;
             continue;
         }
         let Ok(watch) = watch else { continue };
-        if !changed(watch, &mut changes, &mut refusals).await {
+        if !changed(watch, &mut changes, &mut refusals, &mut unreadable).await {
             return;
         }
         sleep(GATHER).await;
@@ -173,7 +183,14 @@ async fn changed<T: Clone>(
     mut watch: Watch,
     changes: &mut broadcast::Receiver<T>,
     refusals: &mut watch::Receiver<u64>,
+    unreadable: &mut watch::Receiver<Vec<Unreadable>>,
 ) -> bool {
+    let unreadable = async {
+        // A store that reads everything never tells of any.
+        if unreadable.changed().await.is_err() {
+            std::future::pending().await
+        }
+    };
     let object = async {
         loop {
             match watch.next().await {
@@ -187,6 +204,7 @@ async fn changed<T: Clone>(
         goes_on = object => goes_on,
         change = changes.recv() => !matches!(change, Err(RecvError::Closed)),
         refusal = refusals.changed() => refusal.is_ok(),
+        () = unreadable => true,
     }
 }
 

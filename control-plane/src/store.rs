@@ -12,6 +12,8 @@ pub mod log;
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
+use tokio::sync::watch;
+
 use crate::model::{Kind, Object, ObjectKey, Status};
 
 pub use dir::{DirStore, is_object_file};
@@ -57,6 +59,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// What of the store could not be read, for people: the last good state of it is in force.
     fn problems(&self) -> Vec<String>;
+
+    /// Objects that cannot be read, but whose status can be written all the same; and every change of that.
+    fn unreadable(&self) -> watch::Receiver<Vec<Unreadable>> {
+        watch::channel(Vec::new()).1
+    }
+}
+
+/// An object that cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unreadable {
+    /// Its metadata and its status; of its spec nothing, but for a route's parents.
+    pub outline: Arc<Object>,
+    /// What is wrong with it, for people.
+    pub problem: String,
 }
 
 /// Every object at one version.

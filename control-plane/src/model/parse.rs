@@ -114,6 +114,22 @@ pub fn parse_object(text: &str) -> Result<Object, ParseError> {
     }
 }
 
+/// An object's metadata and status, and of its spec what is given here: for one whose spec cannot be read.
+///
+/// # Errors
+/// When even that is no object.
+pub fn parse_outline(text: &str) -> Result<Object, ParseError> {
+    let mut at = Place { file: "", text, document: 0, object: String::new() };
+    let header = Header::deserialize(Deserializer::from_str(text));
+    let header = header.map_err(|error| at.yaml_error(&error))?;
+    at.object = header.object();
+    let info = header.kind().map_err(|error| at.field_error(&error))?;
+    let object = (info.parse)(Deserializer::from_str(text));
+    let mut object = object.map_err(|error| at.yaml_error(&error))?;
+    object.metadata_mut().complete(info).map_err(|error| at.field_error(&error))?;
+    Ok(object)
+}
+
 /// How a kind's documents are read.
 pub(super) type ParseFn = fn(Deserializer<'_>) -> Result<Object, serde_norway::Error>;
 

@@ -11,7 +11,8 @@
 //! | | Workload | at least one of its instances is ready, or it serves no port |
 //! | | TrafficPolicy, AccessPolicy | it is in force, and no sidecar refuses it |
 //!
-//! A policy that only refers to what is not there is not accepted: it holds for nothing.
+//! A policy that only refers to what is not there is not accepted: it holds for nothing. Of an object that cannot be
+//! read nothing else is said than `Accepted`, with the reason `Invalid`.
 
 use weft_proto::{ServiceName, ServicePort, WorkloadName};
 
@@ -19,9 +20,10 @@ use super::{Judged, Judgement, refused::Refused, routes};
 use crate::{
     index::{Index, policies::facts::PolicyFacts},
     model::{
-        ExternalServiceSpec, MeshConfigSpec, Metadata, Object, ObjectKey, Resource, ServiceSpec,
-        WorkloadSpec, gateway::reference_grant::ReferenceGrantSpec,
+        ExternalServiceSpec, MeshConfigSpec, Metadata, Object, ObjectKey, Resource, Route,
+        ServiceSpec, WorkloadSpec, gateway::reference_grant::ReferenceGrantSpec,
     },
+    store::Unreadable,
 };
 
 const ACCEPTED: &str = "Accepted";
@@ -37,6 +39,17 @@ pub const SERVES_NOTHING: &str = "ServesNothing";
 pub fn judge(object: &Object, index: &Index, refused: &Refused) -> Judged {
     let conditions = conditions(object, index, refused);
     Judged { conditions, parents: routes::parents(object, index) }
+}
+
+/// What there is to say of an object that cannot be read, a route's at each of its parents.
+#[must_use]
+pub fn invalid(unreadable: &Unreadable) -> Judged {
+    let message = format!("{}; what it said before, if anything, holds", unreadable.problem);
+    let said = vec![no(ACCEPTED, "Invalid", message)];
+    let Some(route) = Route::of(&unreadable.outline) else { return said.into() };
+    let parents = route.parents().iter().filter(|parent| parent.is_service());
+    let parents = parents.map(|parent| (parent.clone(), said.clone())).collect();
+    Judged { conditions: Vec::new(), parents }
 }
 
 /// Every condition of the object by itself.

@@ -3,7 +3,7 @@
 //! Each kind is followed by a task of its own into one [`Log`], which gives lists and watches to the rest of the
 //! control plane; so it goes on with what it knows while the API is away. Versions of the log are this process's own;
 //! `metadata.resourceVersion` is the cluster's. An object that Weft cannot read (a kind of ours from before a
-//! definition was made stricter) leaves its last good form in force and is named among the problems.
+//! definition was made stricter) leaves its last good form in force, is named among the problems, and in its status.
 //!
 //! - `versions`: in which version each kind is served.
 //!
@@ -28,12 +28,13 @@ use tokio::{sync::watch, task::JoinSet};
 
 use versions::{follow_kind, resource};
 
-use super::{List, Outcome, Store, StoreError, Version, Watch, Written, log::Log};
+use super::{List, Outcome, Store, StoreError, Unreadable, Version, Watch, Written, log::Log};
 use crate::{
     index::routes::{CONTROLLER, is_own},
     kubernetes::{FIELD_MANAGER, follow::Sink},
     model::{
         KINDS, Kind, KindInfo, Object, ObjectKey, Route, Scope, Status, kinds::CORE, parse_object,
+        parse_outline,
     },
 };
 
@@ -52,14 +53,21 @@ struct State {
     inner: Mutex<Inner>,
     read: AtomicUsize,
     tell_read: watch::Sender<usize>,
+    unreadable: watch::Sender<Vec<Unreadable>>,
 }
 
 #[derive(Default)]
 struct Inner {
     version: Version,
-    problems: BTreeMap<ObjectKey, String>,
+    problems: BTreeMap<ObjectKey, Problem>,
     /// The version in which a kind was last served.
     served: BTreeMap<Kind, &'static str>,
+}
+
+/// What is wrong with an object, and what of it can be read.
+struct Problem {
+    message: String,
+    outline: Option<Arc<Object>>,
 }
 
 impl KubernetesStore {
@@ -69,7 +77,9 @@ impl KubernetesStore {
         let (tell_read, read) = watch::channel(0);
         let log = Arc::new(Log::new(BTreeMap::new(), Version::default()));
         let inner = Mutex::default();
-        let state = Arc::new(State { log, inner, read: AtomicUsize::new(0), tell_read });
+        let (unreadable, _) = watch::channel(Vec::new());
+        let read_kinds = AtomicUsize::new(0);
+        let state = Arc::new(State { log, inner, read: read_kinds, tell_read, unreadable });
         for info in KINDS {
             let sink = OfKind { info, state: state.clone(), is_read: false };
             tasks.spawn(follow_kind(client.clone(), info, sink));
@@ -119,6 +129,7 @@ impl Sink<DynamicObject> for OfKind {
         for gone in known.filter(|key| key.kind == self.info.kind && !seen.contains(key)) {
             self.forget(&mut inner, &gone);
         }
+        self.state.tell_unreadable(&inner);
         if !std::mem::replace(&mut self.is_read, true) {
             let read = self.state.read.fetch_add(1, Ordering::Relaxed) + 1;
             self.state.tell_read.send_replace(read);
@@ -128,11 +139,13 @@ impl Sink<DynamicObject> for OfKind {
     fn apply(&mut self, one: DynamicObject) {
         let mut inner = self.state.lock();
         self.take_in(&mut inner, one);
+        self.state.tell_unreadable(&inner);
     }
 
     fn remove(&mut self, one: DynamicObject) {
         let mut inner = self.state.lock();
         self.forget(&mut inner, &self.key(&one));
+        self.state.tell_unreadable(&inner);
     }
 }
 
@@ -149,7 +162,7 @@ impl OfKind {
 
     fn take_in(&self, inner: &mut Inner, object: DynamicObject) {
         let key = self.key(&object);
-        match parse(self.info, object) {
+        match parse(self.info, object.clone()) {
             Ok(object) => {
                 inner.problems.remove(&key);
                 let known = self.state.log.find(&key);
@@ -157,12 +170,17 @@ impl OfKind {
                     self.state.log.apply(inner.next(), Arc::new(object));
                 }
             }
-            Err(problem) => {
-                tracing::warn!(
-                    problem,
-                    "an object of the cluster cannot be read; what it said before holds"
-                );
-                inner.problems.insert(key, problem);
+            Err(message) => {
+                let outline = outline(self.info, object).map(Arc::new);
+                let known = inner.problems.get(&key);
+                // Its own status is no news.
+                if known.is_none_or(|known| known.message != message) {
+                    tracing::warn!(
+                        problem = message,
+                        "an object of the cluster cannot be read; what it said before holds"
+                    );
+                }
+                inner.problems.insert(key, Problem { message, outline });
             }
         }
     }
@@ -179,6 +197,25 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_unreadable(&self, inner: &Inner) {
+        let known = inner.problems.values().filter_map(|problem| {
+            let outline = Arc::clone(problem.outline.as_ref()?);
+            Some(Unreadable { outline, problem: problem.message.clone() })
+        });
+        let known: Vec<Unreadable> = known.collect();
+        self.unreadable.send_if_modified(|told| {
+            let is_news = *told != known;
+            *told = known;
+            is_news
+        });
+    }
+
+    /// An object as its status is written: as it is now, even if it cannot be read.
+    fn in_cluster(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        let outline = self.lock().problems.get(key).and_then(|problem| problem.outline.clone());
+        outline.or_else(|| self.log.find(key))
+    }
+
     /// The version in which to write objects of a kind.
     fn version(&self, kind: Kind) -> &'static str {
         self.lock().served.get(&kind).copied().unwrap_or(kind.info().api_version)
@@ -192,20 +229,40 @@ impl Inner {
     }
 }
 
+/// What can be read of an object whose spec cannot; nothing where its status could not be written.
+fn outline(info: &KindInfo, mut object: DynamicObject) -> Option<Object> {
+    if info.api_version == CORE {
+        return None;
+    }
+    let fields = object.data.as_object_mut()?;
+    let spec = fields.remove("spec").unwrap_or_default();
+    // A route's status is said at its parents.
+    if let Some(parents) = spec.get("parentRefs") {
+        fields.insert("spec".to_owned(), json!({ "parentRefs": parents }));
+    }
+    let text = json_text(info, object).ok()?;
+    parse_outline(&text).ok()
+}
+
 /// The object that the API's JSON describes.
 fn parse(info: &KindInfo, mut object: DynamicObject) -> Result<Object, String> {
-    object.types = Some(kube::core::TypeMeta {
-        api_version: info.api_version.to_owned(),
-        kind: info.name.to_owned(),
-    });
     if info.api_version == CORE {
         // A core kind's conditions are not ours, and of another form.
         if let Some(fields) = object.data.as_object_mut() {
             fields.remove("status");
         }
     }
-    let text = serde_json::to_string(&object).map_err(|error| error.to_string())?;
+    let text = json_text(info, object).map_err(|error| error.to_string())?;
     parse_object(&text).map_err(|error| error.to_string())
+}
+
+/// An object in the version that is read.
+fn json_text(info: &KindInfo, mut object: DynamicObject) -> serde_json::Result<String> {
+    object.types = Some(kube::core::TypeMeta {
+        api_version: info.api_version.to_owned(),
+        kind: info.name.to_owned(),
+    });
+    serde_json::to_string(&object)
 }
 
 #[tonic::async_trait]
@@ -279,7 +336,7 @@ impl Store for KubernetesStore {
         // The uid makes the API refuse to write to a later object of the same name.
         let mut metadata = json!({ "name": key.name, "uid": uid });
         let mut status = json!(status);
-        if let Some(known) = self.find(key).filter(|known| Route::of(known).is_some()) {
+        if let Some(known) = self.state.in_cluster(key).filter(|known| Route::of(known).is_some()) {
             // The list is one value to the API: with what others say of the route, as it is there now or not at all.
             status["parents"] = with_others(&known, &status["parents"]);
             metadata["resourceVersion"] = json!(known.metadata().resource_version);
@@ -299,7 +356,12 @@ impl Store for KubernetesStore {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.state.lock().problems.values().cloned().collect()
+        let inner = self.state.lock();
+        inner.problems.values().map(|problem| problem.message.clone()).collect()
+    }
+
+    fn unreadable(&self) -> watch::Receiver<Vec<Unreadable>> {
+        self.state.unreadable.subscribe()
     }
 }
 
@@ -343,7 +405,9 @@ mod tests {
     fn sink(kind: Kind) -> OfKind {
         let (tell_read, _) = watch::channel(0);
         let log = Arc::new(Log::new(BTreeMap::new(), Version::default()));
-        let state = State { log, inner: Mutex::default(), read: AtomicUsize::new(0), tell_read };
+        let (unreadable, _) = watch::channel(Vec::new());
+        let (inner, read) = (Mutex::default(), AtomicUsize::new(0));
+        let state = State { log, inner, read, tell_read, unreadable };
         OfKind { info: kind.info(), state: Arc::new(state), is_read: false }
     }
 
@@ -367,5 +431,49 @@ mod tests {
         sink.replace(vec![wrong()]);
         sink.replace(Vec::new());
         assert_eq!(problems(&sink), 0, "one that was never right, too");
+    }
+
+    #[test]
+    fn of_an_object_that_cannot_be_read_enough_is_known_to_write_its_status() {
+        let object = |spec: serde_json::Value| {
+            let metadata = json!({"namespace": "shop", "name": "p", "uid": "1", "generation": 3});
+            serde_json::from_value::<DynamicObject>(json!({"metadata": metadata, "spec": spec}))
+                .unwrap()
+        };
+        let parents = json!([{"group": "", "kind": "Service", "name": "cart"}]);
+        let target = json!([{"kind": "Service", "name": "cart"}]);
+        let bad_match = json!({"matches": [{"path": {"type": "RegularExpression", "value": "("}}]});
+        for (kind, spec, told) in [
+            (Kind::HTTPRoute, json!({"parentRefs": parents, "rules": [bad_match]}), 1),
+            (
+                Kind::HTTPRoute,
+                json!({"parentRefs": parents, "rules": [{"matches": [{"method": "NEW"}]}]}),
+                1,
+            ),
+            (
+                Kind::TrafficPolicy,
+                json!({"targetRefs": target, "faults": [{"percent": 1, "match": [{"paths": [{"pattern": "("}]}]}]}),
+                0,
+            ),
+            (Kind::HTTPRoute, json!({"parentRefs": "cart"}), usize::MAX),
+        ] {
+            let mut sink = sink(kind);
+            sink.apply(object(spec));
+            let unreadable = sink.state.unreadable.borrow().clone();
+            assert_eq!(sink.state.lock().problems.len(), 1, "{kind}");
+            let Some(one) = unreadable.first() else {
+                assert_eq!(told, usize::MAX, "{kind}");
+                continue;
+            };
+            assert_eq!(one.outline.metadata().generation, 3);
+            let said = crate::status::judge::invalid(one);
+            assert_eq!((said.parents.len(), said.conditions.len()), (told, 1 - told), "{kind}");
+            let all = said.conditions.iter().chain(said.parents.iter().flat_map(|(_, said)| said));
+            for condition in all {
+                assert_eq!((condition.holds, condition.reason), (false, "Invalid"));
+            }
+            sink.replace(Vec::new());
+            assert!(sink.state.unreadable.borrow().is_empty());
+        }
     }
 }
