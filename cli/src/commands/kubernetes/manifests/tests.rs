@@ -186,7 +186,7 @@ fn no_right_is_wider_than_a_reader_would_guess() {
         "create secrets",
         "create tokenreviews",
         "patch httproutes/status+grpcroutes/status+tlsroutes/status+tcproutes/status",
-        "patch workloads/status+meshconfigs/status",
+        "patch workloads/status+meshconfigs/status+trafficpolicies/status+accesspolicies/status+externalservices/status",
     ];
     assert_eq!(writes, expected.map(str::to_owned).into());
 }
