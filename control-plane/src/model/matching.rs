@@ -157,7 +157,7 @@ impl fmt::Display for PathMatch {
     }
 }
 
-/// For people: "x-tenant", "x-tenant=a", "x-tenant=a*", "x-tenant~[ab]".
+/// For people: `x-tenant`, `x-tenant=a`, `x-tenant=a*`, `x-tenant~[ab]`.
 impl fmt::Display for HeaderMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name.0)?;

@@ -96,7 +96,7 @@ async fn applied(client: &mut Client, service: String) -> Vec<String> {
     lines.collect()
 }
 
-/// "route HTTPRoute shop/split rules[0] to shop/cart:80 (1), under TrafficPolicy shop/cart".
+/// `route HTTPRoute shop/split rules[0] to shop/cart:80 (1), under TrafficPolicy shop/cart`.
 fn entry_text(entry: &AppliedEntry) -> String {
     let mut text = entry.part.clone();
     if !entry.rule.is_empty() {
