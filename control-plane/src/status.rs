@@ -18,7 +18,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     sync::{
-        broadcast::{self, error::RecvError},
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
         watch,
     },
     time::sleep,
@@ -101,7 +104,7 @@ fn conditions(
             r#type: judgement.r#type.to_owned(),
             status,
             reason: judgement.reason.to_owned(),
-            message: judgement.message,
+            message: cut(judgement.message),
             observed_generation: generation,
             last_transition_time: since.to_owned(),
         }
@@ -111,10 +114,23 @@ fn conditions(
     conditions
 }
 
-/// Writes the status of every object whose status is no longer right.
+/// The longest message that Kubernetes takes (metav1.Condition), less what says that it was cut.
+const MAX_MESSAGE_BYTES: usize = 32_000;
+
+/// A message of a length that Kubernetes takes.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push_str(" … (there is more)");
+    }
+    message
+}
+
+/// Writes the status of every object whose status is no longer right. One that the store does not take keeps no other
+/// from its own.
 ///
 /// # Errors
-/// When the store cannot be read or written.
+/// When the store cannot be read, or a status not be written; then the first of the reasons.
 pub async fn write_all(
     store: &dyn Store,
     judge: &(dyn Fn(&Object) -> Judged + Send + Sync),
@@ -127,19 +143,21 @@ pub async fn write_all(
     let objects = store.list().await?.objects.into_iter();
     // Of one that cannot be read, the last good form may be listed.
     let readable = objects.filter(|object| !keys.contains(&object.key()));
+    let readable = readable.filter(|object| store.keeps_status(object.kind()));
     let judged = readable.map(|object| (judge(&object), object));
     let invalid = unreadable.iter().map(|one| (judge::invalid(one), Arc::clone(&one.outline)));
+    let mut failed = None;
     for (judged, object) in judged.chain(invalid) {
-        if !store.keeps_status(object.kind()) {
-            continue;
-        }
         let status = combine(&object, judged, &now);
         if status != *object.status() {
             let uid = object.metadata().uid.clone().unwrap_or_default();
-            store.write_status(&object.key(), &uid, status).await?;
+            if let Err(error) = store.write_status(&object.key(), &uid, status).await {
+                tracing::debug!(object = %object.key(), %error, "a status is not taken");
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// From a change to the pass that takes it in: many changes make one pass.
@@ -162,6 +180,8 @@ pub async fn keep<T: Clone + Send, Judge: Fn(&Object) -> Judged + Send + Sync>(
             Ok(list) => store.watch(Some(list.version)).await,
             Err(error) => Err(error),
         };
+        // One pass is enough for all that changed before it.
+        while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
         refusals.borrow_and_update();
         let mut unreadable = store.unreadable();
         unreadable.borrow_and_update();

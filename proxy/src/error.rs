@@ -92,6 +92,17 @@ impl ProxyError {
         self.answer.1.unwrap_or_else(|| grpc_status(self.reason))
     }
 
+    /// Whether the endpoint's sidecar could not connect to its application.
+    #[must_use]
+    pub const fn is_without_application(&self) -> bool {
+        let reason = self.reason;
+        self.of_endpoint
+            && matches!(
+                reason,
+                Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed
+            )
+    }
+
     /// Whether the failure is the endpoint's, so that another endpoint may do better.
     #[must_use]
     pub const fn elsewhere_may_succeed(&self) -> bool {

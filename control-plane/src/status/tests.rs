@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     index::Index,
     model::parse_documents,
-    store::{DirStore, Event},
+    store::{DirStore, Event, List, Version, Written},
 };
 
 const WEB: &str = "apiVersion: weft.dev/v1alpha1\nkind: Workload\nmetadata: {name: web, labels: {app: web}}\nspec: {service: web, port: 8080, upstreams: [{service: cart}]}\n";
@@ -178,4 +178,57 @@ async fn statuses_follow_objects_and_the_index_and_come_to_rest() {
     kept.await.expect("it ends when nothing can change any more");
     let rest = store.list().await.expect("listed");
     assert_eq!(rest.objects[0].metadata().resource_version, third.metadata().resource_version);
+}
+
+/// A store that does not take the status of one object.
+struct Stubborn(DirStore);
+
+#[tonic::async_trait]
+impl Store for Stubborn {
+    async fn list(&self) -> Result<List, StoreError> {
+        self.0.list().await
+    }
+    async fn watch(&self, since: Option<Version>) -> Result<Watch, StoreError> {
+        self.0.watch(since).await
+    }
+    async fn write(&self, object: Object, dry_run: bool) -> Result<Written, StoreError> {
+        self.0.write(object, dry_run).await
+    }
+    async fn delete(&self, key: &ObjectKey) -> Result<Option<Arc<Object>>, StoreError> {
+        self.0.delete(key).await
+    }
+    async fn write_status(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        if key.name == "a" {
+            return Err(StoreError::TooOld { since: Version(1) });
+        }
+        self.0.write_status(key, uid, status).await
+    }
+    fn problems(&self) -> Vec<String> {
+        self.0.problems()
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_is_not_taken_keeps_no_other_from_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Stubborn(DirStore::open(folder.path()).await.expect("a store"));
+    for name in ["a", "b"] {
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        store.write(objects(&[&text]).remove(0), false).await.expect("written");
+    }
+    let judge = |_: &Object| {
+        let message = "x".repeat(40_000);
+        Judged::from(vec![Judgement { r#type: "Accepted", holds: false, reason: "No", message }])
+    };
+    write_all(&store, &judge).await.expect_err("of a");
+    let said = store.list().await.expect("listed").objects;
+    let lengths: Vec<Option<usize>> =
+        said.iter().map(|object| Some(object.status().conditions.first()?.message.len())).collect();
+    let [None, Some(length)] = lengths[..] else { panic!("{lengths:?}") };
+    assert!((30_000..32_768).contains(&length), "what Kubernetes takes: {length}");
 }

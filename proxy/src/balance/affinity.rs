@@ -68,7 +68,7 @@ impl Affinity {
 
     fn hashed(key: &HashKey, head: &RequestHead, source: impl FnOnce() -> Option<IpAddr>) -> Self {
         let found = match key {
-            HashKey::Header(name) => head.headers.get(name).map(|value| of_bytes(value.as_bytes())),
+            HashKey::Header(name) => head.values(name).next().map(of_bytes),
             HashKey::Cookie(cookie) => return Self::of_cookie(cookie, &head.headers),
             HashKey::Source => source().map(of_address),
             HashKey::Path => Some(of_bytes(head.target.path().as_bytes())),

@@ -235,6 +235,10 @@ impl<'a> Call<'a> {
         let destination = &self.snapshot.destination;
         let trial = Trial::begin(destination, &member.endpoint, &self.service.metrics);
         let began = clock::now();
+        // Waits before it, and attempts before it, are no silence of this one.
+        if let Some(activity) = self.bounds.activity() {
+            activity.touch(began);
+        }
         let bounds = self.attempt_bounds(began);
         let body = WatchedBody::of_request(body, &bounds);
         let ended = {
@@ -257,6 +261,14 @@ impl<'a> Call<'a> {
                     trial.judge(Verdict::of_failure(failure.error.reason));
                 }
                 self.hint(failure.error.reason);
+                if failure.error.is_without_application() {
+                    // As after a connection that could not be made: or each request in two would need another attempt,
+                    // for which there is no budget.
+                    let backoff = self.shared.config.pool.connect_backoff.as_millis();
+                    let backoff = u64::try_from(backoff).unwrap_or(u64::MAX);
+                    let until = clock::process_ms().saturating_add(backoff);
+                    member.endpoint.health.cool_until(until);
+                }
                 Err(failure)
             }
         }
@@ -266,7 +278,9 @@ impl<'a> Call<'a> {
     fn attempt_bounds(&self, began: Instant) -> Bounds {
         let mut bounds = self.bounds.clone().attempt(self.policy.timeouts.attempt.set(), began);
         let default = self.shared.config.timeouts.request;
-        if self.policy.timeouts.request == Limit::Default && !default.is_zero() {
+        // A time that the caller's sidecar has handed on goes before the default of the server's.
+        let is_theirs = self.role() == Role::Server && self.deadline.is_some();
+        if self.policy.timeouts.request == Limit::Default && !default.is_zero() && !is_theirs {
             bounds = bounds.by(self.began.checked_add(default), Reason::RequestTimeout);
         }
         bounds

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::{Body, body::Upload};
 use crate::io::Socket;
@@ -53,6 +53,14 @@ impl RequestHead {
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         is_grpc(&self.headers)
+    }
+
+    /// The values of a field, as who names it means it: HTTP/2 says the host in `:authority`.
+    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let mut fields = self.headers.get_all(name).iter().map(HeaderValue::as_bytes).peekable();
+        let is_elsewhere = *name == http::header::HOST && fields.peek().is_none();
+        let authority = self.target.authority().filter(|_| is_elsewhere);
+        fields.chain(authority.map(|authority| authority.as_str().as_bytes()))
     }
 }
 

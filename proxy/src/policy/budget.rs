@@ -67,7 +67,8 @@ impl Budget {
         let second = self.second(now);
         let slot = &self.requests[index(second)];
         let held = slot.load(Relaxed);
-        if held >> COUNT_BITS == second {
+        if held >> COUNT_BITS >= second {
+            // One that waited for long counts where a newer second has the slot by now.
             slot.fetch_add(1, Relaxed);
         } else {
             // Who loses against another worker finds the slot made.

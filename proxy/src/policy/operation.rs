@@ -7,16 +7,16 @@
 //! - Methods are compared as they are; [`Reading::Any`] ignores their case.
 //! - Paths: see [`path`]. Exact and prefix match decoded text; a prefix takes whole segments; a pattern takes the
 //!   whole decoded path. [`Reading::Any`] ignores the case of letters and a `/` at the end.
-//! - Of a header with several values, [`Reading::Any`] wants one of them, also one between commas;
-//!   [`Reading::Every`] wants all.
+//! - Of a header with several values, [`Reading::Any`] wants one of them, also one between commas, or all of them
+//!   joined; [`Reading::Every`] wants each. `host` is what HTTP/2 says in `:authority`, too.
 //! - Hosts come without port, in any case, with or without a dot at the end. `*.example.com` takes every name below
 //!   `example.com`, not itself.
 
 pub mod path;
 
-use std::cell::OnceCell;
+use std::{borrow::Cow, cell::OnceCell};
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method, header::COOKIE};
 use weft_proto::Pattern;
 
 use crate::{destination::authority, http::RequestHead};
@@ -142,7 +142,7 @@ impl Operation {
     pub fn takes(&self, facts: &RequestFacts<'_>, reading: Reading) -> bool {
         self.takes_method(&facts.head.method, reading)
             && (self.hosts.is_empty() || self.takes_host(facts.host()))
-            && self.headers.iter().all(|header| header.takes(&facts.head.headers, reading))
+            && self.headers.iter().all(|header| header.takes(facts.head, reading))
             && (self.paths.is_empty() || self.takes_path(facts.paths(), reading))
     }
 
@@ -217,22 +217,29 @@ impl Patterns {
 }
 
 impl HeaderMatch {
-    fn takes(&self, headers: &HeaderMap, reading: Reading) -> bool {
-        let mut values = headers.get_all(&self.name).iter().peekable();
-        if values.peek().is_none() {
+    fn takes(&self, head: &RequestHead, reading: Reading) -> bool {
+        let values = head.values(&self.name).map(String::from_utf8_lossy);
+        let values: Vec<Cow<'_, str>> = values.collect();
+        if values.is_empty() {
             return false;
         }
-        let text =
-            |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         match reading {
-            Reading::Every => values.all(|value| self.value.takes(&text(value))),
-            Reading::Any => values.any(|value| {
-                let value = text(value);
-                self.value.takes(&value)
-                    || value.contains(',')
-                        && value.split(',').any(|part| self.value.takes(part.trim()))
-            }),
+            Reading::Every => values.iter().all(|value| self.value.takes(value)),
+            Reading::Any => self.takes_any(&values),
         }
+    }
+
+    /// Whether it takes one of the values, a part of one between commas, or what an application makes of them all: one
+    /// value, joined as RFC 9110 section 5.3 and, for cookies, RFC 9113 section 8.2.3 say.
+    fn takes_any(&self, values: &[Cow<'_, str>]) -> bool {
+        let mut parts = values.iter().flat_map(|value| value.split(','));
+        if values.iter().any(|value| self.value.takes(value))
+            || parts.any(|part| self.value.takes(part.trim()))
+        {
+            return true;
+        }
+        let between = if self.name == COOKIE { "; " } else { ", " };
+        values.len() > 1 && self.value.takes(&values.join(between))
     }
 }
 

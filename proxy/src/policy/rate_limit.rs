@@ -204,10 +204,7 @@ impl RateLimit {
         match &self.settings.key {
             Key::Identity | Key::All | Key::Fair => caller(source),
             Key::Address => digest(network(source.address)),
-            Key::Header(name) => {
-                let values = facts.head().headers.get_all(name);
-                digest(values.iter().map(http::HeaderValue::as_bytes).collect::<Vec<_>>())
-            }
+            Key::Header(name) => digest(facts.head().values(name).collect::<Vec<_>>()),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderName, Method, header, uri::Authority};
+use http::{HeaderName, Method, uri::Authority};
 use weft_proto::Pattern;
 
 use super::query;
@@ -102,17 +102,13 @@ impl Match {
 }
 
 fn field_holds(head: &RequestHead, name: &HeaderName, wanted: &ValueMatch) -> bool {
-    let mut values = head.headers.get_all(name).iter();
-    let Some(first) = values.next() else {
-        // HTTP/2 says the host in `:authority`.
-        let authority = head.target.authority().filter(|_| *name == header::HOST);
-        return authority.is_some_and(|authority| wanted.takes(authority.as_str().as_bytes()));
-    };
-    let Some(second) = values.next() else { return wanted.takes(first.as_bytes()) };
-    let mut joined = first.as_bytes().to_vec();
+    let mut values = head.values(name);
+    let Some(first) = values.next() else { return false };
+    let Some(second) = values.next() else { return wanted.takes(first) };
+    let mut joined = first.to_vec();
     for value in std::iter::once(second).chain(values) {
         joined.extend_from_slice(b", ");
-        joined.extend_from_slice(value.as_bytes());
+        joined.extend_from_slice(value);
     }
     wanted.takes(&joined)
 }

@@ -102,12 +102,19 @@ impl Index {
                     && parent.unsupported("").is_empty()
                     && takes(parent, number, &port.port_name)
             })
+            && has_rules(&route.fates())
     }
 
     /// Whether the service's name only stands for another one, outside the mesh.
     fn is_alias(&self, service: &ServiceName) -> bool {
         self.services.get(service).is_some_and(|object| object.spec.is_external())
     }
+}
+
+/// Whether anything of a route is in force: one of which every rule is dropped leaves its service as if it were not
+/// there, rather than with no way to anywhere.
+fn has_rules(fates: &[Fate]) -> bool {
+    fates.is_empty() || fates.iter().any(|fate| !matches!(fate, Fate::Dropped(_)))
 }
 
 /// A route of which no rule is as it was meant is not accepted.

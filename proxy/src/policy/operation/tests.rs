@@ -1,6 +1,6 @@
 //! What operations take: each field, both ways to ask, and the spellings by which a path may be dodged.
 
-use http::{HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderValue, Uri, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -221,5 +221,39 @@ proptest! {
             let every = operation.takes(&facts, Reading::Every);
             prop_assert!(!every || operation.takes(&facts, Reading::Any), "{operation:?}");
         }
+    }
+}
+
+fn with_header(name: &'static str, wanted: &str) -> Operation {
+    let header = HeaderMatch {
+        name: HeaderName::from_static(name),
+        value: ValueMatch::Exact(wanted.into()),
+    };
+    Operation { headers: Box::new([header]), ..Operation::default() }
+}
+
+#[test]
+fn a_host_that_http_2_says_is_a_host_too() {
+    let mut head = head("GET", "http://admin.shop/");
+    head.headers.clear();
+    for (wanted, expected) in [("admin.shop", true), ("shop", false)] {
+        let facts = RequestFacts::new(&head);
+        let operation = with_header("host", wanted);
+        for reading in [Reading::Any, Reading::Every] {
+            assert_eq!(operation.takes(&facts, reading), expected, "{wanted} {reading:?}");
+        }
+    }
+}
+
+#[test]
+fn several_fields_are_what_they_are_when_they_are_joined() {
+    for (name, wanted) in [("x-tenant", "a, b"), ("cookie", "a=1; b=2")] {
+        let mut head = head("GET", "/");
+        let parts = wanted.split(if name == "cookie" { "; " } else { ", " });
+        for part in parts {
+            head.headers.append(name, part.parse().expect("a value"));
+        }
+        let facts = RequestFacts::new(&head);
+        assert!(with_header(name, wanted).takes(&facts, Reading::Any), "{name}");
     }
 }

@@ -140,3 +140,19 @@ fn every_pattern_and_path_that_travels_is_one_that_a_sidecar_compiles() {
     let pattern = weft_proto::Pattern::new(pattern).expect("it compiles");
     assert!(pattern.matches("/a/d") && !pattern.matches("/a/e") && !pattern.matches("/a"));
 }
+
+#[test]
+fn a_route_of_which_every_rule_is_dropped_leaves_its_service_and_others_routes_as_they_are() {
+    let dropped = "rules: [{sessionPersistence: {}, backendRefs: [{name: cart, port: 80}]}]";
+    let alone = index(&[&services(&["shop/cart:80"]), &route("HTTPRoute", "shop/none", dropped)]);
+    assert_eq!(told(&alone, "shop/cart:80", "shop"), None);
+    let consumers = dropped.replace("{name: cart", "{name: cart, namespace: shop");
+    let both = index(&[
+        &services(&["shop/cart:80"]),
+        &route("HTTPRoute", "shop/whole", "rules: [{backendRefs: [{name: cart, port: 80}]}]"),
+        &route("HTTPRoute", "lab/none", &consumers),
+    ]);
+    let producers = told(&both, "shop/cart:80", "shop");
+    assert!(producers.is_some());
+    assert_eq!(told(&both, "shop/cart:80", "lab"), producers);
+}
