@@ -13,7 +13,7 @@ const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc"), ("te", "tr
 async fn trailers_pass_after_data_and_alone() {
     let app = http2_app(|request, mut respond| async move {
         assert_eq!(request.headers()["te"], "trailers");
-        assert_eq!(request.headers()["grpc-timeout"], "5S");
+        assert_ne!(request.headers()["grpc-timeout"], "5S", "it shrinks by the time spent");
         let alone = request.uri().path() == "/alone";
         let (sent, trailers) = body(request.into_body()).await.expect("a whole request");
         assert_eq!(trailers.expect("trailers")["x-sum"], "5");
