@@ -4,6 +4,7 @@
 //! - [`names`]: SPIFFE IDs, service and workload names, ports, TLS server names; each parsed once, on entry.
 //! - [`join_token`]: the first proof of who a sidecar is, outside Kubernetes.
 //! - [`pattern`]: regular expressions of policies, bounded alike where they are written and where they act.
+//! - [`untouchable`]: headers that no filter of a route may touch.
 //! - [`digest`]: content digests that mean the same in every process.
 
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod names;
 pub mod pattern;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+pub mod untouchable;
 
 pub use join_token::JoinToken;
 pub use names::{

@@ -1,14 +1,14 @@
 //! What a rule does to the requests that it takes, and to the responses of its backends.
 //!
 //! Comes in: the fields of a head. Goes out: the same, modified. It never touches what concerns one connection or the
-//! framing of one message, nor what sidecars say to each other: [`why_untouchable`] names these fields, and no
-//! compiled filter has one of them.
+//! framing of one message, nor what sidecars say to each other: [`weft_proto::untouchable`] names these fields, and
+//! no compiled filter has one of them.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{mirror::Mirror, redirect::Redirect, rewrite::Rewrite};
-use crate::http::{HeaderCase, side};
+use crate::http::HeaderCase;
 
 /// A filter.
 #[derive(Debug)]
@@ -67,29 +67,6 @@ impl HeaderModifier {
     }
 }
 
-/// Why no filter may touch a field; `None` for all others.
-#[must_use]
-pub fn why_untouchable(name: &HeaderName) -> Option<&'static str> {
-    if side::is_side_header(name) {
-        return Some("fields that begin with weft- are the sidecars' own");
-    }
-    match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "upgrade"
-        | "http2-settings"
-        | "proxy-authenticate"
-        | "proxy-authorization"
-        | "proxy-authentication-info" => Some("it concerns one connection, not the message"),
-        "content-length" | "transfer-encoding" => Some("it says where the message ends"),
-        "host" => Some("use a URLRewrite filter with `hostname`"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,15 +112,5 @@ mod tests {
         modifier.apply(&mut fields, &mut case);
         assert_eq!(case.original("x-one"), Some(&b"X-One"[..]));
         assert_eq!(case.original("x-two"), Some(&b"X-Two"[..]));
-    }
-
-    #[test]
-    fn what_belongs_to_a_connection_or_to_the_mesh_is_untouchable() {
-        for name in ["connection", "content-length", "host", "weft-deadline", "upgrade", "te"] {
-            assert!(why_untouchable(&HeaderName::from_static(name)).is_some(), "{name}");
-        }
-        for name in ["x-request-id", "content-type", "authorization", "cookie", "weftwork"] {
-            assert_eq!(why_untouchable(&HeaderName::from_static(name)), None, "{name}");
-        }
     }
 }

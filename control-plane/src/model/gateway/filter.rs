@@ -1,6 +1,7 @@
 //! What is done to a request on its way, and to its response.
 
 use serde::{Deserialize, Serialize};
+use weft_proto::untouchable::why_untouchable;
 
 use super::{
     check,
@@ -252,33 +253,6 @@ impl HeaderFilter {
             let why = why_untouchable(&name)?;
             Some(FieldError::new(field, format!("{name:?} is not supported: {why}")))
         }));
-    }
-}
-
-/// Why sidecars let no filter touch a header; `None` for all others. What a sidecar would refuse is never sent to it.
-fn why_untouchable(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    if name.starts_with("weft-") {
-        return Some("headers that begin with weft- are the sidecars' own; use another name");
-    }
-    match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "upgrade"
-        | "http2-settings"
-        | "proxy-authenticate"
-        | "proxy-authorization"
-        | "proxy-authentication-info" => {
-            Some("it concerns one connection, not the message; leave it out")
-        }
-        "content-length" | "transfer-encoding" => {
-            Some("it says where the message ends; leave it out")
-        }
-        "host" => Some("use a URLRewrite filter with hostname"),
-        _ => None,
     }
 }
 

@@ -10,7 +10,10 @@ use http::{
     HeaderName, HeaderValue, StatusCode,
     uri::{Authority, PathAndQuery},
 };
-use weft_proto::discovery::{self as wire, filter, path_rewrite};
+use weft_proto::{
+    discovery::{self as wire, filter, path_rewrite},
+    untouchable::why_untouchable,
+};
 
 use super::{
     Refused, port,
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::route::{
     Backend, Filter,
-    filter::{Field, HeaderModifier, why_untouchable},
+    filter::{Field, HeaderModifier},
     mirror::Mirror,
     redirect::{Redirect, Scheme},
     rewrite::{NewHost, PathRewrite, Rewrite},
@@ -62,7 +65,7 @@ fn field(message: &wire::HeaderValue) -> Result<Field, Refused> {
 
 fn touchable(field: &str, text: &str) -> Result<HeaderName, Refused> {
     let name = field_name(field, text)?;
-    match why_untouchable(&name) {
+    match why_untouchable(name.as_str()) {
         Some(why) => Err(Refused::new(field, text, why)),
         None => Ok(name),
     }
