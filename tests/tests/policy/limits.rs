@@ -63,7 +63,14 @@ async fn a_sidecar_sends_so_many_requests_at_once() {
         let mut client = stage.client(Http::One).await;
         held.push(tokio::spawn(async move { client.stream(get("http://echo/").request()).await }));
     }
-    stage.web.counts("weft_requests_in_flight", &["direction=\"outbound\""], 2.0).await;
+    wait::until_true("both to be at an application", || async {
+        let mut arrived = 0.0;
+        for (server, _) in stage.servers() {
+            arrived += server.count("weft_requests_in_flight", &["direction=\"inbound\""]).await;
+        }
+        arrived >= 2.0
+    })
+    .await;
     let answer = stage.client(Http::One).await.get("http://echo/").await;
     assert_eq!((answer.status.as_u16(), answer.field("weft-reason")), (503, "service-limit"));
     for one in held {
