@@ -176,7 +176,7 @@ impl Record {
     pub fn handed_on(&mut self, origin: &Origin, head: &RequestHead) -> Option<Deadline> {
         let of_grpc = if self.grpc { grpc::timeout(&head.headers) } else { None };
         let of_sidecar = match origin {
-            Origin::Inbound(inbound) if inbound.peer.is_some() => {
+            Origin::Inbound(inbound) if inbound.peer.is_some() && side::are_said(&head.headers) => {
                 self.attempt = side::attempts(&head.headers);
                 side::deadline(&head.headers)
             }

@@ -44,6 +44,12 @@ pub fn is_side_header(name: &HeaderName) -> bool {
     name.len() > 4 && name.starts_with(b"weft") && !name[4].is_ascii_alphanumeric()
 }
 
+/// Whether any is there: on most messages none is, and one look spares looking for each.
+#[must_use]
+pub fn are_said(fields: &HeaderMap) -> bool {
+    fields.keys().any(is_side_header)
+}
+
 /// Takes out every side header.
 pub fn strip(fields: &mut HeaderMap) {
     let Some(first) = fields.keys().find(|name| is_side_header(name)).cloned() else { return };
@@ -119,6 +125,9 @@ pub fn broken_off(fields: &HeaderMap) -> Option<Reason> {
 
 /// Takes what the other sidecar says beside a request: the version and the case of the client's application.
 pub fn receive_request(head: &mut RequestHead) {
+    if !are_said(&head.headers) {
+        return;
+    }
     if let Some(version) = take_version(&mut head.headers) {
         head.version = version;
         head.case = take_case(&mut head.headers);

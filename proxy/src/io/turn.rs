@@ -76,14 +76,17 @@ thread_local! {
     static TURN: Turn = Turn::default();
 }
 
-/// Says that this thread calls [`end`] whenever it has nothing left to do. From here on, writes wait for it.
+/// Says that this thread calls [`end`] whenever it has nothing left to do. From here on, writes wait for it, and the
+/// time that was read holds until then.
 pub fn install() {
+    clock::keep(true);
     TURN.with(|turn| turn.hooked.set(true));
 }
 
 /// Writes out every dirty socket of this thread: the park hook.
 pub fn end() {
     TURN.with(Turn::end);
+    clock::renew();
 }
 
 /// Ends the last turn of a thread whose runtime is gone: what cannot be written any more is dropped, and
@@ -93,6 +96,7 @@ pub fn uninstall() {
         turn.hooked.set(false);
         turn.end();
     });
+    clock::keep(false);
 }
 
 /// What this thread's sockets did so far.
@@ -104,10 +108,14 @@ pub fn statistics() -> Statistics {
 /// Called by every poll of a socket: ends the turn early when a byte has waited too long.
 pub(super) fn tick() {
     TURN.with(|turn| {
-        let Some(since) = turn.since.get() else { return };
         let polls = turn.polls.get().wrapping_add(1);
         turn.polls.set(polls);
-        if polls % POLLS_PER_CLOCK == 0 && clock::now().duration_since(since) >= MAX_AGE {
+        if polls % POLLS_PER_CLOCK != 0 {
+            return;
+        }
+        clock::renew();
+        let Some(since) = turn.since.get() else { return };
+        if clock::now().duration_since(since) >= MAX_AGE {
             turn.end();
         }
     });

@@ -15,7 +15,7 @@ use crate::{
     discovery::Transport,
     error::ProxyError,
     exchange::Origin,
-    http::{Body, Response, grpc, h2::Http2Client, side},
+    http::{Body, Response, ResponseHead, grpc, h2::Http2Client, side},
     policy::retry,
     pool::{Connection, Need},
     reason::Reason,
@@ -57,19 +57,8 @@ impl Call<'_> {
             let refused = socket.and_then(|socket| member.pool.explain(&socket));
             failed(refused.unwrap_or_else(|| error.into()))
         })?;
-        if let Transport::Mesh(_) = member.endpoint.transport {
-            if side::take_not_delivered(&mut response.head.headers) {
-                let reason = side::reason(&response.head.headers).unwrap_or(Reason::ConnectRefused);
-                let detail = format!("{} could not reach its application", member.endpoint.id);
-                return Err(failed(ProxyError::of_endpoint(reason, detail)));
-            }
-            if let Some(reason) = side::broken_off(&response.head.headers) {
-                let detail = format!("{} lost its application's answer", member.endpoint.id);
-                return Err(failed(ProxyError::after_send(reason, detail)));
-            }
-            side::receive_response(&mut response.head);
-        } else {
-            side::strip(&mut response.head.headers);
+        if side::are_said(&response.head.headers) {
+            hear(member, &mut response.head).map_err(failed)?;
         }
         self.snapshot.heed(member, &response.head);
         Ok((response, in_flight))
@@ -129,4 +118,26 @@ impl Call<'_> {
             (Origin::Inbound(_) | Origin::Outbound(_), _) => spoken,
         }
     }
+}
+
+/// Takes what the endpoint's sidecar says beside a response; what an endpoint without one says so counts for nothing.
+///
+/// # Errors
+/// The sidecar answers for its application, which it did not reach or lost.
+fn hear(member: &Member, head: &mut ResponseHead) -> Result<(), ProxyError> {
+    let Transport::Mesh(_) = member.endpoint.transport else {
+        side::strip(&mut head.headers);
+        return Ok(());
+    };
+    if side::take_not_delivered(&mut head.headers) {
+        let reason = side::reason(&head.headers).unwrap_or(Reason::ConnectRefused);
+        let detail = format!("{} could not reach its application", member.endpoint.id);
+        return Err(ProxyError::of_endpoint(reason, detail));
+    }
+    if let Some(reason) = side::broken_off(&head.headers) {
+        let detail = format!("{} lost its application's answer", member.endpoint.id);
+        return Err(ProxyError::after_send(reason, detail));
+    }
+    side::receive_response(head);
+    Ok(())
 }
