@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn wait() {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while began.elapsed() < Duration::from_micros(50) {}
     }
 

@@ -156,11 +156,17 @@ impl HeaderCase {
     #[must_use]
     pub fn original<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
         let name = name.as_bytes();
-        self.names
-            .iter()
-            .map(AsRef::as_ref)
-            .find(|written: &&[u8]| written.eq_ignore_ascii_case(name))
+        self.names.iter().map(AsRef::as_ref).find(|written: &&[u8]| is_written_as(name, written))
     }
+}
+
+/// Whether `written` is `name` (lower case) in some case. Without a branch for each byte: it is asked of each field.
+#[must_use]
+pub fn is_written_as(name: &[u8], written: &[u8]) -> bool {
+    let bytes = name.iter().zip(written);
+    name.len() == written.len()
+        && bytes.fold(0, |differs, (byte, other)| differs | (byte ^ other.to_ascii_lowercase()))
+            == 0
 }
 
 /// Carries informational (1xx) responses from the client codec, which reads them, to the server codec, which
@@ -217,5 +223,23 @@ impl Interim {
     #[must_use]
     pub fn try_next(&self) -> Option<ResponseHead> {
         self.state.borrow_mut().heads.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_in_every_case_and_no_other_is() {
+        let name = b"content-type";
+        for written in ["content-type", "Content-Type", "CONTENT-TYPE"] {
+            assert!(is_written_as(name, written.as_bytes()), "{written}");
+        }
+        // The letters' bit alone makes no letter: \r is not `-`, nor `@` the same as a grave accent.
+        for written in ["content-typ", "content-types", "content_type", "content\rtype", ""] {
+            assert!(!is_written_as(name, written.as_bytes()), "{written:?}");
+        }
+        assert!(!is_written_as(b"`", b"@"));
     }
 }

@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::framing::BodyLength;
-use crate::http::{Body, HeaderCase, RequestHead, ResponseHead};
+use crate::http::{Body, HeaderCase, RequestHead, ResponseHead, message::is_written_as};
 
 /// The last chunk of a body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -211,7 +211,7 @@ impl<'a> Names<'a> {
     fn written(&mut self, name: &'a HeaderName) -> &'a [u8] {
         let lower = name.as_str().as_bytes();
         match self.case.names.get(self.next) {
-            Some(written) if written.eq_ignore_ascii_case(lower) => {
+            Some(written) if is_written_as(lower, written) => {
                 self.next += 1;
                 written
             }
@@ -296,5 +296,27 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 fn content_length(out: &mut Vec<u8>, name: &[u8], length: u64) {
-    line(out, name, length.to_string().as_bytes());
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    let mut rest = length;
+    while rest > 0 || first == digits.len() {
+        first -= 1;
+        digits[first] += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    line(out, name, &digits[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_written_in_decimal() {
+        for length in [0, 9, 10, 1_024, u64::MAX] {
+            let mut out = Vec::new();
+            content_length(&mut out, b"Content-Length", length);
+            assert_eq!(String::from_utf8_lossy(&out), format!("Content-Length: {length}\r\n"));
+        }
+    }
 }
