@@ -6,6 +6,7 @@
 //! the [`Directory`], shared by all workers.
 
 pub mod authority;
+mod chosen;
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,6 +15,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+pub use chosen::Chosen;
 
 use crate::{
     balance::{EndpointSet, Member, endpoints::MakePool},

@@ -24,7 +24,7 @@ pub mod snapshot;
 mod status;
 mod table;
 
-pub use breaking::{EndpointBreaker, ServiceBreaking, Trial};
+pub use breaking::{EndpointBreaker, Rejected, ServiceBreaking, Trial};
 pub use client::{Client, Dial, with_keepalive};
 pub use external::External;
 pub use finder::Lookup;

@@ -15,9 +15,9 @@ use weft_proto::discovery::Protocol;
 use crate::{
     balance::{Affinity, InFlight, Member},
     clock,
-    destination::{Found, Service},
+    destination::{Chosen, Found, Service},
     detect::Detected,
-    discovery::{Transport, Trial},
+    discovery::Transport,
     drain::Drain,
     error::ProxyError,
     exchange::{Exchange, Origin, Outbound},
@@ -245,15 +245,7 @@ async fn dial(
     let affinity = Affinity::of_connection(plan, || Some(client.peer()?.ip()));
     let mut tried = Vec::new();
     loop {
-        let Some(member) = service.pick(&snapshot, &tried, affinity.key()) else {
-            return Err(service.without_endpoints(&snapshot));
-        };
-        let destination = &snapshot.destination;
-        if destination.is_ejected(&member.endpoint, clock::process_ms()) {
-            let detail = format!("every endpoint of {} is ejected", service.label);
-            return Err(ProxyError::new(Reason::BreakerOpen, detail));
-        }
-        let trial = Trial::begin(destination, &member.endpoint, &service.metrics);
+        let Chosen { member, trial } = service.choose(&snapshot, &tried, affinity.key())?;
         let in_flight = InFlight::enter(&member);
         let opened = member.pool.open_tcp().await;
         if let Some(trial) = trial {

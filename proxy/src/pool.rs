@@ -9,6 +9,7 @@
 pub mod bounds;
 pub mod dial;
 pub mod itself;
+mod progress;
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,6 +37,7 @@ use crate::{
 pub use bounds::{Bounds, Siblings};
 pub use dial::{Dialer, Dialled};
 pub use itself::Itself;
+pub use progress::Progress;
 
 /// Requests in flight to an endpoint up to which an HTTP/1 request gets a connection of its own. Above it,
 /// multiplexing wins: one write and one TLS record carry many requests.
@@ -97,8 +99,38 @@ struct Shared {
 /// A shared connection that is being opened, and everybody who waits for it.
 #[derive(Debug, Default)]
 struct Connecting {
+    /// It has its place among the service's connections.
+    dials: Cell<bool>,
     outcome: RefCell<Option<Result<(), (Reason, String)>>>,
-    done: Notify,
+    changed: Notify,
+}
+
+impl Connecting {
+    fn begins_to_dial(&self) {
+        self.dials.set(true);
+        self.changed.notify_waiters();
+    }
+
+    fn ended(&self, outcome: Result<(), (Reason, String)>) {
+        *self.outcome.borrow_mut() = Some(outcome);
+        self.changed.notify_waiters();
+    }
+
+    /// Completes when the connection is there, or cannot be. Cancel-safe.
+    async fn outcome(&self, progress: &Progress) -> Result<(), ProxyError> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(outcome) = &*self.outcome.borrow() {
+                let failed =
+                    |(reason, detail): &(Reason, String)| ProxyError::new(*reason, detail.clone());
+                return outcome.as_ref().map_err(failed).copied();
+            }
+            if self.dials.get() {
+                progress.dials(clock::now());
+            }
+            changed.await;
+        }
+    }
 }
 
 impl Connection {
@@ -151,7 +183,8 @@ impl EndpointPool {
         &self.shelf
     }
 
-    /// A connection for a request, when `in_flight` others are under way to the endpoint.
+    /// A connection for a request, when `in_flight` others are under way to the endpoint; how far that came shows in
+    /// `progress`.
     ///
     /// # Errors
     /// No connection could be made; nothing was sent.
@@ -159,32 +192,37 @@ impl EndpointPool {
         self: &Rc<Self>,
         need: Need,
         in_flight: u32,
+        progress: &Progress,
     ) -> Result<Connection, ProxyError> {
         let meshed = matches!(self.endpoint.transport, Transport::Mesh(_));
         match need {
-            Need::OwnHttp1 => self.open_http1().await,
-            Need::Http2 => self.shared_http2().await,
+            Need::OwnHttp1 => self.open_http1(progress).await,
+            Need::Http2 => self.shared_http2(progress).await,
             Need::Http1 { may_be_sent_again } => {
                 if let Some(client) = self.kept_http1(may_be_sent_again) {
                     self.dialer.http1_metrics.reused();
                     return Ok(Connection::Http1 { client, kept: true });
                 }
                 if meshed && (in_flight > INLINE_REQUESTS) {
-                    self.shared_http2().await
+                    self.shared_http2(progress).await
                 } else if in_flight as usize + self.shelf.len() > self.settings.max_connections {
                     Err(self.full())
                 } else {
-                    self.open_or_returned(may_be_sent_again).await
+                    self.open_or_returned(may_be_sent_again, progress).await
                 }
             }
         }
     }
 
     /// A new connection, or one of the kept ones that comes back while the service has as many as it may have.
-    async fn open_or_returned(&self, may_be_sent_again: bool) -> Result<Connection, ProxyError> {
+    async fn open_or_returned(
+        &self,
+        may_be_sent_again: bool,
+        progress: &Progress,
+    ) -> Result<Connection, ProxyError> {
         let is_bounded = self.bounds.borrow().as_ref().is_some_and(Bounds::limits_connections);
         if !is_bounded {
-            return self.open_http1().await;
+            return self.open_http1(progress).await;
         }
         let returned = async {
             loop {
@@ -202,7 +240,7 @@ impl EndpointPool {
                     self.dialer.http1_metrics.reused();
                     Ok(Connection::Http1 { client, kept: true })
                 }
-                opened = self.open_http1() => opened,
+                opened = self.open_http1(progress) => opened,
             }
         };
         Box::pin(either).await
@@ -218,13 +256,16 @@ impl EndpointPool {
         idle.map(|index| shared.swap_remove(index)).is_some()
     }
 
-    /// Dials as the service's policy allows: within its connections, and its time.
-    async fn dial(&self, offer: &[Alpn]) -> Result<Dialled, ProxyError> {
+    /// Dials as the service's policy allows: within its connections, and its time. `begins` is told when there is a place
+    /// for the connection.
+    async fn dial(&self, offer: &[Alpn], begins: impl FnOnce()) -> Result<Dialled, ProxyError> {
         let bounds = self.bounds.borrow().clone();
         let Some(bounds) = bounds else {
+            begins();
             return self.dialer.dial(&self.endpoint, offer, None).await;
         };
         let place = Box::pin(bounds.place(&self.siblings)).await?;
+        begins();
         let timeout = bounds.limits.connect_timeout;
         let dialled = self.dialer.dial(&self.endpoint, offer, timeout).await?;
         Ok(Dialled { place, ..dialled })
@@ -235,7 +276,7 @@ impl EndpointPool {
     /// # Errors
     /// No connection could be made.
     pub async fn open_tcp(&self) -> Result<Dialled, ProxyError> {
-        self.dial(&[Alpn::Tcp]).await
+        self.dial(&[Alpn::Tcp], || {}).await
     }
 
     /// Why a connection from here broke, where the endpoint's sidecar refused our certificate: see
@@ -280,8 +321,8 @@ impl EndpointPool {
             && self.dialer.is_current(shared.bundle_generation)
     }
 
-    async fn open_http1(&self) -> Result<Connection, ProxyError> {
-        let dialled = self.dial(&[Alpn::Http1]).await?;
+    async fn open_http1(&self, progress: &Progress) -> Result<Connection, ProxyError> {
+        let dialled = self.dial(&[Alpn::Http1], || progress.dials(clock::now())).await?;
         self.dialer.http1_metrics.opened();
         let client = Http1Client::new(dialled.socket, self.dialer.http1_settings())
             .verified_under(dialled.bundle_generation)
@@ -289,19 +330,12 @@ impl EndpointPool {
         Ok(Connection::Http1 { client, kept: false })
     }
 
-    async fn shared_http2(self: &Rc<Self>) -> Result<Connection, ProxyError> {
+    async fn shared_http2(self: &Rc<Self>, progress: &Progress) -> Result<Connection, ProxyError> {
         loop {
             if let Some(client) = self.usable_shared() {
                 return Ok(Connection::Http2(client));
             }
-            let connecting = self.connect_shared()?;
-            let done = connecting.done.notified();
-            if connecting.outcome.borrow().is_none() {
-                done.await;
-            }
-            if let Some(Err((reason, detail))) = &*connecting.outcome.borrow() {
-                return Err(ProxyError::new(*reason, detail.clone()));
-            }
+            self.connect_shared()?.outcome(progress).await?;
         }
     }
 
@@ -338,7 +372,7 @@ impl EndpointPool {
 
     /// The task of one shared connection: opens it, tells those who wait, drives it to its end.
     async fn run_shared(self: Rc<Self>, connecting: Rc<Connecting>) {
-        let opened = self.open_http2().await;
+        let opened = self.open_http2(&connecting).await;
         *self.connecting.borrow_mut() = None;
         let (outcome, running) = match opened {
             Ok((shared, driver, peer)) => {
@@ -347,8 +381,7 @@ impl EndpointPool {
             }
             Err(error) => (Err((error.reason, error.detail.into_owned())), None),
         };
-        *connecting.outcome.borrow_mut() = Some(outcome);
-        connecting.done.notify_waiters();
+        connecting.ended(outcome);
         // The pool is not held while the connection runs: it ends by itself when the pool lets go of it.
         let dialer = self.dialer.clone();
         drop(self);
@@ -363,9 +396,10 @@ impl EndpointPool {
     /// A connection, its driver, and who answered.
     async fn open_http2(
         &self,
+        connecting: &Connecting,
     ) -> Result<(Shared, impl Future<Output = ()> + use<>, Option<Peer>), ProxyError> {
         let Dialled { socket, alpn, bundle_generation, peer, place } =
-            self.dial(&[Alpn::WeftHttp2, Alpn::Http2]).await?;
+            self.dial(&[Alpn::WeftHttp2, Alpn::Http2], || connecting.begins_to_dial()).await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
         let settings = self.dialer.http2_settings();

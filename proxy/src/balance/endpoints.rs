@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -49,12 +50,24 @@ impl Member {
         self.in_flight.get()
     }
 
-    /// Takes in how long an attempt took to its response head, or to its failure.
-    pub fn observe(&self, began: Instant) {
-        let now = clock::now();
+    /// Takes in how long an attempt took to its response's head.
+    pub fn observe(&self, latency: Duration, now: Instant) {
         let mut ewma = self.ewma.get();
-        ewma.observe(now.saturating_duration_since(began), now);
+        ewma.observe(latency, now);
         self.ewma.set(ewma);
+    }
+
+    /// Takes in that an attempt had no response's head for so long: what is expected can become worse by it only.
+    pub fn observe_at_least(&self, waited: Duration, now: Instant) {
+        if waited.as_secs_f64() > self.ewma.get().seconds(now) {
+            self.observe(waited, now);
+        }
+    }
+
+    /// What is expected of it.
+    #[cfg(test)]
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_secs_f64(self.ewma.get().seconds(clock::now()))
     }
 
     pub(super) fn cost(&self, now: Instant) -> f64 {

@@ -225,6 +225,7 @@ impl One {
         if self.wanted.has_changed().is_err() {
             return;
         }
+        wanted.state.breaking.follow(before, &destination.endpoints, wanted.breaking.as_deref());
         table.publish(&self.name, Resolution::Mesh(Arc::clone(&destination)));
         drop(table);
         self.found = Some(destination);

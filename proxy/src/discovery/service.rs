@@ -63,6 +63,9 @@ impl Service {
 
     /// The service does not exist (any more).
     pub(super) fn gone(&mut self, version: &str) {
+        if let Some(before) = &self.destination {
+            before.state.breaking.follow(&before.endpoints, &[], None);
+        }
         *self = Self { version: Some(version.to_owned()), ..Self::seen_from(&self.zone) };
     }
 
@@ -86,6 +89,9 @@ impl Service {
         let endpoints: Vec<_> =
             self.endpoints.values().map(|held| Arc::clone(&held.endpoint)).collect();
         let plan = |policy| Arc::new(Plan::new(policy, &endpoints, &self.zone));
+        let state = self.state();
+        let before = self.destination.as_ref().map_or(&[][..], |before| &before.endpoints);
+        state.breaking.follow(before, &endpoints, head.breaking.as_deref());
         self.destination = Some(Arc::new(Destination {
             service: Some(head.service.clone()),
             protocol: head.protocol,
@@ -96,7 +102,7 @@ impl Service {
             requests: Arc::clone(&head.requests),
             breaking: head.breaking.clone(),
             limits: head.limits.clone(),
-            state: self.state(),
+            state,
             ..Destination::empty(self.label(&head))
         }));
         self.head = Some(head);

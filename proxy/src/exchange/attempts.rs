@@ -6,34 +6,32 @@
 //! that is safe, nor begin an attempt when the request's time is over; and a response that cannot be tried again is
 //! passed on as it is.
 
+mod next;
+mod report;
 mod send;
 
-use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use super::{Exchange, Origin, Record, record::UnderWay};
 use crate::{
     balance::{Affinity, EndpointSet, InFlight, Member},
     clock::{self, Instant},
-    destination::Service,
+    destination::{Chosen, Service},
     discovery::Trial,
     error::ProxyError,
-    http::{
-        Interim, Request, RequestHead, Response, grpc, replay::Replay, retry_after::retry_after,
-        side,
-    },
+    http::{Interim, Request, RequestHead, Response, grpc, replay::Replay},
     policy::{
         RequestPolicy,
-        breaker::Verdict,
         deadline::Deadline,
         fault,
         gate::Turn,
-        retry::{Decision, Facts, Outcome, Role, Withheld},
+        retry::Role,
         timeout::{Bounds, Limit, WatchedBody, within},
     },
     reason::Reason,
     shared::Shared,
-    telemetry::Retried,
 };
+use report::{Report, Times};
 
 /// A response that another attempt follows is read to its end, so that its connection can be used again, when it is no
 /// longer than this,
@@ -76,8 +74,6 @@ pub(super) struct Call<'a> {
     kept_connection_failed: bool,
     /// Its place among the service's requests, where these are limited.
     turn: Option<Turn>,
-    /// The attempt under way has a connection: something may have been sent.
-    has_connection: Cell<bool>,
 }
 
 /// How one attempt failed.
@@ -134,7 +130,6 @@ impl<'a> Call<'a> {
             tried: Vec::new(),
             kept_connection_failed: false,
             turn: None,
-            has_connection: Cell::new(false),
         }
     }
 
@@ -154,27 +149,25 @@ impl<'a> Call<'a> {
         if self.role() == Role::Client {
             self.snapshot.destination.state.budget.deposit(self.began);
         }
-        let mut member = self.pick()?;
+        let mut chosen = self.choose()?;
         loop {
-            let ended = self.attempt(&member, record).await;
+            let member = chosen.member.clone();
+            let mut ended = self.attempt(chosen, record).await;
             if let Ok(answer) = &ended
                 && !self.may_be_tried_again(&answer.response)
             {
                 return Ok(self.passed_on(ended?, record));
             }
-            let Some((wait, next)) = self.another(&member, &ended) else {
+            // Boxed: it is rare.
+            let Some(next) = Box::pin(self.next(&member, &mut ended)).await? else {
                 return ended
                     .map(|answer| self.passed_on(answer, record))
                     .map_err(ProxyError::from);
             };
             if let Ok(answer) = ended {
-                answer.discard(self.shared);
+                discard(self.shared, answer.response);
             }
-            if !wait.is_zero() {
-                clock::sleep(wait).await;
-                self.check_deadline()?;
-            }
-            member = next;
+            chosen = next;
         }
     }
 
@@ -210,73 +203,83 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn pick(&self) -> Result<Rc<Member>, ProxyError> {
-        let picked = self.service.pick(self.snapshot, &self.tried, self.affinity.key());
-        let member = picked.ok_or_else(|| self.service.without_endpoints(self.snapshot))?;
-        let destination = &self.snapshot.destination;
-        if destination.is_ejected(&member.endpoint, clock::process_ms()) {
-            let detail = format!("every endpoint of {} is ejected", self.service.label);
-            return Err(ProxyError::new(Reason::BreakerOpen, detail));
-        }
-        Ok(member)
+    fn choose(&self) -> Result<Chosen, ProxyError> {
+        self.service.choose(self.snapshot, &self.tried, self.affinity.key())
     }
 
     /// One attempt on one endpoint, within its time.
-    async fn attempt(
-        &mut self,
-        member: &Rc<Member>,
-        record: &mut Record,
-    ) -> Result<Answer, Failure> {
+    async fn attempt(&mut self, chosen: Chosen, record: &mut Record) -> Result<Answer, Failure> {
         let Some(body) = self.replay.attempt() else {
             return Err(Failure::new(Reason::Internal, "the request's body is gone"));
         };
+        let member = chosen.member.clone();
         self.made += 1;
-        record.attempt(self.made, member, &mut self.head.headers);
-        let destination = &self.snapshot.destination;
-        let trial = Trial::begin(destination, &member.endpoint, &self.service.metrics);
-        let began = clock::now();
+        record.attempt(self.made, &member, &mut self.head.headers);
+        let report = Report::new(chosen, self.replay.client(), self.times());
         // Waits before it, and attempts before it, are no silence of this one.
         if let Some(activity) = self.bounds.activity() {
-            activity.touch(began);
+            activity.touch(clock::now());
         }
-        let bounds = self.attempt_bounds(began);
+        let bounds = self.attempt_bounds();
+        let limit = self.policy.timeouts.attempt.set();
         let body = WatchedBody::of_request(body, &bounds);
         let ended = {
-            let sent = pin!(self.send(member, body));
-            within(&bounds, sent).await
+            let sent = pin!(self.send(&member, body, &report.progress));
+            within(&bounds, limit, || report.since(), sent).await
         };
-        let ended = ended.unwrap_or_else(|reason| {
-            // How long it did not answer is known, though not how long it would have taken.
-            member.observe(began);
-            Err(self.timed_out(reason))
-        });
-        record.attempted(match &ended {
-            Ok((response, _)) => Ok(response.head.status),
-            Err(failure) => Err(failure.error.reason),
-        });
-        match ended {
-            Ok((response, in_flight)) => Ok(Answer { response, in_flight, trial }),
-            Err(failure) => {
-                if let Some(trial) = trial {
-                    trial.judge(Verdict::of_failure(failure.error.reason));
-                }
-                self.hint(failure.error.reason);
-                if failure.error.is_without_application() {
-                    // As after a connection that could not be made: or each request in two would need another attempt,
-                    // for which there is no budget.
-                    let backoff = self.shared.config.pool.connect_backoff.as_millis();
-                    let backoff = u64::try_from(backoff).unwrap_or(u64::MAX);
-                    let until = clock::process_ms().saturating_add(backoff);
-                    member.endpoint.health.cool_until(until);
-                }
+        let ended = match ended {
+            Ok(Ok((response, in_flight))) => {
+                let trial = report.answered(&response.head.headers);
+                Ok(Answer { response, in_flight, trial })
+            }
+            Ok(Err(failure)) => {
+                report.failed(&failure);
                 Err(failure)
             }
+            Err(reason) => {
+                let failure = self.timed_out(reason, report.progress.has_connection());
+                report.cut(reason);
+                Err(failure)
+            }
+        };
+        match &ended {
+            Ok(answer) => record.attempted(Ok(answer.response.head.status)),
+            Err(failure) => {
+                record.attempted(Err(failure.error.reason));
+                self.heed(&member, &failure.error);
+            }
+        }
+        ended
+    }
+
+    /// What a failure says beside the breaker's verdict.
+    fn heed(&self, member: &Member, error: &ProxyError) {
+        if let (Origin::Inbound(_), Reason::ConnectRefused) = (self.origin, error.reason) {
+            // An application that refuses connections is probed before its next turn.
+            self.shared.destinations.application_refused();
+        }
+        if error.is_without_application() {
+            // As after a connection that could not be made: or each request in two would need another attempt,
+            // for which there is no budget.
+            let backoff = self.shared.config.pool.connect_backoff.as_millis();
+            let backoff = u64::try_from(backoff).unwrap_or(u64::MAX);
+            let until = clock::process_ms().saturating_add(backoff);
+            member.endpoint.health.cool_until(until);
+        }
+    }
+
+    fn times(&self) -> Times {
+        let of_caller = self.deadline.filter(|it| it.reason() == Reason::DeadlineExceeded);
+        Times {
+            began: self.began,
+            given: of_caller.map(|deadline| deadline.left(self.began)),
+            silence: self.policy.timeouts.stream_idle.set(),
         }
     }
 
     /// What the attempt's way to a response's head is bounded by.
-    fn attempt_bounds(&self, began: Instant) -> Bounds {
-        let mut bounds = self.bounds.clone().attempt(self.policy.timeouts.attempt.set(), began);
+    fn attempt_bounds(&self) -> Bounds {
+        let mut bounds = self.bounds.clone();
         let default = self.shared.config.timeouts.request;
         // A time that the caller's sidecar has handed on goes before the default of the server's.
         let is_theirs = self.role() == Role::Server && self.deadline.is_some();
@@ -286,7 +289,7 @@ impl<'a> Call<'a> {
         bounds
     }
 
-    fn timed_out(&self, reason: Reason) -> Failure {
+    fn timed_out(&self, reason: Reason, has_connection: bool) -> Failure {
         let waited = clock::now().saturating_duration_since(self.began).as_millis();
         let policies = self.policy.policies.join(", ");
         let whose = match reason {
@@ -295,18 +298,11 @@ impl<'a> Call<'a> {
             _ => &policies,
         };
         let detail = format!("no response head, {waited} ms after the request's ({whose})");
-        let error = match self.has_connection.get() {
+        let error = match has_connection {
             true => ProxyError::after_send(reason, detail),
             false => ProxyError::new(reason, detail),
         };
         Failure { error, kept_connection: false }
-    }
-
-    /// An application that refuses connections is probed before its next turn.
-    fn hint(&self, reason: Reason) {
-        if let (Origin::Inbound(_), Reason::ConnectRefused) = (self.origin, reason) {
-            self.shared.destinations.application_refused();
-        }
     }
 
     fn may_be_tried_again(&self, response: &Response) -> bool {
@@ -315,80 +311,10 @@ impl<'a> Call<'a> {
             && retry.takes_response(response.head.status, || grpc_code(response))
     }
 
-    /// Whether another attempt follows one that brought this: after which wait, and where. Without an endpoint for it
-    /// there is none, and what this one brought is the answer.
-    fn another(
-        &mut self,
-        member: &Rc<Member>,
-        ended: &Result<Answer, Failure>,
-    ) -> Option<(Duration, Rc<Member>)> {
-        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, member)) {
-            self.tried.push(member.clone());
-        }
-        let decision = self.policy.retry.decide(&self.facts(ended), fastrand::f64());
-        let wait = match decision {
-            Decision::Last => return None,
-            Decision::Withheld(withheld) => {
-                self.service.metrics.withheld(withheld);
-                return None;
-            }
-            Decision::Again(wait) => wait,
-            Decision::Resend => Duration::ZERO,
-        };
-        let next = self.pick().ok()?;
-        if decision != Decision::Resend {
-            let budget = &self.snapshot.destination.state.budget;
-            if !budget.withdraw(self.policy.retry.budget, clock::now()) {
-                self.service.metrics.withheld(Withheld::Budget);
-                return None;
-            }
-            self.retries += 1;
-        }
-        let retried = match ended {
-            Ok(answer) if self.policy.retry.statuses.contains(&answer.response.head.status) => {
-                Retried::Status
-            }
-            Ok(_) => Retried::GrpcCode,
-            Err(failure) => Retried::Failed(failure.error.reason),
-        };
-        tracing::debug!(service = %self.service.label, endpoint = %member.endpoint.id, after = retried.as_str(), ?wait, "sending the request once more");
-        self.service.metrics.retried(retried);
-        self.kept_connection_failed |= ended.as_ref().is_err_and(|failure| failure.kept_connection);
-        Some((wait, next))
-    }
-
-    fn facts<'b>(&'b self, ended: &'b Result<Answer, Failure>) -> Facts<'b> {
-        let outcome = match ended {
-            Ok(Answer { response, .. }) => Outcome::Answered {
-                status: response.head.status,
-                grpc_code: grpc_code(response),
-                retry_after: retry_after(&response.head.headers, clock::since_epoch()),
-            },
-            Err(failure) => {
-                Outcome::Failed { error: &failure.error, kept_connection: failure.kept_connection }
-            }
-        };
-        Facts {
-            role: self.role(),
-            method: &self.head.method,
-            has_idempotency_key: self.head.headers.contains_key("idempotency-key"),
-            retries_made: self.retries,
-            another_endpoint: self.snapshot.destination.endpoints.len() > self.tried.len(),
-            replayable: self.replay.is_possible(),
-            left: self.deadline.map(|deadline| deadline.left(clock::now())),
-            outcome,
-        }
-    }
-
     /// The response goes to the client, its body within what is left of the request's time.
     fn passed_on(&mut self, answer: Answer, record: &mut Record) -> Response {
         let Answer { mut response, in_flight, trial } = answer;
         self.affinity.mark(&mut response.head);
-        // What the other sidecar itself ended for the client's sake says nothing of the endpoint.
-        let trial = trial.filter(|_| {
-            let reason = side::reason(&response.head.headers);
-            reason.is_none_or(|reason| Verdict::of_failure(reason).is_some())
-        });
         record.responding(UnderWay { in_flight, trial, turn: self.turn.take() });
         if !self.bounds.is_empty() {
             if let Some(activity) = self.bounds.activity() {
@@ -418,18 +344,7 @@ fn grpc_code(response: &Response) -> Option<u8> {
     grpc::status(&response.head.headers).filter(|_| response.head.is_grpc())
 }
 
-impl Answer {
-    /// Lets go of a response that another attempt follows.
-    fn discard(self, shared: &Shared) {
-        let Self { response, trial, .. } = self;
-        if let Some(trial) = trial {
-            let grpc_code = grpc_code(&response);
-            trial.judge(Some(Verdict::of_response(response.head.status, grpc_code)));
-        }
-        discard(shared, response);
-    }
-}
-
+/// Lets go of a response that another attempt follows.
 fn discard(shared: &Shared, response: Response) {
     let Response { mut body, upload, .. } = response;
     // Where the request is still being sent, the connection cannot be used again anyway.

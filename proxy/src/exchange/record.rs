@@ -329,11 +329,15 @@ impl Record {
     }
 
     fn broken(&mut self, error: &BodyError) {
+        if let (BodyError::Overdue(_), Some(under_way)) = (error, &mut self.under_way) {
+            // The endpoint was not waited for.
+            under_way.trial = None;
+        }
         self.reason = Some(match error {
             BodyError::Reset(_) => Reason::UpstreamReset,
             BodyError::Malformed(_) => Reason::UpstreamProtocol,
             BodyError::TimedOut => Reason::IdleTimeout,
-            BodyError::Expired(reason) => *reason,
+            BodyError::Expired(reason) | BodyError::Overdue(reason) => *reason,
             BodyError::Truncated | BodyError::Io(_) => Reason::ConnectionLost,
         });
     }

@@ -74,6 +74,9 @@ pub enum BodyError {
     /// The time that the request has is over.
     #[error("{}", .0.meaning())]
     Expired(crate::reason::Reason),
+    /// The same, though more was there: it is long, or its reader slow.
+    #[error("{}", .0.meaning())]
+    Overdue(crate::reason::Reason),
 }
 
 impl BodyError {
@@ -82,7 +85,7 @@ impl BodyError {
     pub const fn reset_code(&self) -> h2::Reason {
         match self {
             Self::Reset(reason) => *reason,
-            Self::TimedOut | Self::Expired(_) => h2::Reason::CANCEL,
+            Self::TimedOut | Self::Expired(_) | Self::Overdue(_) => h2::Reason::CANCEL,
             Self::Truncated | Self::Malformed(_) | Self::Io(_) => h2::Reason::INTERNAL_ERROR,
         }
     }

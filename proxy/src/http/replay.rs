@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{Body, BodyError, Frame};
+use crate::clock::{self, Instant};
 
 /// Makes the bodies of a request's attempts. Dropping it ends the recording; the attempt under way goes on.
 #[derive(Debug)]
@@ -55,6 +56,15 @@ impl Replay {
         }
     }
 
+    /// The client, as far as its body is waited for.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client(match &self.0 {
+            Source::Empty | Source::Full(_) => None,
+            Source::Stream(recording) => Some(Rc::clone(recording)),
+        })
+    }
+
     /// Whether [`Replay::attempt`] would give a body.
     #[must_use]
     pub fn is_possible(&self) -> bool {
@@ -73,10 +83,32 @@ impl Drop for Replay {
     }
 }
 
+/// Whether a request's client is waited for: while it is, nobody else is.
+#[derive(Debug)]
+pub struct Client(Option<Rc<RefCell<Recording>>>);
+
+impl Client {
+    /// Whether more of its body is waited for now.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|recording| recording.borrow().waits)
+    }
+
+    /// When more of its body came that had been waited for.
+    #[must_use]
+    pub fn moved(&self) -> Option<Instant> {
+        self.0.as_ref().and_then(|recording| recording.borrow().moved)
+    }
+}
+
 /// What was read so far, and the rest.
 #[derive(Debug)]
 struct Recording {
     rest: Body,
+    /// More of the rest is waited for.
+    waits: bool,
+    /// When such a wait ended last.
+    moved: Option<Instant>,
     /// Where the framing announced it, of the whole body.
     total: Option<u64>,
     content: Vec<u8>,
@@ -95,6 +127,8 @@ impl Recording {
         Self {
             total: rest.exact_length(),
             rest,
+            waits: false,
+            moved: None,
             content: Vec::new(),
             trailers: None,
             ended: None,
@@ -113,6 +147,7 @@ impl Recording {
             return None;
         }
         self.attempt += 1;
+        self.waits = false;
         Some(self.attempt)
     }
 
@@ -123,7 +158,11 @@ impl Recording {
             Some(Err(error)) => return Poll::Ready(Some(Err(error.clone()))),
             None => {}
         }
-        let frame = ready!(self.rest.poll_frame(cx));
+        let polled = self.rest.poll_frame(cx);
+        if std::mem::replace(&mut self.waits, polled.is_pending()) && polled.is_ready() {
+            self.moved = Some(clock::now());
+        }
+        let frame = ready!(polled);
         match &frame {
             Some(Ok(Frame::Data(data))) => self.record(data),
             Some(Ok(Frame::Trailers(trailers))) => {

@@ -1,8 +1,8 @@
 //! When an endpoint is left alone because requests to it fail.
 //!
-//! In come how requests to one endpoint ended, with the time; out comes whether it takes requests. Failures of the
-//! way there (connections, resets, timeouts) and of the application (5xx, and gRPC codes that mean the same) are told
-//! apart: a row of either trips the breaker by its own criterion, and both count for the share of a sliding window.
+//! In come how requests to one endpoint ended ([`Verdict`]), with the time; out comes whether it takes requests. Failures
+//! of the way there (connections, resets, timeouts) and of the application (5xx, and gRPC codes that mean the same) are
+//! told apart: a row of either trips the breaker by its own criterion, and both count for the share of a sliding window.
 //!
 //! ```text
 //!           a criterion is met, and enough siblings are left
@@ -15,27 +15,26 @@
 //!
 //! - The first ejection lasts `base_ejection`; each further one twice as long, up to `max_ejection`. An endpoint that
 //!   held for as long as `max_ejection` is taken for new.
-//! - No more than a share of a service's endpoints is ejected at once, but one always may be; what would go beyond
-//!   stays closed and trips with its next failure. When fewer than the panic threshold are left, none counts as
-//!   ejected: that all fail says more of the whole than of each.
-//! - Half open, only probes decide; what was sent before the ejection is late and says nothing.
+//! - No more than a share of a service's endpoints is kept from requests at once, ejected or half open, but one always
+//!   may be; what would go beyond stays closed and trips with its next failure. When fewer than the panic threshold are
+//!   left, all are used: that all fail says more of the whole than of each.
+//! - Half open, only probes decide. Each change begins a new phase, and a request speaks of the phase in which it began
+//!   ([`Ticket`]): what ends later is late, says nothing, and takes or frees no place of another phase.
 //! - Success rates are compared among siblings that have enough requests in the window: an endpoint is ejected when
 //!   its rate lies more than so many standard deviations below the mean. Two can never be told apart so.
 //!
 //! Pure: nothing here waits, locks or asks for the time. The process keeps one [`Breaker`] an endpoint and one
 //! [`Ejections`] a service, and shares them among its workers.
 
-use std::{sync::Arc, time::Duration};
+mod ejections;
+mod verdict;
+mod window;
 
-use http::StatusCode;
+use std::time::Duration;
 
-use crate::{
-    error::{self, Side},
-    reason::Reason,
-};
-
-/// Slots of a window: it slides by a fifth of its length.
-const SLOTS: u64 = 5;
+pub use ejections::{Ejections, outliers_below, panics};
+pub use verdict::Verdict;
+use window::Window;
 
 /// When endpoints of a service are ejected, and for how long. A criterion that is zero is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,36 +79,6 @@ impl Default for BreakerSettings {
             panic_percent: 30,
             probes: 1,
         }
-    }
-}
-
-/// How a request to an endpoint ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The application answered, with no failure of its own.
-    Success,
-    /// The application answered that it failed.
-    ApplicationFailure,
-    /// No answer came: the connection, the stream or the time ended.
-    PathFailure,
-}
-
-impl Verdict {
-    /// What a response says of the application. 501 and UNIMPLEMENTED speak of the request.
-    #[must_use]
-    pub fn of_response(status: StatusCode, grpc_code: Option<u8>) -> Self {
-        // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-        let failed = match grpc_code {
-            Some(code) => matches!(code, 2 | 4 | 13 | 14 | 15),
-            None => status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED,
-        };
-        if failed { Self::ApplicationFailure } else { Self::Success }
-    }
-
-    /// What it says of an endpoint that there is no response, or no whole one; `None` for nothing.
-    #[must_use]
-    pub fn of_failure(reason: Reason) -> Option<Self> {
-        (error::side(reason) == Side::Server).then_some(Self::PathFailure)
     }
 }
 
@@ -173,9 +142,38 @@ pub enum Step {
     Close,
 }
 
+/// A request's part in the life of a breaker: in which phase it began, and whether it tries the endpoint out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    phase: u64,
+    is_probe: bool,
+}
+
+impl Ticket {
+    /// Of a request that began while the breaker was closed, in this phase of it.
+    #[must_use]
+    pub const fn of_closed(phase: u64) -> Self {
+        Self { phase, is_probe: false }
+    }
+
+    /// In which phase the request began.
+    #[must_use]
+    pub const fn phase(self) -> u64 {
+        self.phase
+    }
+
+    /// Whether the request holds the place of a probe.
+    #[must_use]
+    pub const fn is_probe(self) -> bool {
+        self.is_probe
+    }
+}
+
 /// The breaker of one endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct Breaker {
+    /// Counts the changes between open and closed.
+    phase: u64,
     state: State,
     /// In a row, each at most as long as the endpoint did not hold in between.
     ejections: u32,
@@ -189,38 +187,82 @@ pub struct Breaker {
 enum State {
     #[default]
     Closed,
-    /// Until this time; half open after it, when so many probes succeeded already.
-    Ejected { until_ms: u64, succeeded: u32 },
+    /// Until this time; half open after it, when so many more may try the endpoint out, and so many succeeded already.
+    Ejected { until_ms: u64, places: u32, succeeded: u32 },
 }
 
 impl Breaker {
-    /// Takes in how a request ended; `is_probe` when it was let through half open.
+    /// Which phase this is.
+    #[must_use]
+    pub const fn phase(&self) -> u64 {
+        self.phase
+    }
+
+    /// Until when the endpoint is ejected, or was before it became half open; `None` while it is closed.
+    #[must_use]
+    pub const fn until_ms(&self) -> Option<u64> {
+        match self.state {
+            State::Closed => None,
+            State::Ejected { until_ms, .. } => Some(until_ms),
+        }
+    }
+
+    /// Whether no further request may try the endpoint out.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self.state, State::Ejected { places: 0, .. })
+    }
+
+    /// A request wants to begin; `None` when the endpoint does not take it.
+    pub fn enter(&mut self, now_ms: u64) -> Option<Ticket> {
+        match &mut self.state {
+            State::Closed => Some(Ticket::of_closed(self.phase)),
+            State::Ejected { until_ms, places, .. } if now_ms >= *until_ms && *places > 0 => {
+                *places -= 1;
+                Some(Ticket { phase: self.phase, is_probe: true })
+            }
+            State::Ejected { .. } => None,
+        }
+    }
+
+    /// A request gives its place back; to be called once.
+    pub fn leave(&mut self, ticket: Ticket) {
+        if let State::Ejected { places, .. } = &mut self.state
+            && ticket.is_probe
+            && ticket.phase == self.phase
+        {
+            *places += 1;
+        }
+    }
+
+    /// Takes in how a request ended, where it speaks of this phase: half open, only probes do.
     pub fn record(
         &mut self,
         verdict: Verdict,
-        is_probe: bool,
+        ticket: Ticket,
         settings: &BreakerSettings,
         now_ms: u64,
     ) -> Step {
+        if ticket.phase != self.phase {
+            return Step::Stay;
+        }
         let step = match &mut self.state {
             State::Closed => self.record_closed(verdict, settings, now_ms),
-            State::Ejected { until_ms, succeeded } if is_probe && now_ms >= *until_ms => {
-                match verdict {
-                    Verdict::Success if *succeeded + 1 >= settings.probes => {
-                        self.close(now_ms);
-                        Step::Close
-                    }
-                    Verdict::Success => {
-                        *succeeded += 1;
-                        Step::Stay
-                    }
-                    Verdict::ApplicationFailure | Verdict::PathFailure => {
-                        *succeeded = 0;
-                        Step::Trip(Cause::Probe)
-                    }
+            State::Ejected { .. } if !ticket.is_probe => Step::Stay,
+            State::Ejected { succeeded, .. } => match verdict {
+                Verdict::Success if *succeeded + 1 >= settings.probes => {
+                    self.close(now_ms);
+                    Step::Close
                 }
-            }
-            State::Ejected { .. } => Step::Stay,
+                Verdict::Success => {
+                    *succeeded += 1;
+                    Step::Stay
+                }
+                Verdict::ApplicationFailure | Verdict::PathFailure => {
+                    *succeeded = 0;
+                    Step::Trip(Cause::Probe)
+                }
+            },
         };
         debug_assert!(self.check_invariants());
         step
@@ -257,8 +299,12 @@ impl Breaker {
         Step::Stay
     }
 
-    /// Ejects the endpoint; until when.
-    pub fn eject(&mut self, settings: &BreakerSettings, now_ms: u64) -> u64 {
+    /// Ejects the endpoint for what was seen in this phase; until when. `None` when the phase is over: others have seen
+    /// the same.
+    pub fn eject(&mut self, phase: u64, settings: &BreakerSettings, now_ms: u64) -> Option<u64> {
+        if phase != self.phase {
+            return None;
+        }
         let max_ms = millis(settings.max_ejection);
         let was_closed = self.state == State::Closed;
         if was_closed && now_ms.saturating_sub(self.closed_at_ms) >= max_ms {
@@ -268,10 +314,15 @@ impl Breaker {
         let lasts = base_ms.saturating_mul(1 << self.ejections.min(32)).min(max_ms.max(base_ms));
         self.ejections = self.ejections.saturating_add(1);
         let until_ms = now_ms.saturating_add(lasts);
-        self.state = State::Ejected { until_ms, succeeded: 0 };
-        self.forget();
+        self.change(State::Ejected { until_ms, places: settings.probes.max(1), succeeded: 0 });
         debug_assert!(self.check_invariants());
-        until_ms
+        Some(until_ms)
+    }
+
+    /// Forgets all that it knows: no policy wants to know it any longer.
+    pub fn reset(&mut self) {
+        self.change(State::Closed);
+        (self.ejections, self.closed_at_ms) = (0, 0);
     }
 
     /// The share of requests in the window that succeeded, where there were enough.
@@ -284,12 +335,14 @@ impl Breaker {
     }
 
     fn close(&mut self, now_ms: u64) {
-        self.state = State::Closed;
+        self.change(State::Closed);
         self.closed_at_ms = now_ms;
-        self.forget();
     }
 
-    fn forget(&mut self) {
+    /// A new phase begins, in which nothing is known yet.
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.phase += 1;
         (self.failures, self.path_failures) = (0, 0);
         self.window = Window::default();
     }
@@ -303,102 +356,6 @@ impl Breaker {
             State::Ejected { .. } => counts_nothing && self.ejections > 0,
         }
     }
-}
-
-/// What of a service's success rates counts as an outlier: rates below the one that comes out, if any can be.
-#[must_use]
-pub fn outliers_below(rates: &[f64], deviation_thousandths: u32) -> Option<f64> {
-    if rates.len() < 3 || deviation_thousandths == 0 {
-        return None;
-    }
-    let count = rates.len() as f64;
-    let mean = rates.iter().sum::<f64>() / count;
-    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / count;
-    Some(mean - variance.sqrt() * f64::from(deviation_thousandths) / 1_000.0)
-}
-
-/// Which endpoints of a service are ejected.
-#[derive(Debug, Clone, Default)]
-pub struct Ejections(Vec<(Arc<str>, u64)>);
-
-impl Ejections {
-    /// How many are ejected now; forgets the others.
-    pub fn count(&mut self, now_ms: u64) -> usize {
-        self.0.retain(|(_, until_ms)| now_ms < *until_ms);
-        self.0.len()
-    }
-
-    /// How many were when they were last counted.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether none was.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Until when the count stays as it is, unless another one is ejected.
-    #[must_use]
-    pub fn next_change_ms(&self) -> u64 {
-        self.0.iter().map(|(_, until_ms)| *until_ms).min().unwrap_or(u64::MAX)
-    }
-
-    /// Whether another one of `total` may be ejected.
-    pub fn allows(&mut self, total: usize, settings: &BreakerSettings, now_ms: u64) -> bool {
-        let most = total * settings.max_ejected_percent.min(100) as usize / 100;
-        self.count(now_ms) < most.max(1)
-    }
-
-    /// Notes an ejection.
-    pub fn note(&mut self, id: &Arc<str>, until_ms: u64) {
-        self.0.retain(|(ejected, _)| ejected != id);
-        self.0.push((Arc::clone(id), until_ms));
-    }
-}
-
-/// Whether so few of a service's endpoints are left that all are used.
-#[must_use]
-pub const fn panics(ejected: usize, total: usize, settings: &BreakerSettings) -> bool {
-    ejected > 0 && total.saturating_sub(ejected) * 100 < total * settings.panic_percent as usize
-}
-
-/// Counts over the last slots.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Window([Slot; SLOTS as usize]);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Slot {
-    /// Which slot of time this is.
-    number: u64,
-    total: u64,
-    failed: u64,
-}
-
-impl Window {
-    fn add(&mut self, failed: bool, window: Duration, now_ms: u64) {
-        let number = number(window, now_ms);
-        let slot = &mut self.0[(number % SLOTS) as usize];
-        if slot.number != number {
-            *slot = Slot { number, ..Slot::default() };
-        }
-        slot.total += 1;
-        slot.failed += u64::from(failed);
-    }
-
-    /// All requests, and those that failed.
-    fn counts(&self, window: Duration, now_ms: u64) -> (u64, u64) {
-        let now = number(window, now_ms);
-        let of_window =
-            self.0.iter().filter(|slot| slot.number + SLOTS > now && slot.number <= now);
-        of_window.fold((0, 0), |(total, failed), slot| (total + slot.total, failed + slot.failed))
-    }
-}
-
-fn number(window: Duration, now_ms: u64) -> u64 {
-    now_ms / (millis(window) / SLOTS).max(1)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -3,11 +3,11 @@
 //! | timeout | from | to | default |
 //! |---|---|---|---|
 //! | request | the request's head | the response's end, all attempts included | `WEFT_REQUEST_TIMEOUT`, to the response's head |
-//! | attempt | the attempt's begin, its connection included; anew when the client, for whose body it waited, has sent more | the response's head | none |
+//! | attempt | the begin of its connection, or of its request on a kept one; anew when the client, for whose body it waited, has sent more | the response's head | none |
 //! | stream idle | a frame in either direction | the next one | none |
 //!
-//! [`Bounds`] is the pure part: what a wait is bounded by, asked with the time. [`Watch`] waits by it, [`within`] holds a
-//! future to it, and [`WatchedBody`] a body. None of them costs a timer where nothing is configured.
+//! [`Bounds`] is the pure part: what a wait is bounded by, asked with the time. [`Watch`] waits by it, [`within`] holds an
+//! attempt to it, and [`WatchedBody`] a body. None of them costs a timer where nothing is configured.
 
 use std::{
     cell::Cell,
@@ -79,15 +79,9 @@ impl Activity {
     }
 }
 
-/// Since when an attempt waits for its endpoint; `None` while it waits for the client's body, which is no fault of the
-/// endpoint's: that silence is the stream's.
-#[derive(Debug, Clone)]
-struct EndpointsTurn(Rc<Cell<Option<Instant>>>);
-
 /// What a wait is bounded by.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
-    attempt: Option<(Duration, EndpointsTurn)>,
     latest: Option<(Instant, Reason)>,
     idle: Option<(Duration, Activity)>,
 }
@@ -111,28 +105,16 @@ impl Bounds {
         self
     }
 
-    /// Also by how long the endpoint of an attempt that begins now may take.
-    #[must_use]
-    pub fn attempt(mut self, limit: Option<Duration>, now: Instant) -> Self {
-        self.attempt = limit.map(|limit| (limit, EndpointsTurn(Rc::new(Cell::new(Some(now))))));
-        self
-    }
-
-    /// Whether the endpoint's time stands still, as the client's body is waited for.
-    fn waits_for_client(&self) -> bool {
-        self.attempt.as_ref().is_some_and(|(_, turn)| turn.0.get().is_none())
-    }
-
     /// The same silence only.
     #[must_use]
     pub fn silence(&self) -> Self {
-        Self { attempt: None, latest: None, idle: self.idle.clone() }
+        Self { latest: None, idle: self.idle.clone() }
     }
 
     /// Whether nothing bounds the wait.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.attempt.is_none() && self.latest.is_none() && self.idle.is_none()
+        self.latest.is_none() && self.idle.is_none()
     }
 
     /// Where frames are to be noted.
@@ -149,10 +131,7 @@ impl Bounds {
         let idle = self.idle.as_ref().and_then(|(limit, activity)| {
             Some((activity.0.get().checked_add(*limit)?, Reason::StreamIdleTimeout))
         });
-        let attempt = self.attempt.as_ref().and_then(|(limit, turn)| {
-            Some((turn.0.get()?.checked_add(*limit)?, Reason::AttemptTimeout))
-        });
-        let first = [self.latest, idle, attempt].into_iter().flatten().min_by_key(|(at, _)| *at);
+        let first = [self.latest, idle].into_iter().flatten().min_by_key(|(at, _)| *at);
         match first {
             Some((at, reason)) if now >= at => Err(reason),
             first => Ok(first.map(|(at, _)| at)),
@@ -165,23 +144,18 @@ impl Bounds {
 pub struct Watch {
     bounds: Bounds,
     sleep: Option<Pin<Box<Sleep>>>,
-    waited_for_client: bool,
 }
 
 impl Watch {
     /// By these bounds.
     #[must_use]
     pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds, sleep: None, waited_for_client: false }
+        Self { bounds, sleep: None }
     }
 
     /// Ready when the time is over, by this reason. Between, what moved is not looked at until the timer fires: bounds
-    /// only ever move away, but for the endpoint's time, which begins when the client's body has come.
+    /// only ever move away.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        let waits = self.bounds.waits_for_client();
-        if std::mem::replace(&mut self.waited_for_client, waits) && !waits {
-            self.sleep = None;
-        }
         loop {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
@@ -196,19 +170,56 @@ impl Watch {
     }
 }
 
-/// Waits for a future as long as the bounds allow. Cancel-safe where the future is.
+/// Waits for the end of the time that an attempt's endpoint has.
+#[derive(Debug)]
+struct EndpointsTime {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl EndpointsTime {
+    /// Ready when the endpoint has been waited for that long `since` then; `None` while something else is waited for.
+    fn poll_expired(&mut self, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = since.and_then(|since| since.checked_add(self.limit)) else {
+            return Poll::Pending;
+        };
+        while clock::now() < at {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(clock::sleep_until(at)));
+            ready!(sleep.as_mut().poll(cx));
+            // It was set when the endpoint was waited for since earlier.
+            sleep.as_mut().reset(at);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Waits for an attempt as long as the bounds allow, and no longer than its own time for its endpoint. That runs while the
+/// endpoint alone is waited for, `since` then: not while a place for a connection, or the client's body, is. Cancel-safe
+/// where the future is.
 ///
 /// # Errors
 /// The time was over first, by this reason.
 pub async fn within<F: Future>(
     bounds: &Bounds,
+    attempt: Option<Duration>,
+    since: impl Fn() -> Option<Instant>,
     mut future: Pin<&mut F>,
 ) -> Result<F::Output, Reason> {
     let mut watch = (!bounds.is_empty()).then(|| Watch::new(bounds.clone()));
-    poll_fn(|cx| match (future.as_mut().poll(cx), &mut watch) {
-        (Poll::Ready(output), _) => Poll::Ready(Ok(output)),
-        (Poll::Pending, Some(watch)) => watch.poll_expired(cx).map(Err),
-        (Poll::Pending, None) => Poll::Pending,
+    let mut endpoints = attempt.map(|limit| EndpointsTime { limit, sleep: None });
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if let Some(watch) = &mut watch
+            && let Poll::Ready(reason) = watch.poll_expired(cx)
+        {
+            return Poll::Ready(Err(reason));
+        }
+        match &mut endpoints {
+            Some(time) => time.poll_expired(since(), cx).map(|()| Err(Reason::AttemptTimeout)),
+            None => Poll::Pending,
+        }
     })
     .await
 }
@@ -218,21 +229,19 @@ pub async fn within<F: Future>(
 pub struct WatchedBody {
     inner: Body,
     activity: Option<Activity>,
-    turn: Option<EndpointsTurn>,
     watch: Option<Watch>,
 }
 
 impl WatchedBody {
-    /// An attempt's request body: its frames count as movement, and while they are waited for the endpoint's time stands
-    /// still. The response's side ends it.
+    /// An attempt's request body: its frames count as movement. The response's side ends it.
     #[must_use]
     pub fn of_request(body: Body, bounds: &Bounds) -> Body {
-        let activity = bounds.activity().cloned();
-        let turn = bounds.attempt.as_ref().map(|(_, turn)| turn.clone());
-        if body.is_end() || (activity.is_none() && turn.is_none()) {
-            return body;
+        match bounds.activity().cloned() {
+            Some(activity) if !body.is_end() => {
+                Body::Watched(Box::new(Self { inner: body, activity: Some(activity), watch: None }))
+            }
+            _ => body,
         }
-        Body::Watched(Box::new(Self { inner: body, activity, turn, watch: None }))
     }
 
     /// A response's body.
@@ -243,15 +252,12 @@ impl WatchedBody {
         }
         let activity = bounds.activity().cloned();
         let watch = Some(Watch::new(bounds));
-        Body::Watched(Box::new(Self { inner: body, activity, turn: None, watch }))
+        Body::Watched(Box::new(Self { inner: body, activity, watch }))
     }
 
     /// See [`Body::poll_frame`].
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let polled = self.inner.poll_frame(cx);
-        if let Some(turn) = &self.turn {
-            turn.0.set(polled.is_ready().then(clock::now));
-        }
         match (&polled, &mut self.watch) {
             (Poll::Ready(_), watch) => {
                 let now = clock::now();
@@ -260,7 +266,7 @@ impl WatchedBody {
                 }
                 // A stream that always has more never waits, and has its end all the same.
                 match watch.as_ref().map(|watch| watch.bounds.check(now)) {
-                    Some(Err(reason)) => Poll::Ready(Some(Err(BodyError::Expired(reason)))),
+                    Some(Err(reason)) => Poll::Ready(Some(Err(BodyError::Overdue(reason)))),
                     Some(Ok(_)) | None => polled,
                 }
             }
@@ -291,7 +297,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::http::body;
+    use crate::http::{body, replay::Replay};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -329,9 +335,10 @@ mod tests {
     async fn a_future_is_held_to_its_bounds() {
         let at = clock::now() + SECOND;
         let bounds = Bounds::default().by(Some(at), Reason::AttemptTimeout);
-        let never = within(&bounds, pin!(pending::<()>())).await;
+        let never = within(&bounds, None, || None, pin!(pending::<()>())).await;
         assert_eq!((never, clock::now()), (Err(Reason::AttemptTimeout), at));
-        assert_eq!(within(&bounds, pin!(async { 1 })).await, Ok(1), "what is here is taken");
+        let there = within(&bounds, None, || None, pin!(async { 1 })).await;
+        assert_eq!(there, Ok(1), "what is here is taken");
     }
 
     #[tokio::test(start_paused = true)]
@@ -359,10 +366,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoints_time_stands_still_while_the_clients_body_is_waited_for() {
         let (sender, body) = body::channel();
-        let late = Some(clock::now() + SECOND * 60);
-        let bounds =
-            Bounds::default().by(late, Reason::RequestTimeout).attempt(Some(SECOND), clock::now());
-        let mut request = WatchedBody::of_request(body, &bounds);
+        let replay = Replay::new(body, 10);
+        let (mut request, waited_for) = (replay.attempt().expect("the first"), replay.client());
+        let began = clock::now();
+        let since = || (!waited_for.is_waited_for()).then(|| waited_for.moved().unwrap_or(began));
+        let late = Bounds::default().by(Some(began + SECOND * 60), Reason::RequestTimeout);
         let client = async {
             for _ in 0..3 {
                 clock::sleep(SECOND * 5).await;
@@ -373,17 +381,30 @@ mod tests {
         };
         let sent = async {
             while let Some(Ok(_)) = request.frame().await {}
-            let sent = clock::now();
-            (sent, pending::<()>().await)
+            pending::<()>().await;
         };
-        let began = clock::now();
         let both = async { tokio::join!(client, sent) };
-        let ended = within(&bounds, pin!(both)).await.map(|_| ());
+        let ended = within(&late, Some(SECOND), since, pin!(both)).await.map(|_| ());
         assert_eq!(ended, Err(Reason::AttemptTimeout));
         assert_eq!(clock::now() - began, SECOND * 16, "a second after the body's end");
-        let bounds = Bounds::default().attempt(Some(SECOND), clock::now());
-        let unread = within(&bounds, pin!(pending::<()>())).await;
+        let began = clock::now();
+        let unread = pin!(pending::<()>());
+        let unread = within(&Bounds::default(), Some(SECOND), || Some(began), unread).await;
         assert_eq!(unread, Err(Reason::AttemptTimeout), "what nobody reads is the endpoint's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoints_time_begins_when_it_is_waited_for() {
+        let place = Cell::new(None);
+        let began = clock::now();
+        let attempt = async {
+            clock::sleep(SECOND * 5).await;
+            place.set(Some(clock::now()));
+            pending::<()>().await;
+        };
+        let bounds = Bounds::default();
+        let ended = within(&bounds, Some(SECOND), || place.get(), pin!(attempt)).await;
+        assert_eq!((ended, clock::now() - began), (Err(Reason::AttemptTimeout), SECOND * 6));
     }
 
     #[tokio::test(start_paused = true)]
@@ -396,5 +417,11 @@ mod tests {
         let ended = response.frame().await;
         let expected = Reason::RequestTimeout;
         assert!(matches!(ended, Some(Err(BodyError::Expired(reason))) if reason == expected));
+        let (sender, body) = body::channel();
+        let bounds = Bounds::default().by(Some(clock::now()), Reason::RequestTimeout);
+        let mut unread = WatchedBody::of_response(body, bounds);
+        sender.send(Ok(Frame::Data(Bytes::from_static(b"x")))).expect("it lives");
+        let ended = unread.frame().await;
+        assert!(matches!(ended, Some(Err(BodyError::Overdue(Reason::RequestTimeout)))));
     }
 }

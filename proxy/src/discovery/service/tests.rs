@@ -1,6 +1,10 @@
 //! Differences to one service: what is rebuilt, what is kept, and what a refused one leaves.
 
 use super::*;
+use crate::{
+    discovery::Trial,
+    policy::breaker::{Availability, Verdict},
+};
 use weft_proto::discovery::EndpointsDelta;
 
 fn endpoint(number: usize) -> wire::Endpoint {
@@ -111,6 +115,44 @@ fn a_policy_and_the_own_zone_become_the_services_plan() {
     assert!(destination(&service).balancing.is_some());
     service.apply(&name(), &update("v3", true, None)).expect("good");
     assert!(destination(&service).balancing.is_none());
+}
+
+/// With a breaker, or without one.
+fn with_breaker(version: &str, breaker: Option<wire::Breaker>) -> wire::Update {
+    let mut message = update(version, true, None);
+    if let Some(Body::Service(service)) = &mut message.body {
+        service.endpoint_policy =
+            Some(wire::EndpointPolicy { breaker, ..wire::EndpointPolicy::default() });
+    }
+    message
+}
+
+#[test]
+fn ejections_end_with_their_endpoint_and_with_their_policy() {
+    let mut service = held(3);
+    let breaker = wire::Breaker {
+        consecutive_failures: 1,
+        base_ejection_ms: 600_000,
+        max_ejected_percent: 100,
+        ..wire::Breaker::default()
+    };
+    service.apply(&name(), &with_breaker("v2", Some(breaker))).expect("good");
+    let before = destination(&service);
+    for endpoint in &before.endpoints[..2] {
+        let trial = Trial::begin(&before, endpoint, &Arc::default()).expect("closed");
+        trial.expect("a policy").judge(Some(Verdict::ApplicationFailure));
+    }
+    let ejected = |found: &Destination| found.state.breaking.ejected(clock::process_ms());
+    assert_eq!(ejected(&before), 2);
+    let removed = vec![endpoint(0).id];
+    let delta = EndpointsDelta { removed, ..EndpointsDelta::default() };
+    service.apply(&name(), &update("v3", false, Some(delta))).expect("good");
+    let after = destination(&service);
+    assert_eq!(ejected(&after), 1, "one is gone");
+    service.apply(&name(), &with_breaker("v4", None)).expect("good");
+    let after = destination(&service);
+    let availability = after.endpoints[0].health.breaker.availability(clock::process_ms());
+    assert_eq!((ejected(&after), availability), (0, Availability::Good));
 }
 
 #[test]

@@ -17,25 +17,24 @@ use crate::{
     exchange::Origin,
     http::{Body, Response, ResponseHead, grpc, h2::Http2Client, side},
     policy::retry,
-    pool::{Connection, Need},
+    pool::{Connection, Need, Progress},
     reason::Reason,
 };
 
 impl Call<'_> {
-    /// Sends the request to one endpoint, and waits for the response's head. Dropped early, it gives the attempt up.
+    /// Sends the request to one endpoint, and waits for the response's head; how far that came shows in `progress`.
+    /// Dropped early, it gives the attempt up.
     pub(super) async fn send(
         &mut self,
         member: &Rc<Member>,
         body: Body,
+        progress: &Progress,
     ) -> Result<(Response, InFlight), Failure> {
-        self.has_connection.set(false);
         let in_flight = InFlight::enter(member);
         let fresh = |error| Failure { error, kept_connection: false };
         let connection =
-            member.pool.acquire(self.need(), member.in_flight()).await.map_err(fresh)?;
-        self.has_connection.set(true);
-        // A handshake is no answer's time: counted, it would keep a cold endpoint from its share.
-        let began = clock::now();
+            member.pool.acquire(self.need(), member.in_flight(), progress).await.map_err(fresh)?;
+        progress.connected(clock::now());
         self.hand_on(&member.endpoint.transport);
         let sanitize = self.origin.sanitize_interim(&member.endpoint.transport);
         let interim = self.interim.sanitized(sanitize);
@@ -51,7 +50,6 @@ impl Call<'_> {
             }
         };
         let failed = |error: ProxyError| Failure { error, kept_connection };
-        member.observe(began);
         let mut response = sent.map_err(|error| {
             // Not lost by the way: the other sidecar has refused this one, before it read anything.
             let refused = socket.and_then(|socket| member.pool.explain(&socket));

@@ -8,11 +8,13 @@ use weft_proto::{Port, discovery::Protocol};
 
 use super::{run, stage::Stage};
 use crate::{
+    clock,
     discovery::{Destination, Endpoint},
     http::grpc,
     net::TcpListener,
     policy::{
         RequestPolicy,
+        breaker::BreakerSettings,
         retry::{Backoff, RetryPolicy},
     },
 };
@@ -149,5 +151,56 @@ fn a_callers_deadline_shrinks_across_sidecars_and_ends_the_call() {
         let expired = call(&stage, "0n").await;
         assert_eq!(grpc::status(&expired), Some(4));
         assert_eq!(app.asked.borrow().len(), 2, "work for an expired call is not begun");
+    });
+}
+
+/// One failure ejects an endpoint.
+fn pin_breaking(stage: &Stage, endpoint: Endpoint) {
+    let settings = BreakerSettings {
+        consecutive_path_failures: 1,
+        base_ejection: Duration::from_secs(60),
+        panic_percent: 0,
+        ..BreakerSettings::default()
+    };
+    let mut destination = Destination::empty("shop/cart:80".into());
+    destination.protocol = Protocol::Grpc;
+    destination.endpoints.push(endpoint.into());
+    destination.breaking = Some(settings.into());
+    stage.pin_destination(destination);
+}
+
+#[test]
+fn an_endpoint_that_hangs_until_its_callers_deadline_has_failed() {
+    run(async {
+        for has_sidecar in [false, true] {
+            let stage = Stage::new();
+            let app = Application::start(|_| Reply::Silence).await;
+            let endpoint = match has_sidecar {
+                true => stage.meshed(app.address, Protocol::Grpc).await,
+                false => app.plain(),
+            };
+            pin_breaking(&stage, endpoint);
+            assert_eq!(grpc::status(&call(&stage, "200m").await), Some(4));
+            let ejected = stage.count("weft_ejections_total", "consecutive-path-failures");
+            assert_eq!(ejected, 1.0, "{has_sidecar}");
+        }
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_at_its_deadline_leaves_for_the_endpoints_sake_and_one_before_does_not() {
+    run(async {
+        for (leaves_after, ejections) in [(300, 0.0), (1_000, 1.0)] {
+            let stage = Stage::new();
+            let app = Application::start(|_| Reply::Silence).await;
+            pin_breaking(&stage, app.plain());
+            let leaves_after = Duration::from_millis(leaves_after);
+            let left = clock::timeout(leaves_after, call(&stage, "1S")).await;
+            left.expect_err("nothing answers");
+            while stage.count("weft_requests_total", "499") < 1.0 {
+                clock::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(stage.count("weft_ejections_total", "shop/cart:80"), ejections);
+        }
     });
 }

@@ -9,6 +9,7 @@ use weft_proto::{Port, discovery::Protocol};
 
 use crate::{
     config::Config,
+    destination::{Found, Service},
     discovery::{
         Destination, Directory, Endpoint, InboundPort, InboundPorts, MeshScope, OutsideScope,
         Resolution, Transport,
@@ -40,7 +41,7 @@ struct Command {
 }
 
 /// The client's sidecar.
-pub(super) struct Stage {
+pub(in crate::exchange) struct Stage {
     client: Rc<Shared>,
     directory: Directory,
     pub(super) metrics: Metrics,
@@ -49,7 +50,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    pub(in crate::exchange) fn new() -> Self {
         let root = Authority::new("root");
         let (process, drain) = process("web", &root, InboundPorts::default());
         Self {
@@ -69,11 +70,23 @@ impl Stage {
         self.pin_destination(destination);
     }
 
-    pub(super) fn pin_destination(&self, mut destination: Destination) {
+    pub(in crate::exchange) fn pin_destination(&self, mut destination: Destination) {
         if destination.protocol == Protocol::Unspecified {
             destination.protocol = Protocol::Http1;
         }
         self.directory.pin(NAME, Resolution::Mesh(Arc::new(destination)));
+    }
+
+    /// What the client's sidecar knows of the service.
+    pub(in crate::exchange) async fn service(&self) -> Rc<Service> {
+        match self.client.destinations.find(NAME).await {
+            Ok(Found::Mesh(service)) => service,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(in crate::exchange) const fn client(&self) -> &Rc<Shared> {
+        &self.client
     }
 
     /// The application in front of a sidecar of its own.

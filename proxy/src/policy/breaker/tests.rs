@@ -1,10 +1,9 @@
-//! The breaker's criteria one by one, a seeded sweep over all of it, and a service whose endpoints fail.
+//! The breaker's criteria one by one, its phases, and a seeded sweep over all of it.
+
+use http::StatusCode;
 
 use super::*;
-use crate::{
-    clock,
-    policy::budget::{Budget, BudgetSettings},
-};
+use crate::reason::Reason;
 
 use Verdict::{ApplicationFailure as Failure, PathFailure as Lost, Success};
 
@@ -16,11 +15,27 @@ fn settings() -> BreakerSettings {
     }
 }
 
+/// A request that begins and ends at this time.
+fn record(
+    breaker: &mut Breaker,
+    verdict: Verdict,
+    settings: &BreakerSettings,
+    now_ms: u64,
+) -> Step {
+    let ticket = breaker.enter(now_ms).expect("it takes requests");
+    breaker.leave(ticket);
+    breaker.record(verdict, ticket, settings, now_ms)
+}
+
+fn eject(breaker: &mut Breaker, settings: &BreakerSettings, now_ms: u64) -> u64 {
+    breaker.eject(breaker.phase(), settings, now_ms).expect("nobody was faster")
+}
+
 /// The step of the last of these verdicts.
 fn steps(settings: &BreakerSettings, verdicts: &[Verdict]) -> Step {
     let mut breaker = Breaker::default();
     let step = |step, verdict: &Verdict| match step {
-        Step::Stay => breaker.record(*verdict, false, settings, 1),
+        Step::Stay => record(&mut breaker, *verdict, settings, 1),
         Step::Trip(_) | Step::Close => panic!("{step:?} too early"),
     };
     verdicts.iter().fold(Step::Stay, step)
@@ -70,11 +85,11 @@ fn the_window_slides() {
     };
     let mut breaker = Breaker::default();
     for now_ms in [1_000, 1_010, 1_020] {
-        assert_eq!(breaker.record(Failure, false, &settings, now_ms), Step::Stay);
+        assert_eq!(record(&mut breaker, Failure, &settings, now_ms), Step::Stay);
     }
     assert_eq!(breaker.window.counts(settings.window, 1_499), (3, 3));
     assert_eq!(breaker.window.counts(settings.window, 1_500), (0, 0));
-    assert_eq!(breaker.record(Failure, false, &settings, 1_500), Step::Stay, "one of one");
+    assert_eq!(record(&mut breaker, Failure, &settings, 1_500), Step::Stay, "one of one");
 }
 
 #[test]
@@ -83,29 +98,89 @@ fn ejections_grow_up_to_their_cap_and_an_endpoint_that_held_is_new() {
     let mut breaker = Breaker::default();
     let mut now_ms = 5_000;
     for expected in [100, 200, 400, 800, 1_000, 1_000] {
-        let until_ms = breaker.eject(&settings, now_ms);
+        let until_ms = eject(&mut breaker, &settings, now_ms);
         assert_eq!(until_ms - now_ms, expected);
-        let early = breaker.record(Success, true, &settings, until_ms - 1);
-        assert_eq!(early, Step::Stay, "ejected is ejected");
+        assert_eq!(breaker.enter(until_ms - 1), None, "ejected is ejected");
         now_ms = until_ms;
-        assert_eq!(breaker.record(Success, false, &settings, now_ms), Step::Stay, "it is late");
-        assert_eq!(breaker.record(Success, true, &settings, now_ms), Step::Close);
+        assert_eq!(record(&mut breaker, Success, &settings, now_ms), Step::Close);
     }
-    assert_eq!(breaker.eject(&settings, now_ms + 1_000) - now_ms - 1_000, 100);
+    assert_eq!(eject(&mut breaker, &settings, now_ms + 1_000) - now_ms - 1_000, 100);
 }
 
 #[test]
 fn probes_close_the_breaker_in_a_row_and_one_that_fails_trips_it() {
     let settings = BreakerSettings { probes: 3, ..settings() };
     let mut breaker = Breaker::default();
-    let until_ms = breaker.eject(&settings, 0);
-    let mut probe = |verdict| breaker.record(verdict, true, &settings, until_ms);
+    let until_ms = eject(&mut breaker, &settings, 0);
+    let mut probe = |verdict| record(&mut breaker, verdict, &settings, until_ms);
     assert_eq!([probe(Success), probe(Success)], [Step::Stay; 2]);
     assert_eq!(probe(Lost), Step::Trip(Cause::Probe));
     assert_eq!(
         [probe(Success), probe(Success), probe(Success)],
         [Step::Stay, Step::Stay, Step::Close]
     );
+}
+
+#[test]
+fn no_more_probes_begin_than_may_try_it_out_at_once() {
+    let settings = BreakerSettings { probes: 2, ..settings() };
+    let mut breaker = Breaker::default();
+    let until_ms = eject(&mut breaker, &settings, 0);
+    let first = breaker.enter(until_ms).expect("the first");
+    assert!(first.is_probe() && !breaker.is_full());
+    assert!(breaker.enter(until_ms).is_some());
+    assert!(breaker.is_full());
+    assert_eq!(breaker.enter(until_ms), None);
+    breaker.leave(first);
+    assert!(breaker.enter(until_ms).is_some(), "its place is free");
+}
+
+#[test]
+fn what_began_in_another_phase_says_nothing_and_frees_no_place() {
+    let settings = BreakerSettings { consecutive_failures: 1, ..settings() };
+    let mut breaker = Breaker::default();
+    let early = breaker.enter(0).expect("closed");
+    let until_ms = eject(&mut breaker, &settings, 0);
+    let probe = breaker.enter(until_ms).expect("half open");
+    assert_eq!(breaker.record(Success, early, &settings, until_ms), Step::Stay, "no probe");
+    // A second probe that the first one's failure has overtaken.
+    breaker.leave(probe);
+    let late = breaker.enter(until_ms).expect("half open");
+    assert_eq!(breaker.record(Failure, probe, &settings, until_ms), Step::Trip(Cause::Probe));
+    let again_ms = eject(&mut breaker, &settings, until_ms);
+    assert_eq!(breaker.record(Success, late, &settings, again_ms), Step::Stay, "it is late");
+    let third = breaker.enter(again_ms).expect("half open");
+    breaker.leave(late);
+    assert!(breaker.is_full(), "an old phase's place is none of this one's");
+    assert_eq!(breaker.record(Success, third, &settings, again_ms), Step::Close);
+    assert_eq!(breaker.record(Failure, third, &settings, again_ms), Step::Stay, "closed since");
+    assert_eq!(breaker.record(Failure, early, &settings, again_ms), Step::Stay, "closed anew");
+}
+
+#[test]
+fn what_two_have_seen_ejects_once() {
+    let settings = BreakerSettings { consecutive_failures: 1, ..settings() };
+    let mut breaker = Breaker::default();
+    let tickets = [breaker.enter(0), breaker.enter(0)].map(|ticket| ticket.expect("closed"));
+    let steps = tickets.map(|ticket| breaker.record(Failure, ticket, &settings, 0));
+    assert_eq!(steps, [Step::Trip(Cause::ConsecutiveFailures); 2]);
+    let ejected = tickets.map(|ticket| breaker.eject(ticket.phase(), &settings, 0));
+    assert_eq!(ejected, [Some(100), None]);
+    assert_eq!(breaker.until_ms(), Some(100), "and for no longer");
+}
+
+#[test]
+fn a_reset_breaker_is_new() {
+    let settings = settings();
+    let mut breaker = Breaker::default();
+    let early = breaker.enter(0).expect("closed");
+    eject(&mut breaker, &settings, 0);
+    eject(&mut breaker, &settings, 0);
+    breaker.reset();
+    assert_eq!((breaker.until_ms(), breaker.is_full()), (None, false));
+    let failed = BreakerSettings { consecutive_failures: 1, ..settings.clone() };
+    assert_eq!(breaker.record(Failure, early, &failed, 0), Step::Stay);
+    assert_eq!(eject(&mut breaker, &settings, 0), 100, "the first ejection again");
 }
 
 #[test]
@@ -121,9 +196,9 @@ fn an_endpoint_that_succeeds_less_than_its_siblings_is_an_outlier() {
     assert_eq!(is_outlier(&[1.0, 0.0], 500), [false; 2], "two cannot be told apart");
     let mut breaker = Breaker::default();
     let settings = BreakerSettings { min_requests: 2, ..settings() };
-    breaker.record(Success, false, &settings, 1);
+    record(&mut breaker, Success, &settings, 1);
     assert_eq!(breaker.success_rate(&settings, 1), None, "too few");
-    breaker.record(Failure, false, &settings, 1);
+    record(&mut breaker, Failure, &settings, 1);
     assert_eq!(breaker.success_rate(&settings, 1), Some(0.5));
 }
 
@@ -134,12 +209,16 @@ fn no_more_than_the_share_is_ejected_and_one_always_may_be() {
         let settings = BreakerSettings { max_ejected_percent: percent, ..settings() };
         let mut ejections = Ejections::default();
         for number in 0..20 {
-            if ejections.allows(total, &settings, 0) {
-                ejections.note(&number.to_string().into(), 10);
+            if ejections.allows(&number, total, &settings) {
+                ejections.note(number, 10);
             }
         }
-        assert_eq!(ejections.count(9), expected, "{total} {percent}");
-        assert_eq!((ejections.next_change_ms(), ejections.count(10)), (10, 0));
+        assert_eq!((ejections.len(), ejections.ejected(9)), (expected, expected));
+        assert_eq!(ejections.ejected(10), 0);
+        assert!(!ejections.allows(&99, total, &settings), "half open they count still");
+        assert!(ejections.allows(&0, total, &settings), "one that failed its trying out");
+        ejections.forget(&0);
+        assert!(ejections.allows(&99, total, &settings));
     }
 }
 
@@ -169,130 +248,29 @@ fn any_sequence_keeps_the_invariants() {
         };
         let mut breaker = Breaker::default();
         let mut now_ms = random.u64(0..10_000);
+        let mut under_way = Vec::new();
         for _ in 0..500 {
             now_ms += random.u64(0..100);
+            under_way.extend(breaker.enter(now_ms));
+            let probes = |ticket: &&Ticket| ticket.is_probe() && ticket.phase() == breaker.phase();
+            assert!(under_way.iter().filter(probes).count() <= settings.probes as usize);
+            if under_way.is_empty() || random.bool() {
+                continue;
+            }
+            let ticket = under_way.swap_remove(random.usize(..under_way.len()));
+            breaker.leave(ticket);
             let verdict = [Success, Failure, Lost][random.usize(..3)];
-            match breaker.record(verdict, random.bool(), &settings, now_ms) {
+            match breaker.record(verdict, ticket, &settings, now_ms) {
                 Step::Trip(_) if random.u8(..4) > 0 => {
-                    let until_ms = breaker.eject(&settings, now_ms);
+                    let until_ms = eject(&mut breaker, &settings, now_ms);
                     assert!(until_ms > now_ms, "seed {seed}");
                     assert!(until_ms <= now_ms + 1_000, "seed {seed}");
                 }
                 Step::Trip(_) | Step::Stay => {}
-                Step::Close => assert_ne!(verdict, Lost, "seed {seed}"),
+                Step::Close => assert_eq!(verdict, Success, "seed {seed}"),
             }
             assert!(breaker.check_invariants(), "seed {seed}");
         }
-    }
-}
-
-/// A service of ten endpoints over time: each has its breaker, the budget is the service's.
-struct Simulated {
-    random: fastrand::Rng,
-    settings: BreakerSettings,
-    breakers: Vec<(Breaker, u64)>,
-    ejections: Ejections,
-    budget: Budget,
-    origin: clock::Instant,
-    offered: u64,
-    succeeded: u64,
-    changes: u64,
-}
-
-impl Simulated {
-    fn new(seed: u64) -> Self {
-        let origin = clock::now();
-        let settings = BreakerSettings {
-            consecutive_failures: 5,
-            max_ejected_percent: 50,
-            base_ejection: Duration::from_secs(5),
-            ..BreakerSettings::default()
-        };
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-            settings,
-            breakers: vec![(Breaker::default(), 0); 10],
-            ejections: Ejections::default(),
-            budget: Budget::new(origin),
-            origin,
-            offered: 0,
-            succeeded: 0,
-            changes: 0,
-        }
-    }
-
-    /// A request with up to three retries, while these first endpoints fail.
-    fn request(&mut self, now_ms: u64, failing: usize) {
-        let now = self.origin + Duration::from_millis(now_ms);
-        self.budget.deposit(now);
-        for attempt in 0..4 {
-            if attempt > 0 && !self.budget.withdraw(BudgetSettings::default(), now) {
-                return;
-            }
-            let able: Vec<_> = (0..10).filter(|&index| self.breakers[index].1 <= now_ms).collect();
-            let index = able[self.random.usize(..able.len())];
-            self.offered += 1;
-            let verdict = if index < failing { Failure } else { Success };
-            self.record(index, verdict, now_ms);
-            if verdict == Success {
-                self.succeeded += 1;
-                return;
-            }
-        }
-    }
-
-    fn record(&mut self, index: usize, verdict: Verdict, now_ms: u64) {
-        let (breaker, until_ms) = &mut self.breakers[index];
-        let is_probe = *until_ms > 0;
-        match breaker.record(verdict, is_probe, &self.settings, now_ms) {
-            Step::Stay => {}
-            Step::Trip(_) => {
-                if self.ejections.allows(10, &self.settings, now_ms) {
-                    *until_ms = breaker.eject(&self.settings, now_ms);
-                    self.ejections.note(&index.to_string().into(), *until_ms);
-                    self.changes += 1;
-                }
-            }
-            Step::Close => {
-                *until_ms = 0;
-                self.changes += 1;
-            }
-        }
-    }
-}
-
-#[test]
-fn where_three_of_ten_fail_the_load_stays_bounded_and_recovery_is_steady() {
-    for seed in 0..20 {
-        let mut service = Simulated::new(seed);
-        let (demand, minute_ms) = (500, 60_000);
-        let requests = |minutes: u64| minutes * minute_ms * demand / 1_000;
-        for request in 0..requests(1) {
-            service.request(request * 1_000 / demand, 3);
-        }
-        let ratio = service.offered as f64 / requests(1) as f64;
-        let succeeded = service.succeeded as f64 / requests(1) as f64;
-        assert!(ratio < 1.25, "seed {seed}: {ratio} times the demand is offered");
-        assert!(succeeded > 0.999, "seed {seed}: {succeeded} succeed");
-        service.changes = 0;
-        for request in requests(1)..requests(8) {
-            service.request(request * 1_000 / demand, 0);
-        }
-        assert!(service.breakers.iter().all(|(_, until_ms)| *until_ms == 0), "seed {seed}");
-        assert_eq!(service.changes, 3, "seed {seed}: each closes once and stays closed");
-    }
-}
-
-#[test]
-fn where_all_fail_no_more_than_the_budget_is_added() {
-    for seed in 0..5 {
-        let mut service = Simulated::new(seed);
-        let (demand, seconds) = (500, 60);
-        for request in 0..demand * seconds {
-            service.request(request * 1_000 / demand, 10);
-        }
-        let ratio = service.offered as f64 / (demand * seconds) as f64;
-        assert!(ratio < 1.25, "seed {seed}: {ratio}");
     }
 }
 
@@ -324,5 +302,25 @@ fn verdicts_tell_the_way_there_from_the_application() {
         (Reason::ServiceLimit, None),
     ] {
         assert_eq!(Verdict::of_failure(reason), expected, "{reason}");
+    }
+}
+
+#[test]
+fn a_time_that_is_over_speaks_of_an_endpoint_that_had_half_of_it() {
+    let millis = Duration::from_millis;
+    for (waited, passed, expected) in
+        [(100, 100, Some(Lost)), (50, 100, Some(Lost)), (49, 100, None), (0, 100, None)]
+    {
+        assert_eq!(Verdict::of_cut(millis(waited), millis(passed)), expected, "{waited} {passed}");
+    }
+    for (waited, passed, given, expected) in [
+        (99, 99, 100, Some(Lost)),
+        (90, 90, 100, Some(Lost)),
+        (89, 89, 100, None),
+        (40, 99, 100, None),
+        (120, 120, 100, Some(Lost)),
+    ] {
+        let found = Verdict::of_leaving(millis(waited), millis(passed), millis(given));
+        assert_eq!(found, expected, "{waited} {passed} {given}");
     }
 }

@@ -1,0 +1,102 @@
+//! Where the next attempt goes. Nothing is dialled: attempts end as the test says.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Version};
+use weft_proto::Port;
+
+use super::*;
+use crate::{
+    clock,
+    destination::Service,
+    discovery::{Destination, Endpoint},
+    exchange::{
+        Exchange, Origin, Outbound,
+        attempts::Routed,
+        tests::{run, stage::Stage},
+    },
+    http::{Body, Interim, Request, RequestHead},
+    policy::RequestPolicy,
+    reason::Reason,
+};
+
+fn request() -> Request {
+    let head = RequestHead {
+        method: Method::GET,
+        target: "/".parse().expect("a path"),
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+        case: Default::default(),
+        upgrade: None,
+        accepts_trailers: false,
+    };
+    Request { head, body: Body::Empty, interim: Interim::default() }
+}
+
+/// A service with this many endpoints, and the exchange of a connection to it.
+async fn service(stage: &Stage, endpoints: u16) -> (Rc<Service>, Exchange) {
+    let endpoint = |number| {
+        let address = ([127, 0, 0, 1], 9_000 + number).into();
+        Arc::new(Endpoint::plain(address, Port::new(80).expect("a port")))
+    };
+    let mut destination = Destination::empty("shop/cart:80".into());
+    destination.endpoints = (0..endpoints).map(endpoint).collect();
+    stage.pin_destination(destination);
+    let service = stage.service().await;
+    let origin = Origin::Outbound(Outbound::to(service.clone()));
+    (service, Exchange::new(stage.client().clone(), origin))
+}
+
+fn failed(error: ProxyError, kept_connection: bool) -> Result<Answer, Failure> {
+    Err(Failure { error, kept_connection })
+}
+
+#[test]
+fn what_found_a_kept_connection_closed_goes_to_the_same_endpoint_first() {
+    run(async {
+        let stage = Stage::new();
+        let (service, exchange) = service(&stage, 5).await;
+        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        for _ in 0..20 {
+            let mut request = request();
+            let routed =
+                Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
+            let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+            let first = call.choose().expect("there are endpoints").member;
+            let mut ended = failed(ProxyError::new(Reason::ConnectionLost, ""), true);
+            let same = call.next(&first, &mut ended).await.expect("in time").expect("resent");
+            assert!(Rc::ptr_eq(&same.member, &first));
+            assert!(call.kept_connection_failed, "on a new connection");
+            let mut ended = failed(ProxyError::new(Reason::ConnectRefused, ""), false);
+            let other = call.next(&first, &mut ended).await.expect("in time").expect("retried");
+            assert!(!Rc::ptr_eq(&other.member, &first), "that was the endpoint's failure");
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_is_chosen_when_the_wait_is_over() {
+    run(async {
+        let stage = Stage::new();
+        let (service, exchange) = service(&stage, 3).await;
+        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        let mut request = request();
+        let routed =
+            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
+        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let first = call.choose().expect("there are endpoints").member;
+        let mut others =
+            snapshot.destination.endpoints.iter().filter(|it| it.id != first.endpoint.id);
+        let (good, bad) = (others.next().expect("two"), others.next().expect("two"));
+        let long_ms = 60_000;
+        bad.health.connect_failed(clock::process_ms(), long_ms);
+        let mut ended = failed(ProxyError::after_send(Reason::ConnectionLost, ""), false);
+        let change = async {
+            bad.health.connected();
+            good.health.connect_failed(clock::process_ms(), long_ms);
+        };
+        let (next, ()) = tokio::join!(call.next(&first, &mut ended), change);
+        let next = next.expect("in time").expect("another attempt").member;
+        assert_eq!(next.endpoint.id, bad.id, "they have changed places meanwhile");
+    });
+}
