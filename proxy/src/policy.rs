@@ -18,3 +18,6 @@ pub mod retry;
 pub mod timeout;
 
 pub use requests::RequestPolicy;
+
+#[cfg(test)]
+mod simulations;
