@@ -17,6 +17,7 @@
 mod bucket;
 mod fair;
 mod keyed;
+mod ranks;
 
 use std::{
     hash::{BuildHasher, RandomState},
