@@ -10,7 +10,7 @@
 //! ended has a reason. The request sees one snapshot of its destination from start to end.
 //!
 //! - `course`: which rule of a route takes it, its filters, its backend; `mirror`: copies of it;
-//! - `admission`: who may do what, and how much of it, at the server's side;
+//! - `admission`: who may do what, and how much of it, at the server's side; `passage`: for how long;
 //! - `attempts`: everything from the pick of an endpoint to a response's head.
 
 pub(crate) mod admission;
@@ -19,6 +19,7 @@ pub mod connect;
 mod course;
 mod mirror;
 pub mod origin;
+pub mod passage;
 pub mod record;
 
 use std::rc::Rc;
@@ -27,6 +28,7 @@ use http::Method;
 
 pub use mirror::{CopiedBody, Mirrors};
 pub use origin::{Inbound, Origin, Outbound};
+pub use passage::Requests;
 pub use record::{Record, RecordedBody};
 
 use crate::{
@@ -54,6 +56,7 @@ impl Handler for Exchange {
         let mut response = match served {
             Ok(mut response) => {
                 admission::inform(&record, &mut response);
+                record.keep(request.head, &mut response);
                 self.origin.keep_with(&response, &mut record);
                 record.follow(response)
             }

@@ -8,8 +8,10 @@
 //! policy decides here about opaque bytes; about requests the exchange asks it, one by one.
 
 mod live;
+mod opaque;
+mod open;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use weft_proto::{MeshServerName, Port, discovery::Protocol};
 
@@ -21,13 +23,9 @@ use crate::{
     destination::Service,
     detect::Detected,
     discovery::InboundPort,
-    drain::{Drain, DrainTrigger},
+    drain::Drain,
     error::ProxyError,
-    exchange::{
-        Exchange, Inbound, Origin,
-        admission::{note_audited, refused, who},
-        origin::Requests,
-    },
+    exchange::{Exchange, Inbound, Origin, Requests},
     http::{Served, Takeover, h1, h2},
     io::Socket,
     peek::Peek,
@@ -36,10 +34,12 @@ use crate::{
     reason::Reason,
     shared::Shared,
     tcp,
-    telemetry::{Direction, TlsState},
+    telemetry::Direction,
     tls::{Alpn, Peer},
     undeclared::{self, Found},
 };
+use opaque::Bytes;
+use open::{Carries, Open};
 
 /// All that is known of a connection before it is served.
 struct Facts {
@@ -275,7 +275,7 @@ async fn treat(shared: &Rc<Shared>, facts: Facts) {
     };
     match decided {
         Ok(Found::Http(version)) => http(shared, facts, version == Detected::Http2).await,
-        Ok(Found::Opaque(server)) => opaque(shared, facts, server).await,
+        Ok(Found::Opaque(server)) => opaque::serve(shared, facts, server).await,
         Ok(Found::Nothing) => {}
         Err(error) => {
             refuse(shared, peer_address, error.reason, &error.detail);
@@ -286,49 +286,38 @@ async fn treat(shared: &Rc<Shared>, facts: Facts) {
 
 /// Lets the bytes decide, as far as the policy allows.
 async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
-    let (timeouts, application) = (&shared.config.timeouts, &facts.application);
-    let bytes = facts.policy.access.as_ref().map_or(live::Bytes::Allowed, |access| {
-        live::bytes(access, facts.policy.protocol, facts.source())
-    });
+    let (patience, application) = (shared.config.timeouts.header, &facts.application);
+    let bytes = opaque::bytes(&facts.policy, facts.source());
     let is_undeclared = facts.policy.protocol == Protocol::Unspecified;
     // The application is not even dialled for whom it is not to hear.
-    if is_undeclared && bytes == live::Bytes::Allowed {
-        let socket = &facts.socket;
-        // The caller's sidecar has waited already, and sent what it waited for at once.
-        let gap = if facts.alpn == Some(Alpn::Tcp) { Duration::ZERO } else { undeclared::GAP };
-        let client = undeclared::Client { socket, learned: &application.learned, gap };
-        return undeclared::find_out(client, timeouts.tcp_idle, dial(application)).await;
+    if is_undeclared && bytes == Bytes::Allowed {
+        let wait = opaque::wait(facts, patience);
+        let client =
+            undeclared::Client { socket: &facts.socket, learned: &application.learned, wait };
+        let idle = shared.config.timeouts.tcp_idle;
+        return undeclared::find_out(client, idle, opaque::dial(application)).await;
     }
     let mut peek = Peek::new(&facts.socket);
-    match clock::timeout(timeouts.header, peek.decide(timeouts.header)).await {
+    match clock::timeout(patience, peek.decide(patience)).await {
         Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) => Ok(Found::Http(version)),
         Ok(Ok(None)) if is_undeclared => Ok(Found::Nothing),
-        _ if bytes == live::Bytes::Denied && is_undeclared => Ok(Found::Opaque(None)),
-        _ => {
-            let detail = "the port's policy requires HTTP; these bytes are not";
-            Err(ProxyError::new(Reason::ProtocolMismatch, detail))
-        }
-    }
-}
-
-/// Dials the local application for opaque bytes.
-async fn dial(application: &Service) -> Result<pool::Dialled, ProxyError> {
-    match application.pick(&application.snapshot(), &[], None) {
-        Some(member) => member.pool.open_tcp().await,
-        None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
+        _ if bytes == Bytes::Denied && is_undeclared => Ok(Found::Opaque(None)),
+        _ => Err(opaque::must_be_http()),
     }
 }
 
 async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
     let (leave, drain) = shared.drain.with_own();
     let (socket, remote) = (facts.socket.clone(), facts.socket.peer());
-    let (port, peer, requests) = (facts.port, facts.peer.clone(), Requests::default());
-    let carries = live::Carries::Requests(requests.clone());
+    let (port, peer) = (facts.port, facts.peer.clone());
+    let identity = peer.as_ref().map(|peer| peer.identity.clone());
+    let live = LivePort::new(shared, port, facts.policy.clone());
+    let requests = Requests::new(live, identity, remote, shared.admission.clone());
+    let carries = Carries::Requests(requests.clone());
     let open = Open { port, source: source(peer.as_ref(), &socket), peer: peer.as_ref(), carries };
-    let forbidden = forbidden(shared, open, &leave);
     tokio::select! {
         () = exchanges(shared, facts, requests, http2, &drain) => {}
-        error = forbidden => {
+        error = open.forbidden(shared, &leave) => {
             socket.abort();
             refuse(shared, remote, error.reason, &error.detail);
         }
@@ -344,12 +333,9 @@ async fn exchanges(
     drain: &Drain,
 ) {
     let origin = Origin::Inbound(Inbound {
-        port: LivePort::new(shared, facts.port, facts.policy),
-        requests,
+        requests: requests.clone(),
         application: facts.application,
         side_headers: facts.alpn == Some(Alpn::WeftHttp2),
-        peer: facts.peer.map(|peer| peer.identity),
-        remote: facts.socket.peer(),
     });
     let exchange = Exchange::new(shared.clone(), origin);
     let served = if http2 {
@@ -360,99 +346,25 @@ async fn exchanges(
     match served {
         Served::Closed(reason) => shared.listeners.closed(Direction::Inbound, reason),
         Served::TakenOver(client, Takeover::Splice(server)) => {
-            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+            splice(shared, &requests, &client, &server).await;
         }
         // Only a request of the local application opens a tunnel to a destination.
         Served::TakenOver(_, Takeover::Tunnel { .. } | Takeover::Outside(_)) => {}
     }
 }
 
-async fn opaque(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled>) {
-    if let Err(error) = authorize_bytes(shared, &facts) {
-        refuse(shared, facts.socket.peer(), error.reason, &error.detail);
-        return facts.socket.abort();
-    }
-    let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
-    let mut record = facts.application.metrics.connection(tls);
-    let dialled = match dialled {
-        Some(dialled) => Ok(dialled),
-        None => dial(&facts.application).await,
-    };
-    let server = match dialled {
-        Ok(dialled) => dialled.socket,
-        Err(error) => {
-            record.failed(error.reason);
-            tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
-            return facts.socket.abort();
-        }
-    };
-    let (leave, _) = shared.drain.with_own();
-    let open = Open {
-        port: facts.port,
-        source: facts.source(),
-        peer: facts.peer.as_ref(),
-        carries: live::Carries::Bytes,
-    };
+/// What a request became that took its connection over: bytes, for as long as the request may go on.
+async fn splice(shared: &Rc<Shared>, requests: &Requests, client: &Socket, server: &Socket) {
+    let held = requests.taken_over();
     let forbidden = async {
-        let error = forbidden(shared, open, &leave).await;
-        refuse(shared, facts.socket.peer(), error.reason, &error.detail);
+        let Some(passage) = &held.passage else { return std::future::pending().await };
+        let error = passage.ended().await;
+        refuse(shared, client.peer(), error.reason, &error.detail);
         error.reason
     };
-    let idle = shared.config.timeouts.tcp_idle;
-    let may_be_http = facts.policy.protocol == Protocol::Unspecified;
-    let bounds = tcp::Bounds { idle, forbidden, may_be_http };
-    let ended = tcp::splice_within(&facts.socket, &server, bounds).await;
-    if ended.reason == Some(Reason::ProtocolMismatch) {
-        let detail = "the bytes name weft-client-id on a port that declares no protocol: declare http or tcp";
-        refuse(shared, facts.socket.peer(), Reason::ProtocolMismatch, detail);
-    }
-    ended.note(&mut record);
-}
-
-/// Whether access policy lets the caller send opaque bytes.
-fn authorize_bytes(shared: &Rc<Shared>, facts: &Facts) -> Result<(), ProxyError> {
-    let Some(access) = &facts.policy.access else { return Ok(()) };
-    let (source, port) = (facts.source(), facts.port);
-    let decision = live::decide_bytes(access, source);
-    if !decision.allowed {
-        return Err(refused(shared, &decision, source, &format!("opaque bytes to port {port}")));
-    }
-    if let Some(policy) = decision.audited
-        && note_audited(shared, &decision)
-    {
-        let client = who(source);
-        tracing::info!(%policy, client, %port, "would be refused: the policy is in Audit mode");
-    }
-    Ok(())
-}
-
-/// An open connection, and what its being allowed depends on.
-struct Open<'a> {
-    port: Port,
-    source: Source<'a>,
-    peer: Option<&'a Peer>,
-    carries: live::Carries,
-}
-
-/// Ready, with why, when an open connection is no longer allowed. A change of policy ends it at once. A caller
-/// whose root is no longer trusted is told to `leave`, and gets the time to drain.
-async fn forbidden(shared: &Rc<Shared>, open: Open<'_>, leave: &DrainTrigger) -> ProxyError {
-    let distrusted = async {
-        let Some(peer) = open.peer else { return std::future::pending().await };
-        shared.mutual_tls.distrusted(peer.root).await;
-        leave.start();
-        clock::sleep(shared.config.timeouts.drain).await;
-        let identity = &peer.identity;
-        let detail = format!("{identity} was verified under a root that is no longer trusted");
-        ProxyError::new(Reason::PeerUnverified, detail)
-    };
-    tokio::select! {
-        () = live::revoked(shared, open.port, open.source, &open.carries) => {
-            let detail = format!("the policy of port {} changed: {}", open.port, who(open.source));
-            ProxyError::new(Reason::PolicyChanged, detail)
-        }
-        error = distrusted => error,
-    }
+    let bounds =
+        tcp::Bounds { idle: shared.config.timeouts.tcp_idle, forbidden, may_be_http: false };
+    tcp::splice_within(client, server, bounds).await;
 }
 
 fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail: &str) {

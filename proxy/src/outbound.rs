@@ -91,7 +91,11 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
         }
         Protocol::Unspecified => {
             let learned = &service.learned;
-            let client = undeclared::Client { socket: &socket, learned, gap: undeclared::GAP };
+            let client = undeclared::Client {
+                socket: &socket,
+                learned,
+                wait: undeclared::Wait::Gap(undeclared::GAP),
+            };
             let idle = shared.config.timeouts.tcp_idle;
             undeclared::find_out(client, idle, dial(shared, &service, &socket, None)).await
         }

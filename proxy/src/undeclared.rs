@@ -8,7 +8,7 @@
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, io, time::Duration};
 
 use crate::{clock, detect::Detected, error::ProxyError, io::Socket, peek::Peek, reason::Reason};
 
@@ -45,8 +45,27 @@ pub struct Client<'a> {
     pub socket: &'a Socket,
     /// What others to the same port turned out to be.
     pub learned: &'a Cell<Learned>,
-    /// How long text is waited for to become a line: [`GAP`], or less where somebody has waited already.
-    pub gap: Duration,
+    /// How long text is waited for to become a line.
+    pub wait: Wait,
+}
+
+/// How long text is waited for to become a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it has rested for so long, which is [`GAP`], or less where somebody has waited already: then it is opaque.
+    Gap(Duration),
+    /// So long altogether. What could be a request then is one, for the codec to refuse: nobody gets around what holds
+    /// for requests by sending one slowly.
+    Whole(Duration),
+}
+
+impl Wait {
+    async fn decide(self, client: &mut Peek<'_>) -> io::Result<Option<Detected>> {
+        match self {
+            Self::Gap(gap) => client.decide_while_it_speaks(gap).await,
+            Self::Whole(patience) => client.decide(patience).await,
+        }
+    }
 }
 
 /// What a connection turned out to be.
@@ -69,8 +88,11 @@ pub async fn find_out<D: AsRef<Socket>>(
     idle: Duration,
     dial: impl Future<Output = Result<D, ProxyError>>,
 ) -> Result<Found<D>, ProxyError> {
-    let Client { socket, learned, gap } = client;
-    let gap = if learned.get() == Learned::ShortText { gap.min(SILENCE) } else { gap };
+    let Client { socket, learned, wait } = client;
+    let wait = match (wait, learned.get()) {
+        (Wait::Gap(gap), Learned::ShortText) => Wait::Gap(gap.min(SILENCE)),
+        (wait, _) => wait,
+    };
     let mut client = Peek::new(socket);
     let silence = match learned.get() {
         Learned::Nothing => SILENCE,
@@ -78,7 +100,7 @@ pub async fn find_out<D: AsRef<Socket>>(
         Learned::ServerFirst => Duration::ZERO,
     };
     if !silence.is_zero() && clock::timeout(silence, client.any()).await.is_ok() {
-        let decided = client.decide_while_it_speaks(gap).await;
+        let decided = wait.decide(&mut client).await;
         learned.set(match decided {
             Ok(Some(Detected::NeedMore)) => Learned::ShortText,
             _ => Learned::ClientFirst,
@@ -89,7 +111,7 @@ pub async fn find_out<D: AsRef<Socket>>(
     let mut from_server = Peek::new(server.as_ref());
     let spoken = tokio::select! {
         biased;
-        decided = client.decide_while_it_speaks(gap) => Ok(found(decided)),
+        decided = wait.decide(&mut client) => Ok(found(decided)),
         spoke = from_server.any() => {
             if let Ok(true) = spoke {
                 learned.set(Learned::ServerFirst);
@@ -108,7 +130,7 @@ pub async fn find_out<D: AsRef<Socket>>(
     }
 }
 
-fn found<D>(decided: std::io::Result<Option<Detected>>) -> Found<D> {
+fn found<D>(decided: io::Result<Option<Detected>>) -> Found<D> {
     match decided {
         Ok(Some(version @ (Detected::Http1 | Detected::Http2))) => Found::Http(version),
         Ok(Some(Detected::Tls(_) | Detected::Opaque | Detected::NeedMore)) => Found::Opaque(None),

@@ -4,7 +4,7 @@
 //! else why not, with the policy's name for operators alone. A port without these policies costs one look. It must
 //! never let a request pass that waited for its turn beyond its time, nor tell a caller which rule refused it.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -16,9 +16,11 @@ use crate::{
     http::{RequestHead, Response},
     policy::{
         authz::{Decision, Deed, Source},
-        concurrency,
+        concurrency::{self, Concurrency},
         deadline::Deadline,
+        gate::Turn,
         operation::RequestFacts,
+        rate_limit::{Quota, RateLimits},
     },
     reason::Reason,
     shared::Shared,
@@ -46,7 +48,7 @@ impl<'a> Admission<'a> {
         head: &'a RequestHead,
     ) -> Option<Self> {
         let Origin::Inbound(inbound) = origin else { return None };
-        let port = inbound.port.now();
+        let port = inbound.requests.port();
         let has_policy =
             port.access.is_some() || port.rate_limits.is_some() || port.concurrency.is_some();
         has_policy.then(|| Self { shared, inbound, port, facts: RequestFacts::new(head) })
@@ -59,7 +61,8 @@ impl<'a> Admission<'a> {
         let head = self.facts.head();
         if !decision.allowed {
             let deed = format!("{} {}", head.method, head.target.path());
-            return Err(refused(self.shared, &decision, self.source(), &deed));
+            self.shared.admission.refused(decision.by, Reason::AuthzDenied);
+            return Err(denied(&decision, self.source(), &deed));
         }
         if let Some(policy) = decision.audited {
             record.audited(policy);
@@ -78,67 +81,92 @@ impl<'a> Admission<'a> {
         deadline: Option<Deadline>,
     ) -> Result<(), ProxyError> {
         self.count(record)?;
-        let Some(limit) = &self.port.concurrency else { return Ok(()) };
-        if let Some(turn) = limit.try_enter() {
-            record.admitted(turn);
-            return Ok(());
+        if let Some(limit) = &self.port.concurrency {
+            record.admitted(turn(self.shared, limit, deadline).await?);
         }
-        let waiting = self.shared.admission.waiting(&limit.policy);
-        waiting.inc();
-        let _waiting = Decrement(waiting);
-        let refused = match limit.enter(deadline.map(|deadline| deadline.at())).await {
-            Ok(turn) => {
-                record.admitted(turn);
-                return Ok(());
-            }
-            Err(refused) => refused,
-        };
-        self.shared.admission.refused(&limit.policy, Reason::ConcurrencyLimit);
-        let (at_once, policy) = (limit.max_in_flight, &limit.policy);
-        Err(match refused {
-            concurrency::Refused::QueueFull => {
-                let detail = format!(
-                    "{policy}: {at_once} requests are in flight and {} wait",
-                    limit.max_pending
-                );
-                ProxyError::new(Reason::ConcurrencyLimit, detail)
-            }
-            concurrency::Refused::WaitedTooLong => {
-                let detail = format!(
-                    "{policy}: {at_once} requests are in flight, and none ended within {:?}",
-                    limit.max_wait
-                );
-                ProxyError::new(Reason::ConcurrencyLimit, detail)
-            }
-            concurrency::Refused::DeadlinePassed => {
-                let detail = format!("{policy}: the deadline passed before its turn came");
-                ProxyError::new(Reason::DeadlineExceeded, detail)
-            }
-        })
+        Ok(())
     }
 
     /// Charges the rate limits.
     fn count(&self, record: &mut Record) -> Result<(), ProxyError> {
         let Some(limits) = &self.port.rate_limits else { return Ok(()) };
-        match limits.take(&self.facts, self.source(), clock::process_ns()) {
+        match charge(self.shared, limits, Some(&self.facts), self.source()) {
             Ok(Some(quota)) => record.limited(Grant { quota, retry_after: None }),
             Ok(None) => {}
-            Err(refused) => {
-                let (quota, wait) = (refused.quota, refused.retry_after);
-                record.limited(Grant { quota, retry_after: Some(wait) });
-                self.shared.admission.refused(&refused.policy, Reason::RateLimited);
-                let client = who(self.source());
-                let detail = format!("{}: {client} may try again in {wait:?}", refused.policy);
-                return Err(ProxyError::new(Reason::RateLimited, detail));
+            Err(limited) => {
+                record.limited(limited.grant);
+                return Err(limited.error);
             }
         }
         Ok(())
     }
 
     fn source(&self) -> Source<'_> {
-        let address = self.inbound.remote.map(|remote: SocketAddr| remote.ip());
-        Source { identity: self.inbound.peer.as_ref(), address }
+        self.inbound.requests.source()
     }
+}
+
+/// A rate limit refuses.
+pub(crate) struct Limited {
+    grant: Grant,
+    pub(crate) error: ProxyError,
+}
+
+/// Charges rate limits for a request, or for an opaque connection (no facts). `None` where none counts it.
+pub(crate) fn charge(
+    shared: &Shared,
+    limits: &RateLimits,
+    facts: Option<&RequestFacts<'_>>,
+    source: Source<'_>,
+) -> Result<Option<Quota>, Limited> {
+    limits.take(facts, source, clock::process_ns()).map_err(|refused| {
+        let (quota, wait) = (refused.quota, refused.retry_after);
+        shared.admission.refused(&refused.policy, Reason::RateLimited);
+        let detail = format!("{}: {} may try again in {wait:?}", refused.policy, who(source));
+        Limited {
+            grant: Grant { quota, retry_after: Some(wait) },
+            error: ProxyError::new(Reason::RateLimited, detail),
+        }
+    })
+}
+
+/// The application's turn for one more, now or soon enough.
+pub(crate) async fn turn(
+    shared: &Shared,
+    limit: &Concurrency,
+    deadline: Option<Deadline>,
+) -> Result<Turn, ProxyError> {
+    if let Some(turn) = limit.try_enter() {
+        return Ok(turn);
+    }
+    let (at_once, policy) = (limit.max_in_flight, &limit.policy);
+    let waiting = shared.admission.waiting(policy);
+    waiting.inc();
+    let _waiting = Decrement(waiting);
+    let refused = match limit.enter(deadline.map(|deadline| deadline.at())).await {
+        Ok(turn) => return Ok(turn),
+        Err(refused) => refused,
+    };
+    shared.admission.refused(policy, Reason::ConcurrencyLimit);
+    let (reason, detail) = match refused {
+        concurrency::Refused::QueueFull => {
+            let waiting = limit.max_pending;
+            let detail = format!("{policy}: {at_once} requests are in flight and {waiting} wait");
+            (Reason::ConcurrencyLimit, detail)
+        }
+        concurrency::Refused::WaitedTooLong => {
+            let wait = limit.max_wait;
+            let detail = format!(
+                "{policy}: {at_once} requests are in flight, and none ended within {wait:?}"
+            );
+            (Reason::ConcurrencyLimit, detail)
+        }
+        concurrency::Refused::DeadlinePassed => {
+            let detail = format!("{policy}: the deadline passed before its turn came");
+            (Reason::DeadlineExceeded, detail)
+        }
+    };
+    Err(ProxyError::new(reason, detail))
 }
 
 /// Tells the client how it stands with the rate limits that count its request. What the application says of its own
@@ -163,14 +191,8 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// Counts a refusal, and says it with its policy: to operators alone.
-pub(crate) fn refused(
-    shared: &Shared,
-    decision: &Decision<'_>,
-    source: Source<'_>,
-    deed: &str,
-) -> ProxyError {
-    shared.admission.refused(decision.by, Reason::AuthzDenied);
+/// Says a refusal with its policy: to operators alone.
+pub(crate) fn denied(decision: &Decision<'_>, source: Source<'_>, deed: &str) -> ProxyError {
     let client = who(source);
     let detail = match &**decision.by {
         "" => format!("no policy allows {client}: {deed}"),

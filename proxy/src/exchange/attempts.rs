@@ -224,7 +224,7 @@ impl<'a> Call<'a> {
         let limit = self.policy.timeouts.attempt.set();
         let body = WatchedBody::of_request(body, &bounds);
         let ended = {
-            let sent = pin!(self.send(&member, body, &report.progress));
+            let sent = pin!(self.send(&member, body, &report.progress, record.passage()));
             within(&bounds, limit, || report.since(), sent).await
         };
         let ended = match ended {

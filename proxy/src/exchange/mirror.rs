@@ -1,14 +1,19 @@
 //! Copies of requests, sent to another service beside the one that answers.
 //!
 //! Comes in: a request on its way, whose filters say that it is mirrored. Goes out: the same request to the mirror's
-//! service, its answer thrown away. A copy must never delay, change or fail the request: it is sent when the request's
-//! body has passed by whole, by a task of its own, within bounds of memory, number and time; beyond them there is
-//! none, and that is counted. Trailers are not copied.
+//! service, its answer thrown away. A copy must never delay, change or fail the request: nothing waits for it. It is
+//! sent when the request's body has passed by whole, by a task of its own, within bounds of memory, number and time;
+//! beyond them there is none, and that is counted. Trailers are not copied.
+//!
+//! ```text
+//! gathers --the body was whole in time, and short enough--> is sent --answered, or TIME is over--> its place is free
+//!    |----too long, broke off, or PASSES_BY is over--> not whole: its place is free
+//! ```
 //!
 //! A copy is a request to its service like any other in metrics, access log and traces.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -17,6 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use http::header;
+use tokio::sync::oneshot;
 
 use super::{
     Exchange, Origin, Outbound, Record,
@@ -33,10 +39,14 @@ use crate::{
 };
 
 /// Copies under way at once on one worker, those counted whose bodies are still passing by. With bodies of at most the
-/// replay limit (64 KiB by default) they hold 4 MiB at most.
+/// replay limit (64 KiB by default) they hold 4 MiB at most; a place is held for [`PASSES_BY`] and [`TIME`] at most.
 const MAX_UNDER_WAY: u32 = 64;
+/// A body must have passed by in this time: a stream that stays open, or trickles, holds no place for long.
+const PASSES_BY: Duration = Duration::from_secs(5);
 /// A copy that is not answered by then is given up.
 const TIME: Duration = Duration::from_secs(30);
+/// An answer is read up to here; the rest of a longer one is not waited for.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// A worker's copies under way.
 #[derive(Debug)]
@@ -72,7 +82,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A copy that waits for its body.
+/// A copy on its way, with its place.
 struct Copy {
     shared: Rc<Shared>,
     /// The service whose route says so.
@@ -82,6 +92,9 @@ struct Copy {
     head: RequestHead,
     _under_way: UnderWay,
 }
+
+/// What has passed by of a body, shared between it and the copy, which forgets it when its time is over.
+type Content = Rc<RefCell<Vec<u8>>>;
 
 impl Exchange {
     /// Sends a copy of the request to another service, once its body has passed by.
@@ -114,11 +127,12 @@ impl Exchange {
         match std::mem::take(&mut request.body) {
             body if body.is_end() => {
                 request.body = body;
-                copy.send(Bytes::new());
+                self.shared.tasks.spawn(copy.send(Bytes::new()));
             }
             inner => {
-                let copy = Some(Box::new(copy));
-                let body = CopiedBody { inner, content: Vec::new(), limit, copy };
+                let (gathering, gathered) = Gathering::new(limit);
+                self.shared.tasks.spawn(copy.gather(gathered));
+                let body = CopiedBody { inner, gathering: Some(gathering) };
                 request.body = Body::Copied(Box::new(body));
             }
         }
@@ -126,18 +140,21 @@ impl Exchange {
 }
 
 impl Copy {
-    /// Sends the copy by a task of its own.
-    fn send(self, content: Bytes) {
+    /// Waits for the body, and sends the copy when it is whole.
+    async fn gather(self, gathered: Gathered) {
+        match gathered.whole().await {
+            Some(content) => self.send(content).await,
+            None => self.shared.mirrors.metrics.note(Mirrored::NotWhole),
+        }
+    }
+
+    async fn send(self, content: Bytes) {
         let shared = self.shared.clone();
-        let task = async move {
-            let shared = self.shared.clone();
-            let result = match clock::timeout(TIME, self.exchange(content)).await {
-                Ok(Ok(())) => Mirrored::Answered,
-                Ok(Err(_)) | Err(_) => Mirrored::Failed,
-            };
-            shared.mirrors.metrics.note(result);
+        let result = match clock::timeout(TIME, self.exchange(content)).await {
+            Ok(Ok(())) => Mirrored::Answered,
+            Ok(Err(_)) | Err(_) => Mirrored::Failed,
         };
-        shared.tasks.spawn(task);
+        shared.mirrors.metrics.note(result);
     }
 
     /// The copy as a request of its own, up to its answer's end. The mirror's own routes are not followed.
@@ -167,7 +184,7 @@ impl Copy {
     }
 }
 
-/// Reads a response to its end, while what is left of its request goes out.
+/// Reads a response as far as it is waited for, while what is left of its request goes out.
 async fn discard(mut response: Response) {
     let upload = response.upload.take();
     let send = async {
@@ -176,17 +193,70 @@ async fn discard(mut response: Response) {
             let _ = upload.await;
         }
     };
-    let read = async { while let Some(Ok(_)) = response.body.frame().await {} };
+    let read = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = response.body.frame().await {
+            if let Frame::Data(data) = frame {
+                read += data.len();
+            }
+            if read > MAX_ANSWER {
+                return;
+            }
+        }
+    };
     tokio::join!(send, read);
 }
 
 /// A request's body that is copied as it passes by.
 pub struct CopiedBody {
     inner: Body,
-    content: Vec<u8>,
+    /// `None` when it has passed by, or was given up.
+    gathering: Option<Gathering>,
+}
+
+/// The body's side of a copy. Dropped, it gives the copy up.
+struct Gathering {
+    content: Content,
     limit: usize,
-    /// `None` when it was sent or given up.
-    copy: Option<Box<Copy>>,
+    is_whole: oneshot::Sender<()>,
+}
+
+/// The copy's side. Dropped, it forgets the content.
+struct Gathered {
+    content: Content,
+    is_whole: oneshot::Receiver<()>,
+}
+
+impl Gathering {
+    fn new(limit: usize) -> (Self, Gathered) {
+        let (content, (sender, receiver)) = (Content::default(), oneshot::channel());
+        let gathered = Gathered { content: content.clone(), is_whole: receiver };
+        (Self { content, limit, is_whole: sender }, gathered)
+    }
+
+    /// Whether the content, with this, is still wanted.
+    fn takes(&self, data: &[u8]) -> bool {
+        let mut content = self.content.borrow_mut();
+        let takes = !self.is_whole.is_closed() && content.len() + data.len() <= self.limit;
+        if takes {
+            content.extend_from_slice(data);
+        }
+        takes
+    }
+}
+
+impl Gathered {
+    /// The content, when it is whole; `None` when it was given up or takes too long.
+    async fn whole(mut self) -> Option<Bytes> {
+        let is_whole = clock::timeout(PASSES_BY, &mut self.is_whole).await;
+        matches!(is_whole, Ok(Ok(()))).then(|| self.content.take().into())
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.content.take();
+    }
 }
 
 impl CopiedBody {
@@ -195,14 +265,14 @@ impl CopiedBody {
         let polled = self.inner.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
-                self.gather(data);
+                self.gathering.take_if(|gathering| !gathering.takes(data));
                 // Who reads may not ask again where nothing more can come.
                 if self.inner.is_end() {
                     self.complete();
                 }
             }
             Poll::Ready(Some(Ok(Frame::Trailers(_))) | None) => self.complete(),
-            Poll::Ready(Some(Err(_))) => self.give_up(),
+            Poll::Ready(Some(Err(_))) => self.gathering = None,
             Poll::Pending => {}
         }
         polled
@@ -220,31 +290,11 @@ impl CopiedBody {
         self.inner.exact_length()
     }
 
-    fn gather(&mut self, data: &[u8]) {
-        if self.content.len() + data.len() > self.limit {
-            self.give_up();
-        } else if self.copy.is_some() {
-            self.content.extend_from_slice(data);
-        }
-    }
-
     fn complete(&mut self) {
-        if let Some(copy) = self.copy.take() {
-            copy.send(std::mem::take(&mut self.content).into());
+        if let Some(gathering) = self.gathering.take() {
+            // A copy whose time is over hears nothing.
+            let _ = gathering.is_whole.send(());
         }
-    }
-
-    fn give_up(&mut self) {
-        self.content = Vec::new();
-        if let Some(copy) = self.copy.take() {
-            copy.shared.mirrors.metrics.note(Mirrored::NotWhole);
-        }
-    }
-}
-
-impl Drop for CopiedBody {
-    fn drop(&mut self) {
-        self.give_up();
     }
 }
 
@@ -253,3 +303,6 @@ impl std::fmt::Debug for CopiedBody {
         f.debug_struct("CopiedBody").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    cell::{Cell, RefCell},
+    cell::RefCell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -16,14 +16,16 @@ use crate::{
     discovery::Transport,
     error::ProxyError,
     http::{RequestHead, Response, ResponseHead, forward, respond::Audience, side},
-    inbound::LivePort,
     outside,
     reason::Reason,
     shared::Shared,
     telemetry::{Direction, TlsState},
 };
 
-use super::record::{Held, Record};
+use super::{
+    passage::{Passage, Requests},
+    record::Record,
+};
 
 /// Whose requests a connection carries.
 #[derive(Debug)]
@@ -64,54 +66,12 @@ type Remembered = RefCell<Option<(Authority, Rc<Service>)>>;
 /// A connection from another workload.
 #[derive(Debug)]
 pub struct Inbound {
-    /// The port's policy, as it stands now.
-    pub port: LivePort,
-    /// The requests in flight on this connection.
+    /// The requests under way on this connection, and what they are judged by.
     pub requests: Requests,
     /// The local application behind the port.
     pub application: Rc<Service>,
-    /// Who calls; `None` where the port is permissive and the caller is not in the mesh.
-    pub peer: Option<SpiffeId>,
-    /// Where the connection came from.
-    pub remote: Option<SocketAddr>,
     /// The caller is a verified mesh peer that sends and understands side headers (`weft-h2/1`).
     pub side_headers: bool,
-}
-
-/// The requests in flight on one connection, what an upgraded one became included. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Requests(Rc<RequestCount>);
-
-#[derive(Debug, Default)]
-struct RequestCount {
-    in_flight: Cell<usize>,
-    /// Of a request that took the whole connection over: until that ends.
-    kept: RefCell<Held>,
-}
-
-/// A request in flight; not any more once dropped.
-#[derive(Debug)]
-pub struct Busy(std::rc::Weak<RequestCount>);
-
-impl Requests {
-    /// Whether there are any.
-    #[must_use]
-    pub fn are_in_flight(&self) -> bool {
-        self.0.in_flight.get() > 0
-    }
-
-    fn enter(&self) -> Busy {
-        self.0.in_flight.set(self.0.in_flight.get() + 1);
-        Busy(Rc::downgrade(&self.0))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if let Some(count) = self.0.upgrade() {
-            count.in_flight.set(count.in_flight.get() - 1);
-        }
-    }
 }
 
 impl Outbound {
@@ -235,7 +195,8 @@ impl Origin {
                     side::receive_request(head);
                 }
                 side::strip(&mut head.headers);
-                forward::inbound(&mut head.headers, inbound.peer.as_ref(), inbound.remote);
+                let requests = &inbound.requests;
+                forward::inbound(&mut head.headers, requests.peer(), requests.remote());
             }
         }
     }
@@ -283,17 +244,17 @@ impl Origin {
 
     /// Who reads the proxy's own responses.
     #[must_use]
-    pub const fn audience(&self) -> Audience {
+    pub fn audience(&self) -> Audience {
         match self {
-            Self::Inbound(inbound) if inbound.peer.is_none() => Audience::Stranger,
+            Self::Inbound(inbound) if inbound.requests.peer().is_none() => Audience::Stranger,
             Self::Inbound(_) => Audience::Mesh,
             Self::Outbound(_) => Audience::Local,
         }
     }
 
-    /// A request begins: it is in flight on its connection until what is returned is dropped.
+    /// A request begins: it is under way on its connection until what is returned is dropped.
     #[must_use]
-    pub fn enter(&self) -> Option<Busy> {
+    pub fn enter(&self) -> Option<Passage> {
         match self {
             Self::Inbound(inbound) => Some(inbound.requests.enter()),
             Self::Outbound(_) => None,
@@ -304,7 +265,7 @@ impl Origin {
     /// with the response's head.
     pub fn keep_with(&self, response: &Response, record: &mut Record) {
         if let (Self::Inbound(inbound), Some(_)) = (self, &response.takeover) {
-            inbound.requests.0.kept.replace(record.take_held());
+            inbound.requests.keep(record.take_held());
         }
     }
 
@@ -321,7 +282,9 @@ impl Origin {
     #[must_use]
     pub fn client(&self) -> (Option<SpiffeId>, Option<SocketAddr>) {
         match self {
-            Self::Inbound(inbound) => (inbound.peer.clone(), inbound.remote),
+            Self::Inbound(Inbound { requests, .. }) => {
+                (requests.peer().cloned(), requests.remote())
+            }
             Self::Outbound(_) => (None, None),
         }
     }
@@ -337,9 +300,9 @@ impl Origin {
 
     /// How the client's connection is protected, where this side decides what is recorded.
     #[must_use]
-    pub const fn client_tls(&self) -> TlsState {
+    pub fn client_tls(&self) -> TlsState {
         match self {
-            Self::Inbound(inbound) if inbound.peer.is_some() => TlsState::Mutual,
+            Self::Inbound(inbound) if inbound.requests.peer().is_some() => TlsState::Mutual,
             Self::Inbound(_) | Self::Outbound(_) => TlsState::Plain,
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode, Version, uri::Authority};
 
-use super::{Origin, origin::Busy};
+use super::{Origin, passage::Passage};
 use crate::{
     balance::{InFlight, Member},
     clock::{self, Instant},
@@ -76,8 +76,8 @@ pub struct UnderWay {
 /// What a request holds on the server's side until its response's end.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// It is in flight on its connection.
-    pub busy: Option<Busy>,
+    /// It is under way on its connection.
+    pub passage: Option<Passage>,
     /// It is in flight at the application.
     pub turn: Option<Turn>,
 }
@@ -151,7 +151,7 @@ impl Record {
             member: None,
             backend: None,
             under_way: None,
-            held: Held { busy: origin.enter(), turn: None },
+            held: Held { passage: origin.enter(), turn: None },
             quota: None,
             line: shared.access.is_on().then(|| Box::new(Line::of(&shared.access, origin))),
             span: None,
@@ -176,7 +176,9 @@ impl Record {
     pub fn handed_on(&mut self, origin: &Origin, head: &RequestHead) -> Option<Deadline> {
         let of_grpc = if self.grpc { grpc::timeout(&head.headers) } else { None };
         let of_sidecar = match origin {
-            Origin::Inbound(inbound) if inbound.peer.is_some() && side::are_said(&head.headers) => {
+            Origin::Inbound(inbound)
+                if inbound.requests.peer().is_some() && side::are_said(&head.headers) =>
+            {
                 self.attempt = side::attempts(&head.headers);
                 side::deadline(&head.headers)
             }
@@ -272,6 +274,30 @@ impl Record {
         self.held.turn = Some(turn);
     }
 
+    /// For as long as what it holds the request may go on, on the server's side.
+    #[must_use]
+    pub const fn passage(&self) -> Option<&Passage> {
+        self.held.passage.as_ref()
+    }
+
+    /// Keeps the head of the request where its response lasts: it is judged again when access policy changes.
+    pub fn keep(&mut self, head: RequestHead, response: &mut Response) {
+        if let Some(passage) = &mut self.held.passage {
+            passage.keep(head, response);
+        }
+    }
+
+    /// Whether the request, whose response is under way, may go on no longer.
+    fn is_revoked(&mut self) -> bool {
+        let revoked = self.held.passage.as_ref().and_then(|passage| passage.revoked(None));
+        let Some(error) = revoked else { return false };
+        tracing::debug!(reason = %error.reason, detail = %error.detail, "response cut short");
+        if let Some(line) = &mut self.line {
+            line.detail = Some(error.detail);
+        }
+        true
+    }
+
     /// What is held for the request, for what it becomes: the record ends before that.
     #[must_use]
     pub fn take_held(&mut self) -> Held {
@@ -342,7 +368,7 @@ impl Record {
         });
     }
 
-    /// What the client of a gRPC call gets for a connection that was lost, or a time that was over, behind its
+    /// What the client of a gRPC call gets for a connection that was lost, a time that was over or a right that is gone, behind its
     /// response's head: the status, as it would have from its own connection, and not a reset, which it reads as a
     /// defect.
     fn status_instead_of_reset(&mut self) -> Option<HeaderMap> {
@@ -355,6 +381,7 @@ impl Record {
                         | Reason::RequestTimeout
                         | Reason::DeadlineExceeded
                         | Reason::StreamIdleTimeout
+                        | Reason::AuthzDenied
                 )
         })?;
         let status = crate::error::grpc_status(reason);
@@ -505,7 +532,7 @@ impl RecordedBody {
         if self.over {
             return Poll::Ready(None);
         }
-        let polled = self.inner.poll_frame(cx);
+        let polled = self.poll_inner(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => self.record.frame(frame),
             Poll::Ready(Some(Err(error))) => {
@@ -517,9 +544,22 @@ impl RecordedBody {
                 }
             }
             Poll::Ready(None) => self.record.close(),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(passage) = self.record.passage() {
+                    passage.wait(cx);
+                }
+            }
         }
         polled
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        if self.record.is_revoked() {
+            // Given up at once: its sender need not go on until the client has taken notice.
+            self.inner = Body::Empty;
+            return Poll::Ready(Some(Err(BodyError::Expired(Reason::AuthzDenied))));
+        }
+        self.inner.poll_frame(cx)
     }
 
     /// See [`Body::is_end`].

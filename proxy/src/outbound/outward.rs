@@ -123,8 +123,11 @@ async fn look(shared: &Rc<Shared>, client: &Socket, name: &str) -> Result<Seen, 
         });
     }
     let address = outside::service(shared, name).await?;
-    let asked =
-        undeclared::Client { socket: client, learned: &address.learned, gap: undeclared::GAP };
+    let asked = undeclared::Client {
+        socket: client,
+        learned: &address.learned,
+        wait: undeclared::Wait::Gap(undeclared::GAP),
+    };
     let idle = shared.config.timeouts.tcp_idle;
     let dial = async { outside::connect(shared, name).await.map(AtAddress) };
     Ok(match undeclared::find_out(asked, idle, dial).await? {

@@ -2,7 +2,8 @@
 //!
 //! Comes in: what is known of a request, who sends it, and the time. Goes out: a [`Quota`] that the client is told, or
 //! which limit refuses it and when the next try may succeed. A limit counts the requests that its operations take;
-//! each one that does must let a request pass, and when one refuses, none is charged.
+//! each one that does must let a request pass, and when one refuses, none is charged. An opaque connection is one
+//! request without method, path, host and fields: limits without operations count it.
 //!
 //! | key | buckets |
 //! |---|---|
@@ -130,13 +131,20 @@ impl RateLimits {
         self.0.iter().map(|limit| &*limit.settings.policy).collect()
     }
 
-    /// Counts a request of this caller; `None` when no limit counts it. `now` is the monotonic time in nanoseconds.
+    /// Whether some limit counts requests of a kind alone: what is no HTTP would get around it.
+    #[must_use]
+    pub fn has_operations(&self) -> bool {
+        self.0.iter().any(|limit| !limit.settings.operations.is_empty())
+    }
+
+    /// Counts a request of this caller, or an opaque connection (no facts); `None` when no limit counts it. `now` is
+    /// the monotonic time in nanoseconds.
     ///
     /// # Errors
     /// A limit is used up: of several the one that is so for longest.
     pub fn take(
         &self,
-        facts: &RequestFacts<'_>,
+        facts: Option<&RequestFacts<'_>>,
         source: Source<'_>,
         now: u64,
     ) -> Result<Option<Quota>, Refused> {
@@ -178,12 +186,13 @@ impl RateLimit {
         &self.settings
     }
 
-    fn counts(&self, facts: &RequestFacts<'_>) -> bool {
+    fn counts(&self, facts: Option<&RequestFacts<'_>>) -> bool {
         let operations = &self.settings.operations;
-        operations.is_empty() || operation::any_takes(operations, facts, Reading::Any)
+        let takes = |facts| operation::any_takes(operations, facts, Reading::Any);
+        operations.is_empty() || facts.is_some_and(takes)
     }
 
-    fn lock(&self, facts: &RequestFacts<'_>, source: Source<'_>, now: u64) -> Held<'_> {
+    fn lock(&self, facts: Option<&RequestFacts<'_>>, source: Source<'_>, now: u64) -> Held<'_> {
         let which = match &self.buckets {
             Buckets::One(bucket) => Which::One(locked(bucket)),
             Buckets::Fair(fair) => {
@@ -201,11 +210,14 @@ impl RateLimit {
         Held { limit: self, which }
     }
 
-    fn key(&self, facts: &RequestFacts<'_>, source: Source<'_>) -> u128 {
+    fn key(&self, facts: Option<&RequestFacts<'_>>, source: Source<'_>) -> u128 {
         match &self.settings.key {
             Key::Identity | Key::All | Key::Fair => caller(source),
             Key::Address => digest(network(source.address)),
-            Key::Header(name) => digest(facts.head().values(name).collect::<Vec<_>>()),
+            Key::Header(name) => {
+                let values = facts.map(|facts| facts.head().values(name).collect::<Vec<_>>());
+                digest(values.unwrap_or_default())
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! One attempt: a connection to its endpoint, the request on it, the response's head.
 //!
-//! Comes in: an endpoint and the body for this attempt. Goes out: a response free of what only sidecars may say to
+//! Comes in: an endpoint, the body for this attempt, and on the server's side for how long the request may go on. Goes out: a response free of what only sidecars may say to
 //! each other, or why there is none and how much of the request may have arrived.
 
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc};
 
 use http::Version;
 use weft_proto::discovery::Protocol;
@@ -14,7 +14,7 @@ use crate::{
     clock,
     discovery::Transport,
     error::ProxyError,
-    exchange::Origin,
+    exchange::{Origin, passage::Passage},
     http::{Body, Response, ResponseHead, grpc, h2::Http2Client, side},
     policy::retry,
     pool::{Connection, Need, Progress},
@@ -29,6 +29,7 @@ impl Call<'_> {
         member: &Rc<Member>,
         body: Body,
         progress: &Progress,
+        passage: Option<&Passage>,
     ) -> Result<(Response, InFlight), Failure> {
         let in_flight = InFlight::enter(member);
         let fresh = |error| Failure { error, kept_connection: false };
@@ -42,15 +43,17 @@ impl Call<'_> {
         let (sent, kept_connection) = match connection {
             Connection::Http1 { client, kept } => {
                 let shelf = member.pool.shelf().clone();
-                (client.send(self.head, body, &interim, shelf).await, kept)
+                let sent = pin!(client.send(self.head, body, &interim, shelf));
+                (Passage::hold(passage, self.head, sent).await, kept)
             }
             Connection::Http2(client) => {
                 self.annotate_for(&client);
-                (client.send(self.head, body, &interim).await, false)
+                let sent = pin!(client.send(self.head, body, &interim));
+                (Passage::hold(passage, self.head, sent).await, false)
             }
         };
         let failed = |error: ProxyError| Failure { error, kept_connection };
-        let mut response = sent.map_err(|error| {
+        let mut response = sent.map_err(fresh)?.map_err(|error| {
             // Not lost by the way: the other sidecar has refused this one, before it read anything.
             let refused = socket.and_then(|socket| member.pool.explain(&socket));
             failed(refused.unwrap_or_else(|| error.into()))

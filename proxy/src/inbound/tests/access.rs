@@ -1,17 +1,9 @@
 //! Access policy over real connections: who is let in, with what, and what a refused caller learns.
 
 use super::{scene::*, *};
-use crate::policy::{
-    authz::{Effect, Rule},
-    operation::{Operation, PathMatch},
-};
+use crate::policy::authz::{Effect, Rule};
 
 const POLICY: &str = "AccessPolicy shop/cart rules[0]";
-
-fn within(path: &str) -> Box<[Operation]> {
-    let paths: Box<[PathMatch]> = Box::new([PathMatch::Prefix(path.into())]);
-    Box::new([Operation { paths, ..Operation::default() }])
-}
 
 fn allow(name: &str) -> Rule {
     Rule { callers: account(name), ..rule(Effect::Allow) }
@@ -67,9 +59,7 @@ fn a_grpc_call_is_refused_with_permission_denied_over_both_versions() {
 
 /// What web gets over HTTP/2.
 async fn http2(scene: &Scene, request: http::request::Builder) -> http::Response<()> {
-    let socket = scene.web(Alpn::Http2).await.0;
-    let (mut client, connection) = ::h2::client::handshake(socket).await.expect("HTTP/2");
-    tokio::task::spawn_local(async move { drop(connection.await) });
+    let mut client = scene.http2().await;
     let request = request.body(()).expect("a request");
     let (response, _) = client.send_request(request, true).expect("room");
     response.await.expect("a response").map(|_| ())
@@ -142,11 +132,11 @@ fn opaque_bytes_are_judged_before_the_application_hears_of_them() {
 
             scene.change(port(protocol, vec![allow("other")], true));
             assert_eq!(client.rest().await, "");
-            scene.refused(Reason::PolicyChanged, 1).await;
+            scene.refused(Reason::AuthzDenied, 1).await;
             let mut client = scene.web(Alpn::Tcp).await;
             client.send("*1\r\n$4\r\nPING\r\n").await;
             assert_eq!(client.rest().await, "");
-            scene.refused(Reason::AuthzDenied, 1).await;
+            scene.refused(Reason::AuthzDenied, 2).await;
 
             // Rules that speak of HTTP, on bytes that are none.
             let rules = vec![Rule { operations: within("/public"), ..allow("web") }];
@@ -160,7 +150,7 @@ fn opaque_bytes_are_judged_before_the_application_hears_of_them() {
             client.send("*1\r\n$4\r\nPING\r\n").await;
             assert_eq!(client.rest().await, "");
             match protocol {
-                Protocol::Tcp => scene.refused(Reason::AuthzDenied, 3).await,
+                Protocol::Tcp => scene.refused(Reason::AuthzDenied, 4).await,
                 _ => scene.refused(Reason::ProtocolMismatch, 2).await,
             }
             assert_eq!(scene.app.saw("connection"), connections);

@@ -11,15 +11,24 @@ use crate::policy::{
 const HOUR: u64 = 3_600_000_000_000;
 
 fn limited(requests: u64) -> InboundPort {
+    limited_within(Protocol::Http1, requests, Box::new([]))
+}
+
+/// So many requests of these kinds.
+fn limited_within(
+    protocol: Protocol,
+    requests: u64,
+    operations: Box<[crate::policy::operation::Operation]>,
+) -> InboundPort {
     let settings = Settings {
         policy: "TrafficPolicy shop/cart rateLimits[0]".into(),
         rate: Rate::new(requests, HOUR, requests).expect("not zero"),
-        operations: Box::new([]),
+        operations,
         key: Key::All,
     };
     InboundPort {
         rate_limits: RateLimits::new(vec![RateLimit::new(settings)]),
-        ..InboundPort::plain(Protocol::Http1, "shop/cart:80".into())
+        ..InboundPort::plain(protocol, "shop/cart:80".into())
     }
 }
 
@@ -112,6 +121,95 @@ fn room_comes_back_with_the_client_that_leaves_and_with_the_upgraded_connections
         until("the next to wait", || scene.metric("weft_concurrency_waiting", &[]) == 1).await;
         drop(upgraded);
         assert!(waiting.answer().await.ends_with("hi"));
+    };
+    worker::run(test).expect("a runtime");
+}
+
+/// Sends a request in two packets, and returns its answer.
+async fn in_two_packets(client: &mut Client) -> String {
+    client.send("GET / HT").await;
+    // The pause is what is tested.
+    clock::sleep(Duration::from_millis(20)).await;
+    client.send("TP/1.1\r\nHost: cart\r\n\r\n").await;
+    client.answer().await
+}
+
+#[test]
+fn nobody_gets_around_a_limit_by_sending_a_request_slowly() {
+    let test = async {
+        let scene = Scene::with(limited_within(Protocol::Unspecified, 2, Box::new([]))).await;
+        for status in [200, 200, 429, 429] {
+            let mut client = scene.web(Alpn::Tcp).await;
+            let answer = in_two_packets(&mut client).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
+        scene.change(InboundPort { protocol: Protocol::Unspecified, ..narrow(1, 0) });
+        let mut held = scene.web(Alpn::Http1).await;
+        held.send("GET /hold HTTP/1.1\r\nHost: cart\r\n\r\n").await;
+        until("the request to arrive", || scene.app.saw("/hold") == 1).await;
+        let answer = in_two_packets(&mut scene.web(Alpn::Tcp).await).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    };
+    worker::run(test).expect("a runtime");
+}
+
+#[test]
+fn an_opaque_connection_counts_as_a_request() {
+    for protocol in [Protocol::Unspecified, Protocol::Tcp] {
+        let test = async {
+            let scene = Scene::with(limited_within(protocol, 2, Box::new([]))).await;
+            for _ in 0..2 {
+                let mut client = scene.web(Alpn::Tcp).await;
+                client.send("*1\r\n").await;
+                client.reads("*1\r\n").await;
+            }
+            let mut client = scene.web(Alpn::Tcp).await;
+            client.send("*1\r\n").await;
+            assert_eq!(client.rest().await, "");
+            scene.refused(Reason::RateLimited, 1).await;
+            assert_eq!(scene.metric("weft_policy_refusals_total", &["rate-limited"]), 1);
+            assert_eq!(scene.app.saw("connection"), 2);
+        };
+        worker::run(test).expect("a runtime");
+    }
+}
+
+#[test]
+fn where_a_limit_counts_requests_of_a_kind_bytes_must_be_http_unless_the_port_says_what_they_are() {
+    let test = async {
+        let scene = Scene::with(limited_within(Protocol::Unspecified, 1, within("/search"))).await;
+        let mut client = scene.web(Alpn::Tcp).await;
+        client.send("*1\r\n").await;
+        assert_eq!(client.rest().await, "");
+        scene.refused(Reason::ProtocolMismatch, 1).await;
+        for status in [200, 429] {
+            let answer = scene.get("/search").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
+        scene.change(limited_within(Protocol::Tcp, 1, within("/search")));
+        for _ in 0..3 {
+            let mut client = scene.web(Alpn::Tcp).await;
+            client.send("*1\r\n").await;
+            client.reads("*1\r\n").await;
+        }
+    };
+    worker::run(test).expect("a runtime");
+}
+
+#[test]
+fn an_opaque_connection_has_its_turn_for_as_long_as_it_lives() {
+    let test = async {
+        let port = InboundPort { protocol: Protocol::Unspecified, ..narrow(1, 1) };
+        let scene = Scene::with(port).await;
+        let mut opaque = scene.web(Alpn::Tcp).await;
+        opaque.send("*1\r\n").await;
+        opaque.reads("*1\r\n").await;
+        let mut waiting = scene.web(Alpn::Tcp).await;
+        waiting.send("*2\r\n").await;
+        until("it to wait", || scene.metric("weft_concurrency_waiting", &[]) == 1).await;
+        assert!(scene.get("/").await.starts_with("HTTP/1.1 503 "));
+        drop(opaque);
+        waiting.reads("*2\r\n").await;
     };
     worker::run(test).expect("a runtime");
 }

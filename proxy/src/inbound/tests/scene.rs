@@ -6,10 +6,13 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::policy::authz::{Access, Caller, Effect, Fallback, IdentityMatch, Rule as AccessRule};
+use crate::policy::{
+    authz::{Access, Caller, Effect, Fallback, IdentityMatch, Rule as AccessRule},
+    operation::{Operation, PathMatch},
+};
 
-/// Answers each request with "hi", those to `/hold` when it is told to, `/upgrade` with 101; bytes that are no HTTP it
-/// sends back.
+/// Answers each request with "hi", those to `/hold` when it is told to, `/upgrade` with 101; `/stream` begins at once, and
+/// ends when it is told to. Bytes that are no HTTP it sends back.
 pub(super) struct App {
     pub(super) address: SocketAddr,
     seen: Rc<RefCell<Vec<String>>>,
@@ -49,6 +52,13 @@ impl App {
             }
             received.clear();
             seen.borrow_mut().push(line.clone());
+            if line.contains("/stream") {
+                let begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+                let _ = stream.write_all(begin).await;
+                release.notified().await;
+                let _ = stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await;
+                continue;
+            }
             if line.contains("/hold") {
                 release.notified().await;
             }
@@ -65,7 +75,7 @@ impl App {
         self.seen.borrow().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Lets one request to `/hold` go on.
+    /// Lets one request to `/hold` or `/stream` go on.
     pub(super) fn release(&self) {
         self.release.notify_one();
     }
@@ -99,6 +109,14 @@ impl Scene {
     pub(super) async fn web(&self, alpn: Alpn) -> Client {
         let (address, port) = (self.app.address, self.app.address.port());
         Client(self.sidecar.secured_for(Some(address), port, alpn).await)
+    }
+
+    /// An HTTP/2 connection of `web`.
+    pub(super) async fn http2(&self) -> ::h2::client::SendRequest<bytes::Bytes> {
+        let socket = self.web(Alpn::Http2).await.0;
+        let (client, connection) = ::h2::client::handshake(socket).await.expect("HTTP/2");
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        client
     }
 
     /// A connection of somebody who shows no identity.
@@ -138,6 +156,10 @@ impl Client {
 
     /// One whole response; empty when the connection ended before.
     pub(super) async fn answer(&mut self) -> String {
+        soon("an answer", self.whole()).await
+    }
+
+    async fn whole(&mut self) -> String {
         let mut received = String::new();
         loop {
             if let Some((head, body)) = received.split_once("\r\n\r\n") {
@@ -160,12 +182,26 @@ impl Client {
         self.answer().await
     }
 
+    /// What comes next is this.
+    pub(super) async fn reads(&mut self, expected: &str) {
+        let mut received = vec![0; expected.len()];
+        let read = soon(expected, self.0.read_exact(&mut received)).await;
+        read.expect("the connection is open");
+        assert_eq!(String::from_utf8_lossy(&received), expected);
+    }
+
     /// All that still comes until the connection ends.
     pub(super) async fn rest(&mut self) -> String {
         let mut received = Vec::new();
-        let _ = self.0.read_to_end(&mut received).await;
+        let _ = soon("the connection's end", self.0.read_to_end(&mut received)).await;
         String::from_utf8_lossy(&received).into_owned()
     }
+}
+
+/// Waits for something that comes.
+pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waited = clock::timeout(Duration::from_secs(20), future).await;
+    waited.unwrap_or_else(|_| panic!("waited for {what}"))
 }
 
 /// Waits for a condition.
@@ -188,6 +224,12 @@ pub(super) fn rule(effect: Effect) -> AccessRule {
         callers: Box::new([]),
         operations: Box::new([]),
     }
+}
+
+/// Requests whose path begins so.
+pub(super) fn within(path: &str) -> Box<[Operation]> {
+    let paths: Box<[PathMatch]> = Box::new([PathMatch::Prefix(path.into())]);
+    Box::new([Operation { paths, ..Operation::default() }])
 }
 
 /// The service account of this name, or the beginning of several.

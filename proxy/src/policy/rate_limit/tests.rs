@@ -40,7 +40,7 @@ fn from(address: [u8; 4]) -> Source<'static> {
 }
 
 fn take(limits: &RateLimits, source: Source<'_>, now: u64) -> Result<Option<Quota>, Refused> {
-    limits.take(&RequestFacts::new(&head("/")), source, now)
+    limits.take(Some(&RequestFacts::new(&head("/"))), source, now)
 }
 
 #[test]
@@ -72,7 +72,8 @@ fn all_limits_must_let_pass_and_none_is_charged_when_one_refuses() {
         ..settings(1, SECOND, 1, Key::All)
     };
     let limits = limits([settings(10, SECOND, 10, Key::All), only_a]);
-    let take = |path: &str| limits.take(&RequestFacts::new(&head(path)), from([1, 1, 1, 1]), 0);
+    let take =
+        |path: &str| limits.take(Some(&RequestFacts::new(&head(path))), from([1, 1, 1, 1]), 0);
     let tightest = take("/a").expect("it passes").expect("it is counted");
     assert_eq!((tightest.limit, tightest.remaining), (1, 0));
     for _ in 0..5 {
@@ -107,7 +108,7 @@ fn each_key_has_a_bucket_of_its_own() {
 fn take_keyed(limits: &RateLimits, key: &str, source: Source<'_>, now: u64) -> bool {
     let mut head = head("/");
     head.headers.insert("x-user", key.parse().expect("text"));
-    limits.take(&RequestFacts::new(&head), source, now).is_ok()
+    limits.take(Some(&RequestFacts::new(&head)), source, now).is_ok()
 }
 
 fn by_header() -> Arc<RateLimits> {
@@ -150,13 +151,39 @@ fn the_table_is_bounded_and_full_buckets_make_room() {
 }
 
 #[test]
+fn an_opaque_connection_is_a_request_without_fields() {
+    let search = Settings {
+        operations: Box::new([Operation::default()]),
+        ..settings(1, SECOND, 1, Key::All)
+    };
+    let limits = limits([
+        search,
+        settings(3, SECOND, 3, Key::All),
+        settings(2, SECOND, 2, Key::Header(HeaderName::from_static("x-user"))),
+    ]);
+    assert!(limits.has_operations());
+    let connect = || limits.take(None, from([10, 0, 0, 1]), 0);
+    assert_eq!(connect().expect("it passes").expect("it is counted").limit, 2);
+    assert!(take(&limits, from([10, 0, 0, 1]), 0).is_ok(), "without the header it counts alike");
+    assert_eq!(connect().expect_err("used up").quota.limit, 2);
+    assert!(take_keyed(&limits, "ann", from([10, 0, 0, 1]), 0).then_some(()).is_none());
+}
+
+#[test]
 fn fair_callers_are_bounded() {
     let limits = limits([settings(1, SECOND, 1, Key::Fair)]);
     for n in 0..5_000_u32 {
         let [_, a, b, c] = n.to_be_bytes();
         let _ = take(&limits, from([10, a, b, c]), 0);
     }
-    assert!(keys(&limits) <= 1025, "{}", keys(&limits));
+    assert_eq!(keys(&limits), 1025, "as many as are known, and all others");
+    // When they come back no more, they make room one by one.
+    for n in 0..3_000_u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        let _ = take(&limits, from([11, a, b, c]), 20_000 * SECOND + u64::from(n) * SECOND);
+        assert!(keys(&limits) <= 1025);
+    }
+    assert_eq!(take(&limits, from([12, 0, 0, 1]), 30_000 * SECOND).map(|_| ()), Ok(()));
 }
 
 /// A caller in a simulation.
