@@ -1,6 +1,7 @@
 //! Carries out one command. Each group of commands has a file; the long-running ones have their own modules.
 
 mod authz;
+mod ejections;
 mod identity;
 mod injection;
 mod kubernetes;

@@ -14,7 +14,8 @@
 //! - [`content`]: a service's endpoints with their digests, shared by all streams;
 //! - [`view`]: the seam to the index;
 //! - [`registry`]: the registrations of workloads outside Kubernetes;
-//! - [`proxies`]: who is connected and holds what, for operators.
+//! - [`proxies`]: who is connected and holds what, for operators;
+//! - [`ejections`]: what their breakers have ejected, for operators too.
 //!
 //! # Memory and pace
 //! A stream has at most one update of a resource under way, and a short queue to the socket. What changes
@@ -29,6 +30,7 @@
 //! compares again and what has not come back goes.
 
 pub mod content;
+pub mod ejections;
 mod pending;
 #[cfg(any(test, fuzzing))]
 pub mod properties;

@@ -17,6 +17,7 @@ use crate::{
     index::Index,
     model::DEFAULT_NAMESPACE,
     push::{
+        ejections,
         proxies::{Proxies, Record},
         registry::Registry,
     },
@@ -64,12 +65,16 @@ impl Runtime for Parts {
         &self,
         request: api::EndpointsRequest,
     ) -> Result<api::EndpointsResponse, Status> {
-        let index = self.catalog.read();
-        if request.service.is_empty() {
-            let ports: Vec<ServicePort> = index.service_ports();
-            return Ok(endpoints_of(&index, &ports));
-        }
-        Ok(endpoints_of(&index, &wanted_ports(&index, &request.service)?))
+        let mut answer = {
+            let index = self.catalog.read();
+            let ports = match request.service.as_str() {
+                "" => index.service_ports(),
+                service => wanted_ports(&index, service)?,
+            };
+            endpoints_of(&index, &ports)
+        };
+        ejections::note(&mut answer.endpoints, &self.proxies.live(), clock::now());
+        Ok(answer)
     }
 
     async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status> {

@@ -11,6 +11,7 @@ mod backoff;
 mod breaking;
 mod client;
 mod compile;
+mod ejections;
 pub mod external;
 mod finder;
 mod holdings;
@@ -26,6 +27,7 @@ mod table;
 
 pub use breaking::{EndpointBreaker, Rejected, ServiceBreaking, Trial};
 pub use client::{Client, Dial, with_keepalive};
+pub use ejections::Ejection;
 pub use external::External;
 pub use finder::Lookup;
 pub use register::advertised_address;

@@ -1,12 +1,14 @@
 //! `weft proxies` and `weft endpoints`: what the control plane knows of the running mesh.
 
 use serde::Serialize;
-use weft_proto::api::{EndpointStatus, EndpointsRequest, HeldResource, ProxiesRequest, Proxy};
+use weft_proto::api::{
+    EjectionStatus, EndpointStatus, EndpointsRequest, HeldResource, ProxiesRequest, Proxy,
+};
 
 use crate::{
     client,
     command::{EndpointsArgs, Format, ProxiesArgs},
-    commands::{in_namespace, time::Instant},
+    commands::{ejections, in_namespace, time::Instant},
     output,
 };
 
@@ -208,11 +210,46 @@ struct EndpointView {
     ready: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
+    /// How many callers have ejected it.
+    ejected_by: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ejections: Vec<EjectionView>,
+    #[serde(skip)]
+    ejected: String,
+}
+
+/// What one caller's breaker says of an endpoint.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EjectionView {
+    workload: String,
+    instance: String,
+    cause: String,
+    /// Unix milliseconds.
+    since: i64,
+    left_ms: i64,
+    half_open: bool,
+}
+
+impl From<EjectionStatus> for EjectionView {
+    fn from(status: EjectionStatus) -> Self {
+        Self {
+            half_open: status.left_ms == 0,
+            workload: status.workload,
+            instance: status.instance,
+            cause: status.cause,
+            since: status.since,
+            left_ms: status.left_ms,
+        }
+    }
 }
 
 impl From<EndpointStatus> for EndpointView {
     fn from(status: EndpointStatus) -> Self {
         Self {
+            ejected: ejections::in_words(&status),
+            ejected_by: status.ejected_by,
+            ejections: status.ejections.into_iter().map(EjectionView::from).collect(),
             service_port: status.service_port,
             workload: status.workload,
             instance: status.instance,
@@ -244,7 +281,8 @@ pub(crate) async fn endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
         return printed;
     }
     let wide = args.format.output == Format::Wide;
-    let mut columns = vec!["port", "workload", "instance", "address", "app port", "state", "tls"];
+    let mut columns =
+        vec!["port", "workload", "instance", "address", "app port", "state", "tls", "ejected by"];
     if wide {
         columns.extend(["identities", "zone"]);
     }
@@ -296,6 +334,7 @@ fn endpoint_row(endpoint: &EndpointView, wide: bool) -> Vec<String> {
         endpoint.app_port.to_string(),
         state,
         if endpoint.meshed { "mutual" } else { "none" }.to_owned(),
+        if endpoint.ejected.is_empty() { "-" } else { &endpoint.ejected }.to_owned(),
     ];
     if wide {
         row.extend([endpoint.identities.join(" "), endpoint.zone.clone()]);

@@ -136,6 +136,7 @@ impl Index {
                 let instance = pod.unwrap_or_else(|| listed.address.to_string().into());
                 statuses.push(api::EndpointStatus {
                     service_port: port.to_string(),
+                    id: endpoint.id,
                     workload: endpoint.workload,
                     instance: instance.to_string(),
                     address: endpoint.address,
@@ -145,6 +146,7 @@ impl Index {
                     zone: endpoint.zone,
                     ready: standing == Standing::Ready,
                     detail: standing.detail().to_owned(),
+                    ..api::EndpointStatus::default()
                 });
             }
         }
@@ -172,6 +174,7 @@ impl Index {
         let identities = allowed.filter(|_| instance.meshed);
         Some(api::EndpointStatus {
             service_port: String::new(),
+            id: instance.endpoint_id(at.app_port).as_ref().to_owned(),
             workload: name.to_string(),
             instance: instance.key.instance.to_string(),
             address: at.address.to_string(),
@@ -181,6 +184,7 @@ impl Index {
             zone: instance.zone.to_string(),
             ready: instance.ready && refusal.is_none(),
             detail: refusal.map_or_else(|| instance.detail.clone(), ToString::to_string),
+            ..api::EndpointStatus::default()
         })
     }
 }

@@ -66,7 +66,7 @@ pub fn check(mut bytes: &[u8]) {
             Some(Kind::Nack(nack)) => check_clipped(&nack.reason),
             Some(Kind::Health(health)) => check_clipped(&health.detail),
             Some(Kind::Register(register)) => check_register(&speaker, register),
-            Some(Kind::Deregister(_)) | None => {}
+            Some(Kind::Ejections(_) | Kind::Deregister(_)) | None => {}
         }
     }
 }

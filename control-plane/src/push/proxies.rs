@@ -24,7 +24,7 @@ use weft_proto::{
     discovery::{Goodbye, Hello},
 };
 
-use super::{StreamId, resource::Key};
+use super::{StreamId, ejections::Reported, resource::Key};
 use crate::{clock, model::InstanceKey};
 
 /// How long a proxy that went is shown.
@@ -82,6 +82,7 @@ pub struct Record {
     /// Where its connection comes from.
     from: Option<SocketAddr>,
     resources: Mutex<BTreeMap<Key, Held>>,
+    ejections: Reported,
     replaced: Notify,
     goodbye: OnceLock<Goodbye>,
 }
@@ -111,6 +112,7 @@ impl Record {
             incarnation: hello.incarnation.as_str().into(),
             from,
             resources: Mutex::default(),
+            ejections: Reported::default(),
             replaced: Notify::new(),
             goodbye: OnceLock::new(),
         }
@@ -200,6 +202,11 @@ impl Record {
 
     pub(super) fn dropped(&self, key: &Key) {
         self.lock().remove(key);
+    }
+
+    /// What its breakers have ejected, as it says.
+    pub(super) const fn ejections(&self) -> &Reported {
+        &self.ejections
     }
 
     fn acked_version(&self, key: &Key) -> Option<String> {
@@ -334,6 +341,14 @@ impl Proxies {
             inner.values().map(|entry| (entry.record.clone(), entry.ended_at.is_none())).collect();
         all.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
         all
+    }
+
+    /// Every proxy that is connected.
+    #[must_use]
+    pub fn live(&self) -> Vec<Arc<Record>> {
+        let inner = self.lock();
+        let live = inner.values().filter(|entry| entry.ended_at.is_none());
+        live.map(|entry| entry.record.clone()).collect()
     }
 
     /// How many are connected.

@@ -34,6 +34,10 @@ impl Key {
     pub(super) const INBOUND: Self =
         Self { kind: ResourceKind::Inbound as i32, name: String::new() };
 
+    pub(super) fn service(port: &ServicePort) -> Self {
+        Self { kind: ResourceKind::Service as i32, name: port.to_string() }
+    }
+
     pub(super) fn message(&self) -> ResourceKey {
         ResourceKey { kind: self.kind, name: self.name.clone() }
     }

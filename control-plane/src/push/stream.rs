@@ -243,6 +243,7 @@ impl Stream {
                 self.attached.leaves = true;
                 self.push.registry.deregister(self.attached.stream, &self.asker.key);
             }
+            Some(Kind::Ejections(message)) => self.on_ejections(message),
             Some(Kind::Hello(_)) => {
                 return Err(Status::invalid_argument("a stream has one Hello"));
             }
@@ -278,6 +279,9 @@ impl Stream {
         if self.subscriptions.remove(key).is_some() {
             self.pending.forget(key);
             self.record.dropped(key);
+            if let Resource::Service(port) = key.resource() {
+                self.record.ejections().forget(&port);
+            }
             self.push.proxies.refuses(&self.asker.key, key, None);
             self.push.metrics.subscriptions(-1);
         }
@@ -306,6 +310,17 @@ impl Stream {
             self.push.proxies.refuses(&self.asker.key, &key, Some(reason));
             self.push.metrics.answered(key.kind(), false);
             self.pending.answered(key);
+        }
+    }
+
+    /// Only of services that the proxy uses there is anything to say; what it let go of may cross with its word.
+    fn on_ejections(&self, message: discovery::Ejections) {
+        let now = Instant::now();
+        for said in message.services {
+            let Ok(service) = said.service.parse() else { continue };
+            if self.subscriptions.contains_key(&Key::service(&service)) {
+                self.record.ejections().replace(service, said.endpoints, now);
+            }
         }
     }
 

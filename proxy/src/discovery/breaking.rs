@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Destination, Endpoint, EndpointHealth};
+use super::{Destination, Ejection, Endpoint, EndpointHealth, ejections::EjectionNote};
 use crate::{
     clock,
     policy::breaker::{
@@ -41,9 +41,19 @@ pub struct EndpointBreaker {
     /// Its service has it no longer.
     is_gone: AtomicBool,
     core: OnceLock<Box<Mutex<Breaker>>>,
+    note: EjectionNote,
 }
 
 impl EndpointBreaker {
+    /// Why, since and until when it is ejected; `None` where it is closed. Takes no lock.
+    #[must_use]
+    pub fn ejection(&self) -> Option<Ejection> {
+        match self.until_ms.load(Relaxed) {
+            0 => None,
+            until_ms => Some(self.note.read(until_ms)),
+        }
+    }
+
     /// Whether the endpoint takes requests; one load where it is closed.
     #[must_use]
     pub fn availability(&self, now_ms: u64) -> Availability {
@@ -206,6 +216,7 @@ impl Destination {
             Some(until_ms)
         });
         let Some(until_ms) = until_ms else { return };
+        breaker.note.write(cause, now_ms);
         metrics.ejected(cause, &self.state);
         tracing::info!(service = %self.label, endpoint = %endpoint.id, cause = cause.as_str(), for_ms = until_ms - now_ms, "endpoint ejected");
     }
@@ -317,6 +328,16 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         self.answered();
+    }
+}
+
+#[cfg(test)]
+impl EndpointBreaker {
+    /// One that is ejected until then for this, since then.
+    pub(super) fn ejected(ejection: Ejection) -> Self {
+        let breaker = Self { until_ms: ejection.until_ms.into(), ..Self::default() };
+        breaker.note.write(ejection.cause, ejection.since_ms);
+        breaker
     }
 }
 

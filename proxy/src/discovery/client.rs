@@ -22,6 +22,7 @@ use weft_proto::discovery::{
 use super::{
     Settings, Shared,
     backoff::Backoff,
+    ejections::Report,
     finder::Finder,
     holdings::{Effects, Holdings, Reply},
     probe::AppHealth,
@@ -34,6 +35,8 @@ use crate::{clock, telemetry::DiscoveryMetrics};
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often unused answers are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often it is looked for what breakers have ejected, and so told at most.
+const REPORT: Duration = Duration::from_secs(1);
 /// One update may hold a service with tens of thousands of endpoints.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
@@ -64,6 +67,8 @@ pub struct Client {
     backoff: Backoff,
     metrics: Arc<DiscoveryMetrics>,
     sweep: Interval,
+    report: Report,
+    report_due: Interval,
     app_health: watch::Receiver<AppHealth>,
     draining: watch::Receiver<bool>,
     /// Where messages of the open stream go; `None` without one.
@@ -84,8 +89,6 @@ impl Client {
         questions: mpsc::UnboundedReceiver<Question>,
         metrics: Arc<DiscoveryMetrics>,
     ) -> Self {
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if settings.registration.is_some() {
             shared.status.send_modify(|status| {
                 status.registration = status::Registration::Awaited;
@@ -102,7 +105,9 @@ impl Client {
             questions,
             backoff: Backoff::new(fastrand::Rng::new()),
             metrics,
-            sweep,
+            sweep: every(SWEEP),
+            report: Report::default(),
+            report_due: every(REPORT),
             link: None,
         }
     }
@@ -175,6 +180,7 @@ impl Client {
 
     /// Says who this is and what it holds, subscribes to the rest, and registers.
     fn greet(&mut self) {
+        self.report.begin();
         let (held, missing) = self.holdings.resume();
         let settings = &self.settings;
         self.send(Kind::Hello(Hello {
@@ -232,6 +238,7 @@ impl Client {
                 output = &mut future => return output,
                 Some(question) = self.questions.recv() => self.answer(question),
                 now = self.sweep.tick() => self.shared.table().sweep(now),
+                _ = self.report_due.tick() => self.report_ejections(),
                 Ok(()) = self.app_health.changed() => self.report_health(),
                 Ok(()) = self.draining.changed() => self.deregister(),
             }
@@ -331,6 +338,16 @@ impl Client {
         }
     }
 
+    /// Tells operators what the breakers have ejected, where that has changed.
+    fn report_ejections(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        if let Some(changes) = self.report.changes(self.holdings.services(), clock::process_ms()) {
+            self.send(Kind::Ejections(changes));
+        }
+    }
+
     /// Takes its leave, also where nothing is registered: so the control plane knows that it did not vanish.
     fn deregister(&mut self) {
         if *self.draining.borrow_and_update() {
@@ -350,6 +367,13 @@ impl Client {
             let _ = link.send(ProxyMessage { kind: Some(kind) });
         }
     }
+}
+
+/// Ticks that are late do not add up.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// A status as an operator reads it: what failed, down to the cause.

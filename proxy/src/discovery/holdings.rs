@@ -143,6 +143,12 @@ impl Holdings {
         (self.targets.len(), self.services.len())
     }
 
+    /// The services that are held.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServicePort, &Destination)> + Clone {
+        let each = self.services.iter();
+        each.filter_map(|(name, users)| Some((name, users.service.destination()?)))
+    }
+
     /// Opening a stream: what is held, for `Hello`, and what is still to be subscribed to.
     pub(super) fn resume(&self) -> (Vec<Held>, Vec<ResourceKey>) {
         let (mut held, mut missing) = (Vec::new(), Vec::new());

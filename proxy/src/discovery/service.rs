@@ -52,6 +52,11 @@ impl Service {
             .collect()
     }
 
+    /// What the workers hold, where there is such a service.
+    pub(super) fn destination(&self) -> Option<&Destination> {
+        self.destination.as_deref()
+    }
+
     /// What targets of this service resolve to.
     pub(super) fn resolution(&self) -> Resolution {
         match (&self.destination, &self.version) {

@@ -7,7 +7,7 @@ use super::{columns, fetch, implied};
 use crate::{
     client::{self, Client},
     command::DescribeArgs,
-    commands::mesh,
+    commands::{ejections, mesh},
     output,
 };
 
@@ -120,8 +120,12 @@ async fn endpoints(client: &mut Client, service: String) -> Vec<String> {
     };
     let line = |e: weft_proto::api::EndpointStatus| {
         let state = if e.ready { "ready" } else { "not ready" };
+        let ejected = match ejections::in_words(&e) {
+            none if none.is_empty() => none,
+            callers => format!(" ejected by {callers}"),
+        };
         format!(
-            "port {} {}/{} at {} {state} {}",
+            "port {} {}/{} at {} {state} {}{ejected}",
             e.service_port, e.workload, e.instance, e.address, e.detail
         )
     };
