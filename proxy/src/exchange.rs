@@ -57,7 +57,7 @@ impl Handler for Exchange {
             Ok(mut response) => {
                 admission::inform(&record, &mut response);
                 record.keep(request.head, &mut response);
-                self.origin.keep_with(&response, &mut record);
+                self.origin.keep_with(&mut response, &mut record);
                 record.follow(response)
             }
             Err(error) => {

@@ -19,7 +19,9 @@ pub mod send_error;
 pub mod side;
 
 pub use body::{Body, BodyError, Frame};
-pub use message::{HeaderCase, Interim, Request, RequestHead, Response, ResponseHead, Takeover};
+pub use message::{
+    HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, Takeover,
+};
 pub use respond::{Asked, Audience};
 pub use send_error::SendError;
 

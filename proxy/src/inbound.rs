@@ -346,7 +346,7 @@ async fn exchanges(
     match served {
         Served::Closed(reason) => shared.listeners.closed(Direction::Inbound, reason),
         Served::TakenOver(client, Takeover::Splice(server)) => {
-            splice(shared, &requests, &client, &server).await;
+            splice(shared, &requests, &client, &server.socket).await;
         }
         // Only a request of the local application opens a tunnel to a destination.
         Served::TakenOver(_, Takeover::Tunnel { .. } | Takeover::Outside(_)) => {}

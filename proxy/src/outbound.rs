@@ -162,10 +162,10 @@ async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: O
 async fn spliced(shared: &Rc<Shared>, served: Served) {
     match served {
         Served::TakenOver(client, Takeover::Splice(server)) => {
-            tcp::splice(&client, &server, shared.config.timeouts.tcp_idle).await;
+            tcp::splice(&client, &server.socket, shared.config.timeouts.tcp_idle).await;
         }
         Served::TakenOver(client, Takeover::Outside(server)) => {
-            let ended = outside::splice(shared, &client, &server).await;
+            let ended = outside::splice(shared, &client, &server.socket).await;
             if ended.reason == Some(Reason::EgressDenied) {
                 shared.listeners.closed(Direction::Outbound, ended.reason);
             }

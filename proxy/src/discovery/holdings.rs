@@ -211,17 +211,24 @@ impl Holdings {
             }
             (ResourceKind::Inbound, Some(Body::Inbound(inbound))) => {
                 let compiled = compile::inbound(inbound, self.inbound.as_deref())?;
-                self.inbound = Some(Arc::new(compiled));
-                effects.inbound.clone_from(&self.inbound);
+                self.serves(compiled, effects);
             }
             // A workload that nobody declares serves nothing.
             (ResourceKind::Inbound, Some(Body::Gone(_))) => {
-                effects.inbound = Some(Arc::new(InboundPorts::default()));
+                self.serves(InboundPorts::default(), effects);
             }
             (kind, _) => return Err(wrong_body(kind)),
         }
         self.eager.insert(key.kind, update.version.clone());
         Ok(())
+    }
+
+    fn serves(&mut self, ports: InboundPorts, effects: &mut Effects) {
+        let ports = Arc::new(ports);
+        if let Some(before) = self.inbound.replace(Arc::clone(&ports)) {
+            before.followed_by(&ports);
+        }
+        effects.inbound = Some(ports);
     }
 
     fn apply_target(

@@ -71,6 +71,7 @@ impl Service {
         if let Some(before) = &self.destination {
             before.state.breaking.follow(&before.endpoints, &[], None);
         }
+        self.state().limited_by(None);
         *self = Self { version: Some(version.to_owned()), ..Self::seen_from(&self.zone) };
     }
 
@@ -110,6 +111,7 @@ impl Service {
             state,
             ..Destination::empty(self.label(&head))
         }));
+        self.state().limited_by(head.limits.as_deref());
         self.head = Some(head);
         Ok(())
     }

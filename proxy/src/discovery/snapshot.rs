@@ -96,6 +96,16 @@ pub struct ServiceState {
     pub connections: Arc<Gate>,
 }
 
+impl ServiceState {
+    /// These limits hold from now on. Who waits under earlier ones that are wider now, or gone, waits no longer.
+    pub fn limited_by(&self, limits: Option<&ServiceLimits>) {
+        // Zero is none.
+        let most = |limit: u32| if limit == 0 { u32::MAX } else { limit };
+        self.requests.limit(most(limits.map_or(0, |limits| limits.max_in_flight)));
+        self.connections.limit(most(limits.map_or(0, |limits| limits.max_connections)));
+    }
+}
+
 /// Where one workload of a service is reached.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -258,6 +268,17 @@ impl InboundPorts {
     #[must_use]
     pub fn port(&self, port: Port) -> Option<&InboundPort> {
         self.ports.get(&port).or(self.others.as_ref())
+    }
+
+    /// These hold no longer, but `next` do. Who waits under a limit that is wider there, or gone, waits no longer.
+    pub fn followed_by(&self, next: &Self) {
+        let listed = self.ports.iter().map(|(number, port)| (port, next.ports.get(number)));
+        let others = self.others.iter().map(|port| (port, next.others.as_ref()));
+        for (before, after) in listed.chain(others) {
+            let Some(before) = &before.concurrency else { continue };
+            let after = after.and_then(|port| port.concurrency.as_ref());
+            before.gate.limit(after.map_or(u32::MAX, |after| after.max_in_flight));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::Origin;
 use crate::{
     destination::{Found, authority},
     error::ProxyError,
-    http::{Body, RequestHead, Response, ResponseHead, Takeover},
+    http::{Body, Onward, RequestHead, Response, ResponseHead, Takeover},
     outside,
     reason::Reason,
     shared::Shared,
@@ -47,7 +47,7 @@ pub async fn tunnel(
     let name = authority::canonical(&named, DEFAULT_PORT)?;
     let takeover = match shared.destinations.find(&name).await? {
         Found::Mesh(_) => Takeover::Tunnel { destination: name },
-        Found::Outside => Takeover::Outside(outside::connect(shared, &name).await?),
+        Found::Outside => Takeover::Outside(Onward::new(outside::connect(shared, &name).await?)),
     };
     let mut response = Response::new(ResponseHead::new(StatusCode::OK), Body::Empty);
     response.takeover = Some(takeover);

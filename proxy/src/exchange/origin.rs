@@ -262,9 +262,13 @@ impl Origin {
     }
 
     /// Keeps what a request holds for as long as its connection, where the response hands that over: its record ends
-    /// with the response's head.
-    pub fn keep_with(&self, response: &Response, record: &mut Record) {
-        if let (Self::Inbound(inbound), Some(_)) = (self, &response.takeover) {
+    /// with the response's head. On the client's side that is its place among the service's requests.
+    pub fn keep_with(&self, response: &mut Response, record: &mut Record) {
+        let Some(takeover) = &mut response.takeover else { return };
+        if let Some(onward) = takeover.onward() {
+            onward.hold(record.take_turn());
+        }
+        if let Self::Inbound(inbound) = self {
             inbound.requests.keep(record.take_held());
         }
     }

@@ -298,6 +298,12 @@ impl Record {
         true
     }
 
+    /// Its place among the service's requests, for what it becomes.
+    #[must_use]
+    pub fn take_turn(&mut self) -> Option<Turn> {
+        self.under_way.as_mut()?.turn.take()
+    }
+
     /// What is held for the request, for what it becomes: the record ends before that.
     #[must_use]
     pub fn take_held(&mut self) -> Held {

@@ -4,6 +4,7 @@ mod blame;
 mod breakers;
 mod deadlines;
 mod grpc;
+mod places;
 mod retries;
 pub(super) mod stage;
 

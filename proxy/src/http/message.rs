@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::{Body, body::Upload};
-use crate::io::Socket;
+use crate::{io::Socket, policy::gate::Turn};
 
 /// A request on its way through the proxy.
 #[derive(Debug)]
@@ -129,16 +129,48 @@ impl Response {
 /// What becomes of a connection after the response's head was written.
 #[derive(Debug)]
 pub enum Takeover {
-    /// Bytes flow between the client and this socket (after 101).
-    Splice(Socket),
+    /// Bytes flow between the client and this server (after 101).
+    Splice(Onward),
     /// The same, with a server outside the mesh that nobody registers: for as long as traffic may go there.
-    Outside(Socket),
+    Outside(Onward),
     /// The client tunnels to a destination through this proxy (after 200 to CONNECT): what comes next is
     /// detected like any other connection.
     Tunnel {
         /// HOST:PORT, in the form of discovery's keys.
         destination: String,
     },
+}
+
+/// The connection to the server that goes on after a takeover. It is work in flight until it ends: whatever its request
+/// took of a service's limits is given back when this is dropped.
+#[derive(Debug)]
+pub struct Onward {
+    /// The connection.
+    pub socket: Socket,
+    turns: Vec<Turn>,
+}
+
+impl Onward {
+    /// A connection that holds nothing.
+    #[must_use]
+    pub const fn new(socket: Socket) -> Self {
+        Self { socket, turns: Vec::new() }
+    }
+
+    /// Holds this until it ends.
+    pub fn hold(&mut self, turn: Option<Turn>) {
+        self.turns.extend(turn);
+    }
+}
+
+impl Takeover {
+    /// The connection that goes on; `None` for a tunnel, which is detected anew.
+    pub const fn onward(&mut self) -> Option<&mut Onward> {
+        match self {
+            Self::Splice(onward) | Self::Outside(onward) => Some(onward),
+            Self::Tunnel { .. } => None,
+        }
+    }
 }
 
 /// How HTTP/1 field names were written: the exact bytes of each name whose case is not all lower.

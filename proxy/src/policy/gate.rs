@@ -74,6 +74,11 @@ impl Gate {
         Answer::Wait(receiver)
     }
 
+    /// From now on so many may be out at once. Those who wait for what there is room for now have their turn at once.
+    pub fn limit(self: &Arc<Self>, most: u32) {
+        drop(self.limited(most));
+    }
+
     /// How many turns are out.
     #[must_use]
     pub fn out(&self) -> u32 {

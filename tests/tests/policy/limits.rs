@@ -95,3 +95,26 @@ async fn requests_of_one_hash_stay_with_one_replica() {
     }
     assert_eq!(both, [true, true], "ten customers are of one replica");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_under_a_limit_is_served_at_once_when_its_policy_is_deleted() {
+    for section in ["limits", "concurrency"] {
+        let apps = [silent().await, App::echo_both("echo-v2").await];
+        let sections = format!("  {section}: {{maxInFlight: 1, maxPending: 5, maxWait: 1h}}");
+        let stage = Stage::serving(apps, &traffic("echo-v1", &sections)).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut client = stage.client(Http::One).await;
+            let asked = get("http://echo-v1/").request();
+            held.push(tokio::spawn(async move { client.stream(asked).await }));
+        }
+        stage.web.counts("weft_requests_in_flight", &["direction=\"outbound\""], 4.0).await;
+        let (_, app) = &stage.servers()[0];
+        wait::until_true("the first to arrive", || async { app.connections() == 1 }).await;
+        stage.change("");
+        wait::until_true("all to arrive", || async { app.connections() == 4 }).await;
+        for one in held {
+            one.abort();
+        }
+    }
+}

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     discovery::Trial,
-    policy::breaker::{Availability, Verdict},
+    policy::{
+        breaker::{Availability, Verdict},
+        gate::Answer,
+    },
 };
 use weft_proto::discovery::EndpointsDelta;
 
@@ -176,4 +179,48 @@ fn new_fields_alone_keep_the_endpoints() {
     service.apply(&name(), &update("v2", true, None)).expect("good");
     assert_eq!(destination(&service).endpoints.len(), 3);
     assert_eq!(service.version(), Some("v2"));
+}
+
+/// The service with these limits, or with none.
+fn limited(service: &mut Service, version: &str, limits: Option<wire::ConnectionLimits>) {
+    let mut update = update(version, true, None);
+    let Some(Body::Service(head)) = &mut update.body else { panic!("it has one") };
+    head.endpoint_policy = Some(wire::EndpointPolicy { limits, ..Default::default() });
+    service.apply(&name(), &update).expect("good");
+}
+
+#[test]
+fn who_waits_under_a_limit_waits_no_longer_once_that_is_wider_or_gone() {
+    let limits = |most| wire::ConnectionLimits {
+        max_in_flight: most,
+        max_connections: most,
+        ..Default::default()
+    };
+    let mut service = held(1);
+    limited(&mut service, "v2", Some(limits(1)));
+    let state = Arc::clone(&destination(&service).state);
+    for gate in [&state.requests, &state.connections] {
+        let _out = gate.now(1).expect("room");
+        let mut line: Vec<_> = (0..4)
+            .map(|_| match gate.ask(1, usize::MAX) {
+                Answer::Wait(turn) => turn,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let mut turns = Vec::new();
+        let mut served = || {
+            turns.extend(line.iter_mut().filter_map(|waits| waits.try_recv().ok()));
+            turns.len()
+        };
+        assert_eq!(served(), 0);
+        limited(&mut service, "v3", Some(limits(3)));
+        assert_eq!(served(), 2);
+        limited(&mut service, "v4", None);
+        assert_eq!(served(), 4);
+        limited(&mut service, "v5", Some(limits(1)));
+    }
+    let _out = state.requests.now(1).expect("room");
+    let Answer::Wait(mut waits) = state.requests.ask(1, usize::MAX) else { panic!("no room") };
+    service.gone("v6");
+    assert!(waits.try_recv().is_ok(), "there is no such service, nor a limit of it");
 }

@@ -30,7 +30,9 @@ use super::{
 use crate::{
     clock::{self, Instant},
     error::Delivery,
-    http::{Body, BodyError, Interim, RequestHead, Response, SendError, Takeover, body::Upload},
+    http::{
+        Body, BodyError, Interim, Onward, RequestHead, Response, SendError, Takeover, body::Upload,
+    },
     io::Socket,
     policy::gate::Turn,
     reason::Reason,
@@ -247,7 +249,9 @@ impl Connection {
         let body = if parsed.head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.keep.set(false);
             self.socket.unread(self.inbox.take_rest());
-            takeover = Some(Takeover::Splice(self.socket.clone()));
+            let mut onward = Onward::new(self.socket.clone());
+            onward.hold(self.place.take());
+            takeover = Some(Takeover::Splice(onward));
             half.finish();
             Body::Empty
         } else {

@@ -453,7 +453,8 @@ fn an_upgrade_is_spliced_with_what_came_behind_101() {
         });
         let response = response.expect("a response");
         assert_eq!(response.head.upgrade.as_deref(), Some(&b"websocket"[..]));
-        let Some(Takeover::Splice(mut socket)) = response.takeover else { panic!("no takeover") };
+        let Some(Takeover::Splice(onward)) = response.takeover else { panic!("no takeover") };
+        let mut socket = onward.socket;
         let mut early = [0; 2];
         socket.read_exact(&mut early).await.expect("early bytes");
         assert_eq!(&early, b"hi");

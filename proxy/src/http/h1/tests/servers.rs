@@ -17,7 +17,8 @@ use super::{wire::*, *};
 use crate::{
     clock,
     http::{
-        Body, BodyError, Frame, Request, Response, ResponseHead, Served, Takeover, body::Upload,
+        Body, BodyError, Frame, Onward, Request, Response, ResponseHead, Served, Takeover,
+        body::Upload,
     },
     io::Socket,
     reason::Reason,
@@ -397,7 +398,7 @@ fn an_upgrade_takes_the_connection_over_with_what_was_sent_early() {
                 let mut head = ResponseHead::new(http::StatusCode::SWITCHING_PROTOCOLS);
                 head.upgrade = Some(Bytes::from_static(b"websocket"));
                 let mut response = Response::new(head, Body::Empty);
-                response.takeover = upstream.map(Takeover::Splice);
+                response.takeover = upstream.map(|socket| Takeover::Splice(Onward::new(socket)));
                 response
             }
         };
@@ -410,7 +411,8 @@ fn an_upgrade_takes_the_connection_over_with_what_was_sent_early() {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         )
         .await;
-        let Ok(Served::TakenOver(mut client, Takeover::Splice(mut server))) = raw.served.await
+        let Ok(Served::TakenOver(mut client, Takeover::Splice(Onward { socket: mut server, .. }))) =
+            raw.served.await
         else {
             panic!("not taken over");
         };
