@@ -15,6 +15,7 @@ pub mod properties;
 pub mod replay;
 pub mod respond;
 pub mod retry_after;
+pub mod returns;
 pub mod send_error;
 pub mod side;
 
@@ -23,6 +24,7 @@ pub use message::{
     HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, Takeover,
 };
 pub use respond::{Asked, Audience};
+pub use returns::Returns;
 pub use send_error::SendError;
 
 use crate::error::ProxyError;

@@ -10,11 +10,16 @@ pub mod bounds;
 pub mod dial;
 pub mod itself;
 mod progress;
+mod terms;
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -29,6 +34,7 @@ use crate::{
         h2::Http2Client,
     },
     io::Socket,
+    policy::gate::{ITS_OWN, Others},
     reason::Reason,
     tasks::Tasks,
     tls::{Alpn, Peer},
@@ -38,6 +44,8 @@ pub use bounds::{Bounds, Siblings};
 pub use dial::{Dialer, Dialled};
 pub use itself::Itself;
 pub use progress::Progress;
+pub use terms::TERM;
+use terms::Terms;
 
 /// Requests in flight to an endpoint up to which an HTTP/1 request gets a connection of its own. Above it,
 /// multiplexing wins: one write and one TLS record carry many requests.
@@ -74,6 +82,8 @@ pub enum Connection {
 /// One worker's connections to one endpoint.
 #[derive(Debug)]
 pub struct EndpointPool {
+    /// Of all pools of the process its own; see [`Bounds::place`].
+    number: u64,
     endpoint: Arc<Endpoint>,
     dialer: Rc<Dialer>,
     settings: PoolSettings,
@@ -81,6 +91,8 @@ pub struct EndpointPool {
     shelf: Rc<Shelf>,
     siblings: Rc<Siblings>,
     bounds: RefCell<Option<Bounds>>,
+    /// Those who wait for the places of its connections; `None` where these are not limited.
+    others: RefCell<Option<Others>>,
     shared: RefCell<Vec<Shared>>,
     connecting: RefCell<Option<Rc<Connecting>>>,
 }
@@ -94,6 +106,8 @@ struct Shared {
     last_used: Cell<Instant>,
     /// A request has been sent on it.
     used: Cell<bool>,
+    /// How long it serves while others wait for its place.
+    terms: RefCell<Terms>,
 }
 
 /// A shared connection that is being opened, and everybody who waits for it.
@@ -133,6 +147,14 @@ impl Connecting {
     }
 }
 
+impl Shared {
+    /// Nobody uses it, nor is about to: who waited for a new one has had the time to take it.
+    fn is_idle(&self, now: Instant) -> bool {
+        let is_new = !self.used.get() && now.saturating_duration_since(self.opened) < TERM;
+        self.client.in_flight() == 0 && !is_new
+    }
+}
+
 impl Connection {
     /// The socket, where a request may be the first that is said on it.
     #[must_use]
@@ -157,7 +179,10 @@ impl EndpointPool {
     ) -> Rc<Self> {
         let shelf = Shelf::new(settings.max_idle, settings.max_age);
         let shelf = Rc::new(shelf.telling(siblings.returns()));
+        // Zero is nobody's.
+        static NUMBERS: AtomicU64 = AtomicU64::new(ITS_OWN + 1);
         let pool = Rc::new(Self {
+            number: NUMBERS.fetch_add(1, Relaxed),
             endpoint,
             dialer,
             settings,
@@ -165,6 +190,7 @@ impl EndpointPool {
             shelf,
             siblings: siblings.clone(),
             bounds: RefCell::default(),
+            others: RefCell::default(),
             shared: RefCell::default(),
             connecting: RefCell::default(),
         });
@@ -174,7 +200,11 @@ impl EndpointPool {
 
     /// Connections are bounded as this destination says, from now on.
     pub fn follow(&self, destination: &Destination) {
-        *self.bounds.borrow_mut() = Bounds::of(destination);
+        let bounds = Bounds::of(destination);
+        let others = bounds.as_ref().and_then(|bounds| bounds.others(self.number));
+        *self.bounds.borrow_mut() = bounds;
+        *self.others.borrow_mut() = others.clone();
+        self.shelf.yields_to(others);
     }
 
     /// Where an HTTP/1 connection goes when its response has ended.
@@ -196,12 +226,13 @@ impl EndpointPool {
     ) -> Result<Connection, ProxyError> {
         let meshed = matches!(self.endpoint.transport, Transport::Mesh(_));
         match need {
-            Need::OwnHttp1 => self.open_http1(progress).await,
+            Need::OwnHttp1 => self.open_http1(ITS_OWN, progress).await,
             Need::Http2 => self.shared_http2(progress).await,
             Need::Http1 { may_be_sent_again } => {
-                if let Some(client) = self.kept_http1(may_be_sent_again) {
-                    self.dialer.http1_metrics.reused();
-                    return Ok(Connection::Http1 { client, kept: true });
+                if !self.siblings.have_line()
+                    && let Some(connection) = self.at_hand(may_be_sent_again)
+                {
+                    return Ok(connection);
                 }
                 if meshed && (in_flight > INLINE_REQUESTS) {
                     self.shared_http2(progress).await
@@ -220,15 +251,14 @@ impl EndpointPool {
         may_be_sent_again: bool,
         progress: &Progress,
     ) -> Result<Connection, ProxyError> {
-        let is_bounded = self.bounds.borrow().as_ref().is_some_and(Bounds::limits_connections);
-        if !is_bounded {
-            return self.open_http1(progress).await;
+        if self.others.borrow().is_none() {
+            return self.open_http1(ITS_OWN, progress).await;
         }
         let returned = async {
             loop {
                 self.siblings.returned().await;
-                if let Some(client) = self.kept_http1(may_be_sent_again) {
-                    return client;
+                if let Some(connection) = self.at_hand(may_be_sent_again) {
+                    return connection;
                 }
             }
         };
@@ -236,14 +266,29 @@ impl EndpointPool {
         let either = async {
             tokio::select! {
                 biased;
-                client = returned => {
-                    self.dialer.http1_metrics.reused();
-                    Ok(Connection::Http1 { client, kept: true })
-                }
-                opened = self.open_http1(progress) => opened,
+                connection = returned => Ok(connection),
+                opened = self.open_http1(self.number, progress) => opened,
             }
         };
         Box::pin(either).await
+    }
+
+    /// A connection that is there: a kept one, or, where a further one would have to wait for a place, a stream on one that
+    /// is shared.
+    fn at_hand(&self, may_be_sent_again: bool) -> Option<Connection> {
+        if let Some(client) = self.kept_http1(may_be_sent_again) {
+            self.dialer.http1_metrics.reused();
+            return Some(Connection::Http1 { client, kept: true });
+        }
+        let may_share =
+            matches!(self.endpoint.transport, Transport::Mesh(_)) && self.others.borrow().is_some();
+        if may_share { self.usable_shared().map(Connection::Http2) } else { None }
+    }
+
+    /// Whether there is an idle connection.
+    fn has_idle(&self) -> bool {
+        let now = clock::now();
+        !self.shelf.is_empty() || self.shared.borrow().iter().any(|shared| shared.is_idle(now))
     }
 
     /// Gives up the idle connection that was not used for longest; whether there was one.
@@ -252,19 +297,25 @@ impl EndpointPool {
             return true;
         }
         let mut shared = self.shared.borrow_mut();
-        let idle = shared.iter().position(|shared| shared.client.in_flight() == 0);
+        let now = clock::now();
+        let idle = shared.iter().position(|shared| shared.is_idle(now));
         idle.map(|index| shared.swap_remove(index)).is_some()
     }
 
-    /// Dials as the service's policy allows: within its connections, and its time. `begins` is told when there is a place
-    /// for the connection.
-    async fn dial(&self, offer: &[Alpn], begins: impl FnOnce()) -> Result<Dialled, ProxyError> {
+    /// Dials as the service's policy allows: within its connections, and its time. What would do `instead`, see
+    /// [`Bounds::place`]; `begins` is told when there is a place for the connection.
+    async fn dial(
+        &self,
+        offer: &[Alpn],
+        instead: u64,
+        begins: impl FnOnce(),
+    ) -> Result<Dialled, ProxyError> {
         let bounds = self.bounds.borrow().clone();
         let Some(bounds) = bounds else {
             begins();
             return self.dialer.dial(&self.endpoint, offer, None).await;
         };
-        let place = Box::pin(bounds.place(&self.siblings)).await?;
+        let place = Box::pin(bounds.place(&self.siblings, &self.tasks, instead)).await?;
         begins();
         let timeout = bounds.limits.connect_timeout;
         let dialled = self.dialer.dial(&self.endpoint, offer, timeout).await?;
@@ -276,7 +327,7 @@ impl EndpointPool {
     /// # Errors
     /// No connection could be made.
     pub async fn open_tcp(&self) -> Result<Dialled, ProxyError> {
-        self.dial(&[Alpn::Tcp], || {}).await
+        self.dial(&[Alpn::Tcp], ITS_OWN, || {}).await
     }
 
     /// Why a connection from here broke, where the endpoint's sidecar refused our certificate: see
@@ -321,8 +372,13 @@ impl EndpointPool {
             && self.dialer.is_current(shared.bundle_generation)
     }
 
-    async fn open_http1(&self, progress: &Progress) -> Result<Connection, ProxyError> {
-        let dialled = self.dial(&[Alpn::Http1], || progress.dials(clock::now())).await?;
+    async fn open_http1(
+        &self,
+        instead: u64,
+        progress: &Progress,
+    ) -> Result<Connection, ProxyError> {
+        let begins = || progress.dials(clock::now());
+        let dialled = self.dial(&[Alpn::Http1], instead, begins).await?;
         self.dialer.http1_metrics.opened();
         let client = Http1Client::new(dialled.socket, self.dialer.http1_settings())
             .verified_under(dialled.bundle_generation)
@@ -331,12 +387,51 @@ impl EndpointPool {
     }
 
     async fn shared_http2(self: &Rc<Self>, progress: &Progress) -> Result<Connection, ProxyError> {
+        let began = clock::now();
         loop {
             if let Some(client) = self.usable_shared() {
                 return Ok(Connection::Http2(client));
             }
-            self.connect_shared()?.outcome(progress).await?;
+            let (connecting, is_new) = self.connect_shared()?;
+            let outcome = connecting.outcome(progress);
+            let is_unlimited = self.others.borrow().is_none();
+            let outcome = match is_unlimited {
+                true => Some(outcome.await),
+                false => Box::pin(self.until_room(outcome)).await,
+            };
+            if let Some(Err(error)) = outcome
+                && (is_new || !self.may_wait_longer(error.reason, began))
+            {
+                return Err(error);
+            }
         }
+    }
+
+    /// Waits for what becomes of the connection that is being opened; `None` when one that is there may have room before.
+    async fn until_room<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
+        // One that rests does not say when it goes on.
+        let goes_on = async {
+            if self.shared.borrow().is_empty() {
+                return std::future::pending().await;
+            }
+            clock::sleep(TERM).await;
+        };
+        tokio::select! {
+            outcome = outcome => Some(outcome),
+            () = self.siblings.returned() => None,
+            () = goes_on => None,
+        }
+    }
+
+    /// Whether a request that began to wait then goes on, though the connection that another one has begun to wait for
+    /// has got no place in time.
+    fn may_wait_longer(&self, reason: Reason, began: Instant) -> bool {
+        let bounds = self.bounds.borrow();
+        let Some(bounds) = bounds.as_ref().filter(|_| reason == Reason::ServiceLimit) else {
+            return false;
+        };
+        let max_wait = bounds.limits.max_wait;
+        max_wait.is_zero() || began.elapsed() < max_wait
     }
 
     /// A shared connection that takes another stream: the first with room, so that few stay busy and the rest
@@ -345,9 +440,12 @@ impl EndpointPool {
         let now = clock::now();
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| !shared.client.is_closed());
-        let usable = shared
-            .iter()
-            .find(|shared| self.is_fresh(shared, now) && shared.client.can_take_request())?;
+        let others_are_first = self.others.borrow().as_ref().is_some_and(Others::are_first);
+        let usable = shared.iter().find(|shared| {
+            self.is_fresh(shared, now)
+                && shared.client.can_take_request()
+                && !(others_are_first && self.rests(shared, now))
+        })?;
         usable.last_used.set(now);
         if usable.used.replace(true) {
             self.dialer.http2_metrics.reused();
@@ -355,11 +453,17 @@ impl EndpointPool {
         Some(usable.client.clone())
     }
 
-    /// Joins the connection that is being opened, or opens one. One at a time: a burst of requests to a cold
-    /// endpoint makes one handshake.
-    fn connect_shared(self: &Rc<Self>) -> Result<Rc<Connecting>, ProxyError> {
+    /// Whether it takes nothing new, so that others get its place.
+    fn rests(&self, shared: &Shared, now: Instant) -> bool {
+        let patience = self.bounds.borrow().as_ref().map_or(Duration::MAX, Bounds::patience);
+        shared.terms.borrow_mut().rest(now, patience)
+    }
+
+    /// Joins the connection that is being opened, or opens one, and says whether it is new. One at a time: a burst of
+    /// requests to a cold endpoint makes one handshake.
+    fn connect_shared(self: &Rc<Self>) -> Result<(Rc<Connecting>, bool), ProxyError> {
         if let Some(connecting) = &*self.connecting.borrow() {
-            return Ok(connecting.clone());
+            return Ok((connecting.clone(), false));
         }
         if self.shared.borrow().len() >= self.settings.max_connections {
             return Err(self.full());
@@ -367,7 +471,7 @@ impl EndpointPool {
         let connecting = Rc::new(Connecting::default());
         *self.connecting.borrow_mut() = Some(connecting.clone());
         self.tasks.spawn(self.clone().run_shared(connecting.clone()));
-        Ok(connecting)
+        Ok((connecting, true))
     }
 
     /// The task of one shared connection: opens it, tells those who wait, drives it to its end.
@@ -382,6 +486,7 @@ impl EndpointPool {
             Err(error) => (Err((error.reason, error.detail.into_owned())), None),
         };
         connecting.ended(outcome);
+        self.siblings.returns().tell();
         // The pool is not held while the connection runs: it ends by itself when the pool lets go of it.
         let dialer = self.dialer.clone();
         drop(self);
@@ -398,8 +503,9 @@ impl EndpointPool {
         &self,
         connecting: &Connecting,
     ) -> Result<(Shared, impl Future<Output = ()> + use<>, Option<Peer>), ProxyError> {
-        let Dialled { socket, alpn, bundle_generation, peer, place } =
-            self.dial(&[Alpn::WeftHttp2, Alpn::Http2], || connecting.begins_to_dial()).await?;
+        let Dialled { socket, alpn, bundle_generation, peer, place } = self
+            .dial(&[Alpn::WeftHttp2, Alpn::Http2], self.number, || connecting.begins_to_dial())
+            .await?;
         self.dialer.http2_metrics.opened();
         let side_headers = alpn == Some(Alpn::WeftHttp2);
         let settings = self.dialer.http2_settings();
@@ -410,11 +516,12 @@ impl EndpointPool {
         })?;
         let now = clock::now();
         let shared = Shared {
-            client: Rc::new(client),
+            client: Rc::new(client.telling(self.siblings.returns())),
             opened: now,
             bundle_generation,
             last_used: Cell::new(now),
             used: Cell::new(false),
+            terms: RefCell::new(Terms::new(now)),
         };
         let driver = async move {
             driver.await;

@@ -34,7 +34,7 @@ pub use client::Http1Client;
 pub use error::HeadError;
 pub use parse::HeadLimits;
 pub use server::serve;
-pub use shelf::{Returns, Shelf};
+pub use shelf::Shelf;
 
 use crate::config::Config;
 

@@ -2,24 +2,29 @@
 //!
 //! In comes what a policy says; out comes a place for each connection that is to be made, given back when the connection
 //! is gone. Where none is left, a request waits: for a place, or for a kept connection to its endpoint that comes back.
-//! A connection that is idle while somebody waits is given up for one that is needed elsewhere; that is seen
-//! within a worker, so that idle connections of another worker hold their places until they are swept.
+//! A connection that is idle while somebody waits is given up for one that is needed elsewhere: by whoever waits where
+//! that is in the same worker, and else by the [`Siblings`] that have it, which hear of whoever waits. One that is in use
+//! goes elsewhere when it has served its own pool for a [`TERM`](super::terms::TERM); so whoever has waited longest gets
+//! a place from the next connection that becomes free, and a service may have fewer connections than there are workers.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    pin::pin,
     rc::{Rc, Weak},
     sync::Arc,
+    time::Duration,
 };
 
 use super::EndpointPool;
 use crate::{
     discovery::Destination,
     error::ProxyError,
-    http::h1::Returns,
+    http::Returns,
     policy::{
-        gate::{Answer, Gate, Turn},
+        gate::{Answer, Gate, Others, Turn},
         limits::ServiceLimits,
     },
+    tasks::Tasks,
 };
 
 /// What bounds the connections of a service.
@@ -34,6 +39,10 @@ pub struct Bounds {
 pub struct Siblings {
     pools: RefCell<Vec<Weak<EndpointPool>>>,
     returns: Rc<Returns>,
+    /// How many wait for a place.
+    in_line: Cell<u32>,
+    /// Whose places these pools have, and give up for others.
+    lends: RefCell<Option<Arc<Gate>>>,
 }
 
 impl Bounds {
@@ -50,33 +59,62 @@ impl Bounds {
         self.limits.max_connections > 0
     }
 
-    /// A place for a new connection; none where their number is not limited.
+    /// Those who wait for a place and whom a connection of this pool does not serve; `None` where nobody has to wait.
+    pub(super) fn others(&self, pool: u64) -> Option<Others> {
+        self.limits_connections().then(|| Others::than(pool, Arc::clone(&self.gate)))
+    }
+
+    /// No request waits longer than this for a connection that rests: half of what it may wait at all.
+    pub(super) fn patience(&self) -> Duration {
+        match self.limits.max_wait {
+            Duration::ZERO => Duration::MAX,
+            max_wait => max_wait / 2,
+        }
+    }
+
+    /// A place for a new connection; none where their number is not limited. What would do `instead` is the number of
+    /// the pool whose kept connections serve the request as well.
     ///
     /// # Errors
     /// `service-limit`: none is free in time, or too many wait.
-    pub async fn place(&self, siblings: &Siblings) -> Result<Option<Turn>, ProxyError> {
+    pub async fn place(
+        &self,
+        siblings: &Rc<Siblings>,
+        tasks: &Tasks,
+        instead: u64,
+    ) -> Result<Option<Turn>, ProxyError> {
         if !self.limits_connections() {
             return Ok(None);
         }
-        let mut turn =
-            match self.gate.ask(self.limits.max_connections, self.limits.places_in_line()) {
-                Answer::Turn(turn) => return Ok(Some(turn)),
-                Answer::Wait(turn) => turn,
-                Answer::Full => return Err(self.limits.refused("maxPending", "connections")),
-            };
-        let coming = async {
-            loop {
-                siblings.give_up_idle();
-                tokio::select! {
-                    biased;
-                    turn = &mut turn => return turn,
-                    () = siblings.returned() => {}
+        let (most, places) = (self.limits.max_connections, self.limits.places_in_line());
+        let turn = match self.gate.ask_for(instead, most, places) {
+            Answer::Turn(turn) => Some(turn),
+            Answer::Wait(mut turn) => {
+                // What is idle here belongs to those who wait here already.
+                if siblings.have_line() || !siblings.give_up_idle() {
+                    self.gate.press();
                 }
+                let _in_line = InLine::at(siblings);
+                let coming = async {
+                    loop {
+                        tokio::select! {
+                            biased;
+                            turn = &mut turn => return turn,
+                            () = siblings.returned() => {}
+                        }
+                        siblings.give_up_idle();
+                    }
+                };
+                self.limits.patiently(coming, None).await.and_then(Result::ok)
             }
+            Answer::Full => return Err(self.limits.refused("maxPending", "connections")),
         };
-        match self.limits.patiently(coming, None).await {
-            Some(Ok(turn)) => Ok(Some(turn)),
-            Some(Err(_)) | None => Err(self.limits.refused("maxWait", "connections")),
+        match turn {
+            Some(turn) => {
+                siblings.lend(&self.gate, tasks);
+                Ok(Some(turn))
+            }
+            None => Err(self.limits.refused("maxWait", "connections")),
         }
     }
 }
@@ -89,7 +127,7 @@ impl Siblings {
         pools.push(Rc::downgrade(pool));
     }
 
-    /// Where shelves say that a connection came back.
+    /// Where it is said that a connection came back.
     pub(super) fn returns(&self) -> Rc<Returns> {
         Rc::clone(&self.returns)
     }
@@ -99,9 +137,79 @@ impl Siblings {
         self.returns.next().await;
     }
 
-    /// Gives up one idle connection of any of the pools.
-    fn give_up_idle(&self) {
+    /// Whether somebody waits for a place: who comes now does not pass them.
+    pub(super) fn have_line(&self) -> bool {
+        self.in_line.get() > 0
+    }
+
+    /// Gives up one idle connection of any of the pools; whether there was one.
+    fn give_up_idle(&self) -> bool {
         let pools = self.pools.borrow();
-        let _ = pools.iter().filter_map(Weak::upgrade).any(|pool| pool.give_up_idle());
+        pools.iter().filter_map(Weak::upgrade).any(|pool| pool.give_up_idle())
+    }
+
+    fn have_idle(&self) -> bool {
+        let pools = self.pools.borrow();
+        pools.iter().filter_map(Weak::upgrade).any(|pool| pool.has_idle())
+    }
+
+    /// From now on idle connections are given up for those who wait at this gate, wherever.
+    fn lend(self: &Rc<Self>, gate: &Arc<Gate>, tasks: &Tasks) {
+        if self.lend_to(gate) {
+            return;
+        }
+        self.returns.limited_by(gate);
+        if let Some(before) = self.lends.replace(Some(Arc::clone(gate))) {
+            before.call();
+        }
+        tasks.spawn(lend(Rc::downgrade(self), Arc::clone(gate)));
+    }
+
+    fn lend_to(&self, gate: &Arc<Gate>) -> bool {
+        self.lends.borrow().as_ref().is_some_and(|lends| Arc::ptr_eq(lends, gate))
+    }
+}
+
+impl Drop for Siblings {
+    fn drop(&mut self) {
+        if let Some(gate) = self.lends.get_mut() {
+            // So that the task hears that there is nothing left to give.
+            gate.call();
+        }
+    }
+}
+
+/// Gives up idle connections for those who wait in other workers, until there are no such pools any more.
+async fn lend(siblings: Weak<Siblings>, gate: Arc<Gate>) {
+    loop {
+        let mut pressed = pin!(gate.pressed());
+        // From here on nothing is missed.
+        pressed.as_mut().enable();
+        match siblings.upgrade() {
+            Some(siblings) if siblings.lend_to(&gate) => {
+                // Who waits here has taken what is idle already, or is about to.
+                while !siblings.returns.are_awaited() && siblings.have_idle() && gate.answer() {
+                    siblings.give_up_idle();
+                }
+            }
+            Some(_) | None => return,
+        }
+        pressed.await;
+    }
+}
+
+/// Counts one who waits for a place.
+struct InLine<'a>(&'a Siblings);
+
+impl<'a> InLine<'a> {
+    fn at(siblings: &'a Siblings) -> Self {
+        siblings.in_line.set(siblings.in_line.get() + 1);
+        Self(siblings)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.in_line.set(self.0.in_line.get() - 1);
     }
 }

@@ -1,8 +1,12 @@
 //! Places among a service's requests and connections: who waits for one and in which order, who takes one for how long.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use weft_proto::{Port, discovery::Protocol};
 
 use super::{
     run,
@@ -12,7 +16,9 @@ use crate::{
     clock,
     discovery::{Destination, Endpoint, ServiceState},
     io::Socket,
+    net::TcpListener,
     policy::{RequestPolicy, limits::ServiceLimits},
+    shared::Shared,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n";
@@ -121,5 +127,135 @@ fn who_waits_is_served_in_the_order_of_arrival_and_who_leaves_is_left_out() {
         let asked = app.asked.borrow();
         let paths: Vec<_> = asked.iter().map(|request| &request[..6]).collect();
         assert_eq!(paths[1..], ["GET /1", "GET /2", "GET /4", "GET /5", "GET /6"]);
+    });
+}
+
+/// A service that may have one connection, and two workers that need it.
+struct Contended {
+    stage: Stage,
+    state: Arc<ServiceState>,
+    workers: [Rc<Shared>; 2],
+}
+
+impl Contended {
+    fn new(endpoint: Endpoint, protocol: Protocol) -> Self {
+        let stage = Stage::new();
+        let limits = ServiceLimits { max_wait: Duration::from_secs(5), ..patient(0, 1) };
+        let mut destination = limited(vec![endpoint], limits);
+        destination.protocol = protocol;
+        let state = destination.state.clone();
+        stage.pin_destination(destination);
+        let workers = [stage.worker(), stage.worker()];
+        Self { stage, state, workers }
+    }
+
+    /// Requests of each worker in turn, so that the other has an idle connection; then four at once of the first for as
+    /// long as the second needs for some.
+    async fn check<F: Future<Output = ()>>(&self, ask: impl Fn(Rc<Shared>) -> F) {
+        let began = clock::now();
+        for worker in self.workers.iter().cycle().take(6) {
+            ask(worker.clone()).await;
+            assert!(self.state.connections.out() <= 1);
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "idle connections are given up");
+        let [busy, other] = &self.workers;
+        let is_over = Cell::new(false);
+        let load = (0..4).map(|_| async {
+            while !is_over.get() {
+                ask(busy.clone()).await;
+            }
+        });
+        let few = async {
+            for _ in 0..5 {
+                ask(other.clone()).await;
+                assert!(self.state.connections.out() <= 1);
+            }
+            is_over.set(true);
+        };
+        tokio::join!(join_all(load), few);
+    }
+}
+
+#[test]
+fn a_connection_is_handed_from_worker_to_worker_over_http1() {
+    run(async {
+        let app = Application::start(|_| Reply::status("200 OK", "", "hi")).await;
+        let contended = Contended::new(app.plain(), Protocol::Http1);
+        contended
+            .check(|worker| {
+                let stage = &contended.stage;
+                async move {
+                    let answer = stage.ask_at(&worker, GET).await;
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                }
+            })
+            .await;
+    });
+}
+
+/// An application that answers each HTTP/2 request after a moment.
+async fn http2_app() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::task::spawn_local(async move {
+                let Ok(mut requests) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((_, mut respond))) = requests.accept().await {
+                    tokio::task::spawn_local(async move {
+                        clock::sleep(Duration::from_millis(5)).await;
+                        let _ = respond.send_response(Response::new(()), true);
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_connection_is_handed_from_worker_to_worker_over_http2_though_it_is_never_idle() {
+    run(async {
+        let address = http2_app().await;
+        let endpoint = Endpoint::plain(address, Port::new(address.port()).expect("bound"));
+        let contended = Contended::new(endpoint, Protocol::Http2);
+        contended
+            .check(|worker| {
+                let contended = &contended;
+                async move {
+                    let socket = contended.stage.connect_to(&worker).await;
+                    let (sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
+                    let driver = tokio::task::spawn_local(async move {
+                        let _ = connection.await;
+                    });
+                    let mut sender = sender.ready().await.expect("open");
+                    let request = Request::get("http://cart/").body(()).expect("valid");
+                    let (response, _) = sender.send_request(request, true).expect("open");
+                    let head = response.await.expect("an answer");
+                    assert_eq!(head.status(), 200, "{:?}", head.headers());
+                    driver.abort();
+                }
+            })
+            .await;
+    });
+}
+
+#[test]
+fn an_opaque_connection_waits_for_one_of_another_worker_to_end() {
+    run(async {
+        let app = Application::start(|_| Reply::status("200 OK", "", "hi")).await;
+        let contended = Contended::new(app.plain(), Protocol::Tcp);
+        let (stage, [one, other]) = (&contended.stage, &contended.workers);
+        let request = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
+        let mut first = stage.connect_to(one).await;
+        send(&mut first, request).await;
+        until("the first to be served", || app.count() == 1).await;
+        let mut second = stage.connect_to(other).await;
+        send(&mut second, request).await;
+        until("the second to wait", || contended.state.connections.waiting() == 1).await;
+        drop(first);
+        let mut head = [0; 12];
+        second.read_exact(&mut head).await.expect("an answer");
+        assert_eq!(&head, b"HTTP/1.1 200");
     });
 }

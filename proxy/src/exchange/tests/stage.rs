@@ -43,6 +43,7 @@ struct Command {
 /// The client's sidecar.
 pub(in crate::exchange) struct Stage {
     client: Rc<Shared>,
+    process: Process,
     directory: Directory,
     pub(super) metrics: Metrics,
     root: Authority,
@@ -56,7 +57,8 @@ impl Stage {
         Self {
             directory: process.directory.clone(),
             metrics: process.telemetry.metrics.clone(),
-            client: Shared::new(process, Tasks::default()),
+            client: Shared::new(process.clone(), Tasks::default()),
+            process,
             root,
             drains: RefCell::new(vec![drain]),
         }
@@ -119,20 +121,35 @@ impl Stage {
         }
     }
 
+    /// Another worker of the client's sidecar.
+    pub(super) fn worker(&self) -> Rc<Shared> {
+        Shared::new(self.process.clone(), Tasks::default())
+    }
+
     /// A connection of the client's application to the service.
     pub(super) async fn connect(&self) -> Socket {
+        self.connect_to(&self.client).await
+    }
+
+    /// One that this worker accepts.
+    pub(super) async fn connect_to(&self, worker: &Rc<Shared>) -> Socket {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (client, accepted) = tokio::join!(net::connect(address), listener.accept());
         let socket = Socket::new(accepted.expect("accepted").0);
-        let destined = outbound::destined(self.client.clone(), socket, NAME.to_owned());
-        self.client.tasks.spawn(destined);
+        let destined = outbound::destined(worker.clone(), socket, NAME.to_owned());
+        worker.tasks.spawn(destined);
         Socket::new(client.expect("connected"))
     }
 
     /// What the client's application gets for these bytes, up to the connection's end.
     pub(super) async fn ask(&self, request: &str) -> String {
-        let mut socket = self.connect().await;
+        self.ask_at(&self.client, request).await
+    }
+
+    /// What it gets from this worker.
+    pub(super) async fn ask_at(&self, worker: &Rc<Shared>, request: &str) -> String {
+        let mut socket = self.connect_to(worker).await;
         socket.write_all(request.as_bytes()).await.expect("it is open");
         socket.flush().await.expect("it is open");
         let mut received = Vec::new();

@@ -4,19 +4,18 @@
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
 //! anything unasked is dropped, and so is one that is too old. The number is bounded; the one used last goes
 //! first, so that the others become idle. A request that cannot be sent twice gets none that the server may be
-//! about to close ([`Patience`]).
+//! about to close ([`Patience`]). Where others wait for its place, and nobody here for it, it is closed instead of kept; so
+//! it is when it has served those here for a [`TERM`].
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    rc::Rc,
-    time::Duration,
-};
-
-use tokio::sync::Notify;
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
 
 use super::{client::Http1Client, patience::Patience};
-use crate::clock::{self, Instant};
+use crate::{
+    clock::{self, Instant},
+    http::Returns,
+    policy::gate::Others,
+    pool::TERM,
+};
 
 /// The idle connections to one endpoint, oldest first.
 #[derive(Debug)]
@@ -26,43 +25,8 @@ pub struct Shelf {
     max_age: Duration,
     patience: RefCell<Patience>,
     returns: Option<Rc<Returns>>,
-}
-
-/// Tells those who wait that a connection has come back to one of several shelves; costs a look where nobody does.
-#[derive(Debug, Default)]
-pub struct Returns {
-    waiting: Cell<u32>,
-    one: Notify,
-}
-
-impl Returns {
-    /// Ready when the next connection comes back. Cancel-safe.
-    pub async fn next(&self) {
-        let _waiting = Waiting::at(self);
-        self.one.notified().await;
-    }
-
-    fn tell(&self) {
-        if self.waiting.get() > 0 {
-            self.one.notify_waiters();
-        }
-    }
-}
-
-/// Counts one who waits.
-struct Waiting<'a>(&'a Returns);
-
-impl<'a> Waiting<'a> {
-    fn at(returns: &'a Returns) -> Self {
-        returns.waiting.set(returns.waiting.get() + 1);
-        Self(returns)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
-    }
+    /// Those who wait for the places of its connections; `None` where these are not limited.
+    others: RefCell<Option<Others>>,
 }
 
 #[derive(Debug)]
@@ -76,13 +40,18 @@ impl Shelf {
     #[must_use]
     pub fn new(max_idle: usize, max_age: Duration) -> Self {
         let (idle, patience) = (RefCell::default(), RefCell::default());
-        Self { idle, max_idle, max_age, patience, returns: None }
+        Self { idle, max_idle, max_age, patience, returns: None, others: RefCell::default() }
     }
 
     /// One that says when a connection comes back.
     #[must_use]
     pub fn telling(self, returns: Rc<Returns>) -> Self {
         Self { returns: Some(returns), ..self }
+    }
+
+    /// Its connections have places for which these wait.
+    pub fn yields_to(&self, others: Option<Others>) {
+        *self.others.borrow_mut() = others;
     }
 
     /// Closes the connection that has lain here for longest; whether there was one.
@@ -144,6 +113,9 @@ impl Shelf {
 
     /// Lays a connection here, and drops the oldest where there are too many.
     pub(super) fn put(&self, client: Http1Client) {
+        if self.is_wanted_elsewhere(&client) {
+            return drop(client);
+        }
         let surplus = {
             let mut idle = self.idle.borrow_mut();
             idle.push_back(Idle { client, since: clock::now() });
@@ -153,5 +125,12 @@ impl Shelf {
         if let Some(returns) = &self.returns {
             returns.tell();
         }
+    }
+
+    fn is_wanted_elsewhere(&self, client: &Http1Client) -> bool {
+        let others_are_first = self.others.borrow().as_ref().is_some_and(Others::are_first);
+        others_are_first
+            && (!self.returns.as_ref().is_some_and(|returns| returns.are_awaited())
+                || clock::now().saturating_duration_since(client.opened()) >= TERM)
     }
 }

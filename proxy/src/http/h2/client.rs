@@ -6,7 +6,7 @@
 //! stream, a stream above GOAWAY's last one, or a connection on which nothing left since the request came.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     clock,
     error::Delivery,
-    http::{Body, BodyError, Interim, RequestHead, Response, SendError, body::Upload},
+    http::{Body, BodyError, Interim, RequestHead, Response, Returns, SendError, body::Upload},
     io::Socket,
     reason::Reason,
 };
@@ -58,6 +58,8 @@ struct Status {
     /// How many bytes had reached the kernel when it ended.
     written_at_end: Cell<u64>,
     in_flight: Cell<usize>,
+    /// Where it is said that a stream has ended.
+    returns: OnceCell<Rc<Returns>>,
 }
 
 impl Status {
@@ -90,6 +92,9 @@ struct Counted(Rc<Status>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
+        if let Some(returns) = self.0.returns.get() {
+            returns.tell();
+        }
     }
 }
 
@@ -134,10 +139,18 @@ impl Http2Client {
             socket: RefCell::new(Some(socket)),
             written_at_end: Cell::new(0),
             in_flight: Cell::new(0),
+            returns: OnceCell::new(),
         });
         let driver = drive(connection, EndNote(Rc::clone(&status)), settings.keep_alive);
         let shared = Shared { sender: RefCell::new(sender), settings, side_headers, status };
         Ok((Self(Rc::new(shared)), driver))
+    }
+
+    /// One that says there when a stream has ended.
+    #[must_use]
+    pub fn telling(self, returns: Rc<Returns>) -> Self {
+        let _ = self.0.status.returns.set(returns);
+        self
     }
 
     /// Whether another request can be sent at once: the connection is open, and the streams in flight are

@@ -106,3 +106,64 @@ fn any_sequence_keeps_the_limit_and_starves_nobody() {
         }
     }
 }
+
+#[test]
+fn a_limit_that_is_raised_or_gone_serves_those_who_wait_at_once() {
+    let gate = gate();
+    let _held = turn(&gate, 1);
+    let (mut first, mut second, mut third) =
+        (waiting(&gate, 1), waiting(&gate, 1), waiting(&gate, 1));
+    gate.limit(2);
+    let _first = first.try_recv().expect("its turn");
+    assert!(second.try_recv().is_err());
+    gate.limit(u32::MAX);
+    assert!(second.try_recv().is_ok() && third.try_recv().is_ok());
+    assert!(!gate.has_line());
+}
+
+#[test]
+fn for_each_who_presses_one_turn_is_to_be_given_back() {
+    let gate = gate();
+    let held = turn(&gate, 1);
+    assert!(!gate.answer(), "nobody waits");
+    let (mut one, other) = (waiting(&gate, 1), waiting(&gate, 1));
+    gate.press();
+    gate.press();
+    assert!(gate.answer());
+    drop(held);
+    let one = one.try_recv().expect("its turn");
+    drop(other);
+    drop(one);
+    assert!(!gate.answer(), "who pressed has left");
+}
+
+#[test]
+fn a_turn_that_a_lowered_limit_swallows_is_asked_for_again() {
+    let gate = gate();
+    let (one, other) = (turn(&gate, 2), turn(&gate, 2));
+    let mut waits = waiting(&gate, 1);
+    gate.press();
+    assert!(gate.answer());
+    drop(one);
+    assert!(waits.try_recv().is_err() && gate.answer());
+    drop(other);
+    assert!(waits.try_recv().is_ok());
+}
+
+#[test]
+fn a_holder_hears_whether_somebody_else_has_waited_longest() {
+    let gate = gate();
+    let _held = turn(&gate, 1);
+    let wait = |instead| match gate.ask_for(instead, 1, usize::MAX) {
+        Answer::Wait(turn) => turn,
+        other => panic!("{other:?}"),
+    };
+    let others = Others::than(7, Arc::clone(&gate));
+    assert!(!others.are_first());
+    let own = wait(7);
+    let _someone = wait(8);
+    assert!(!others.are_first());
+    drop(own);
+    assert!(others.are_first());
+    assert!(!Others::than(8, Arc::clone(&gate)).are_first());
+}
