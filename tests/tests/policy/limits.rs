@@ -7,7 +7,7 @@ use weft_tests::{
     wait,
 };
 
-use crate::stage::{Stage, from, get, silent, traffic};
+use crate::stage::{Asked, Stage, call, from, get, policy, route, silent, status, traffic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_caller_has_its_rate_and_hears_when_to_come_back() {
@@ -30,6 +30,68 @@ async fn each_caller_has_its_rate_and_hears_when_to_come_back() {
         client.get("http://echo-v1/").await.status == 200
     })
     .await;
+}
+
+/// Says how each of the requests fares, one after the other, as `REMAINING` of a limit or as `limited`.
+async fn fares(client: &mut Client, asked: &Asked, times: usize) -> Vec<String> {
+    let mut fares = Vec::new();
+    for _ in 0..times {
+        let answer = client.send(asked.request()).await.expect("an answer");
+        let remaining = answer.field("ratelimit-remaining").to_owned();
+        if !answer.field("app").is_empty() {
+            fares.push(remaining);
+            continue;
+        }
+        match asked.is_call() {
+            true => from("").field("grpc-status", "8").check(&answer, "a call"),
+            false => status(429).check(&answer, "a request"),
+        }
+        assert_eq!((answer.field("weft-reason"), &*remaining), ("rate-limited", "0"));
+        let said = format!("{answer:?} {}", String::from_utf8_lossy(&answer.body));
+        assert!(!said.contains("TrafficPolicy mesh"), "{said}");
+        fares.push("limited".to_owned());
+    }
+    fares
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_by_header_and_by_route_say_how_they_stand_over_every_protocol() {
+    let by_header =
+        traffic("echo-v1", "  rateLimits: [{requests: 4, per: 1h, key: Header, header: x-user}]");
+    let rules = "  - name: limited
+    matches: [{path: {type: PathPrefix, value: /limited}}]
+    backendRefs: [{name: echo-v2, port: 80}]
+  - backendRefs: [{name: echo-v2, port: 80}]
+";
+    let targets = "  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: by-route, sectionName: limited}]";
+    let limit = "  rateLimits: [{requests: 2, per: 1h}]";
+    let by_route = route("by-route", "echo-v2", rules)
+        + &policy("TrafficPolicy", "by-route", &format!("{targets}\n{limit}\n"));
+    let stage = Stage::with(&format!("{by_header}{by_route}")).await;
+    let (mut one, mut two) = (stage.client(Http::One).await, stage.client(Http::Two).await);
+
+    let plain = |user| get("http://echo-v1/").with("x-user", user);
+    assert_eq!(fares(&mut one, &plain("ann"), 2).await, ["3", "2"]);
+    assert_eq!(fares(&mut two, &plain("ann"), 3).await, ["1", "0", "limited"]);
+    assert_eq!(fares(&mut one, &plain("ann"), 1).await, ["limited"]);
+    assert_eq!(fares(&mut two, &plain("bob"), 1).await, ["3"]);
+    let by_call = call("http://echo-v1:7070/a.B/C").with("x-user", "dan");
+    assert_eq!(fares(&mut two, &by_call, 5).await, ["3", "2", "1", "0", "limited"]);
+    assert_eq!(fares(&mut one, &plain("dan"), 1).await, ["limited"], "it is one application");
+    assert_eq!(fares(&mut one, &get("http://echo-v1/"), 1).await, ["3"], "those without share one");
+
+    let answer = two.send(plain("cid").request()).await.expect("an answer");
+    assert_eq!(answer.field("ratelimit-limit"), "4");
+    let reset: u64 = answer.field("ratelimit-reset").parse().expect("seconds");
+    assert!((890..=900).contains(&reset), "a quarter of an hour for one of four: {reset}");
+    assert!(!answer.headers.contains_key("retry-after"), "{answer:?}");
+
+    let limited = get("http://echo-v2/limited/x");
+    assert_eq!(fares(&mut one, &limited, 1).await, ["1"]);
+    assert_eq!(fares(&mut two, &limited, 2).await, ["0", "limited"]);
+    for client in [&mut one, &mut two] {
+        assert_eq!(fares(client, &get("http://echo-v2/free"), 3).await, ["", "", ""]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

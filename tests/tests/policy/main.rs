@@ -10,3 +10,4 @@ mod faults;
 mod limits;
 mod routes;
 mod stage;
+mod streams;

@@ -8,12 +8,14 @@
 //! Each has the ports 80 and 8080 for HTTP, 7070 for gRPC, and 9000 where a server says which version it is. `web` calls from the same namespace, `guest` from
 //! another one.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr, pin::Pin};
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::Full;
-use tokio::io::AsyncWriteExt;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 use weft_control_plane::model::parse_documents;
 use weft_proto::api::EndpointsRequest;
 use weft_tests::{
@@ -201,6 +203,11 @@ impl Asked {
         self
     }
 
+    /// Whether it is a gRPC call.
+    pub(crate) fn is_call(&self) -> bool {
+        self.fields.contains(&("content-type", "application/grpc"))
+    }
+
     /// As it is sent.
     pub(crate) fn request(&self) -> Request<Full<Bytes>> {
         let mut request = request(self.method, &self.uri, "");
@@ -211,6 +218,20 @@ impl Asked {
         request
     }
 }
+
+/// A body that is sent piece by piece; it ends when the sender is dropped.
+pub(crate) fn upload() -> (mpsc::UnboundedSender<Bytes>, Upload) {
+    let (sender, pieces) = mpsc::unbounded_channel();
+    let pieces = stream::unfold(pieces, |mut pieces| async move {
+        let piece = pieces.recv().await?;
+        Some((Ok(Frame::data(piece)), pieces))
+    });
+    (sender, StreamBody::new(Box::pin(pieces)))
+}
+
+/// A body that is sent piece by piece.
+pub(crate) type Upload =
+    StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
 
 /// An object of Weft's own in `mesh`, with this spec (YAML, on one line or indented by two).
 pub(crate) fn policy(kind: &str, name: &str, spec: &str) -> String {

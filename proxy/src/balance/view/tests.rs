@@ -1,5 +1,7 @@
 //! Each algorithm over a set of endpoints: shares, starvation, new endpoints, zones, the ring.
 
+mod load;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use clap::Parser;

@@ -256,6 +256,33 @@ proptest! {
     }
 
     #[test]
+    fn over_any_window_no_bucket_gives_more_than_its_rate(
+        fair: bool,
+        requests in 1..50_u64,
+        burst in 1..10_u64,
+        asks in prop::collection::vec((0..60_000_000_u64, 0..5_u8), 1..300),
+    ) {
+        let key = if fair { Key::Fair } else { Key::Address };
+        let limits = limits([settings(requests, SECOND, burst, key)]);
+        let mut passes: Vec<(u64, u8)> = Vec::new();
+        let mut now = 0;
+        for (gap, who) in asks {
+            now += gap;
+            if take(&limits, from([10, 0, 0, who]), now).is_err() {
+                continue;
+            }
+            passes.push((now, who));
+            // Of one bucket: everybody's, or each caller's own.
+            let same = passes.iter().filter(|(_, other)| fair || *other == who);
+            for (passed, (since, _)) in same.rev().enumerate() {
+                let tokens = (passed as u128 + 1) * u128::from(SECOND);
+                let most = u128::from(burst * SECOND) + u128::from((now - since) * requests);
+                prop_assert!(tokens <= most, "{} since {since} at {now}", passed + 1);
+            }
+        }
+    }
+
+    #[test]
     fn nobody_starves_where_callers_take_turns(
         clients in clients(),
         requests in 1..40_u64,

@@ -1,12 +1,13 @@
 //! What filters do to requests and responses: headers, rewrites, copies.
 
+use http_body_util::BodyExt;
 use weft_tests::{
     apps::{App, Http},
-    client::request,
+    client::{Client, request},
     wait,
 };
 
-use crate::stage::{Stage, from, get, route};
+use crate::stage::{Stage, from, get, route, upload};
 
 const HEADERS: &str = "
   - matches: [{path: {type: PathPrefix, value: /rule}}]
@@ -143,6 +144,9 @@ async fn a_mirror_gets_a_copy_of_each_request_and_its_answers_are_thrown_away() 
     assert_eq!(mirrored().await, 10.0, "only those are copied");
 }
 
+const LONG: usize = 10 * 1024 * 1024;
+const PIECE: usize = 64 * 1024;
+
 /// The mirror never answers, and takes no time from the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_that_hangs_delays_nothing() {
@@ -176,5 +180,22 @@ spec: {{service: hanging, serviceAccount: hanging, ports: [{{servicePort: 80}}]}
                 client.send(request("POST", "http://echo/", "body")).await.expect("an answer");
             from("echo-v1").check(&answer, "beside a mirror that hangs");
         }
+        // A long body passes by at its own pace, whether its length is said before or not.
+        let answer = client.send(request("POST", "http://echo/", vec![b'x'; LONG])).await;
+        assert_eq!(answer.expect("an answer").body.len(), LONG);
+        let (send, body) = upload();
+        for _ in 0..LONG / PIECE {
+            send.send(vec![b'x'; PIECE].into()).expect("it is open");
+        }
+        drop(send);
+        let (head, _) = get("http://echo/").by("POST").request().into_parts();
+        let mut client = Client::connect_with(stage.web.outbound(), version).await;
+        let response = client.stream(http::Request::from_parts(head, body)).await;
+        let echoed = response.expect("an answer").into_body().collect();
+        let echoed = wait::soon("the echo", echoed).await.expect("a whole one");
+        assert_eq!(echoed.to_bytes().len(), LONG);
     }
+    // Of the others there is no copy either, where those before them still have all places.
+    let not_whole = ["result=\"not-whole\""];
+    stage.web.counts("weft_mirrored_requests_total", &not_whole, 2.0).await;
 }
