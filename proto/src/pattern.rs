@@ -141,6 +141,14 @@ mod tests {
         assert!(pattern.matches("/aDMIN/ABC") && !pattern.matches("/admin/xyz"));
         let large = Pattern::new("(?:[a-z]{10}k){90}").unwrap();
         assert!(large.ignoring_case().unwrap().matches(&"ABCDEFGHIJK".repeat(90)));
+        // Letters with the most forms, and the longest ones, as often as they are taken.
+        for letter in ["k", "\u{3b9}", "\u{1c6}", "[ks]", "\u{212a}", "."] {
+            let times = (1..=1_000).rev().step_by(3);
+            let mut patterns =
+                times.map(|times| Pattern::new(&format!("(?:{letter}{{10}}){{{times}}}")));
+            let largest = patterns.find_map(Result::ok).unwrap();
+            assert!(largest.ignoring_case().is_ok(), "{largest}");
+        }
     }
 
     #[test]

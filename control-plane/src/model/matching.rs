@@ -9,7 +9,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
-use weft_proto::{Pattern, discovery, names::is_subdomain};
+use weft_proto::{Pattern, discovery, names::is_subdomain, pattern::PatternError};
 
 use super::{object::FieldError, text};
 
@@ -56,7 +56,7 @@ pub struct PathMatch {
     /// A regular expression (RE2) for the whole path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pattern")]
-    pub pattern: Option<Expression>,
+    pub pattern: Option<PathExpression>,
 }
 
 /// A header: its name, and at most one of the other fields. Without, it must be there.
@@ -193,7 +193,7 @@ macro_rules! checked_text {
                 &self.0
             }
 
-            fn parse(text: &str) -> Result<Self, String> {
+            pub(super) fn parse(text: &str) -> Result<Self, String> {
                 let is_right: fn(&str) -> bool = $check;
                 if is_right(text) { Ok(Self(text.to_owned())) } else { Err(format!("{text:?} {}", $right)) }
             }
@@ -281,14 +281,41 @@ impl Serialize for Expression {
     }
 }
 
+impl Expression {
+    /// Compiles a text in every form in which a sidecar does.
+    fn parse(
+        text: &str,
+        forms: fn(Pattern) -> Result<Pattern, PatternError>,
+    ) -> Result<Self, String> {
+        Pattern::new(text).and_then(forms).map(Self).map_err(|error| {
+            // What is too long is not repeated.
+            let shown: String = text.chars().take(80).collect();
+            format!("{shown:?} {error}")
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Expression {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parsed(deserializer, |text| Self::parse(text, Ok))
+    }
+}
+
+/// A regular expression for paths: rules that deny take them in upper and in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct PathExpression(Expression);
+
+impl fmt::Display for PathExpression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for PathExpression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text::parsed(deserializer, |text| {
-            Pattern::new(text).map(Self).map_err(|error| {
-                // What is too long is not repeated.
-                let shown: String = text.chars().take(80).collect();
-                format!("{shown:?} {error}")
-            })
+            Expression::parse(text, |exact| exact.ignoring_case().map(|_| exact)).map(Self)
         })
     }
 }
