@@ -9,7 +9,7 @@
 //! | a cluster address | the service that has it |
 //! | an instance's address | that one instance, a pod at any port |
 //! | `db-0.db.shop.SUFFIX` | the one pod that is called so below its service |
-//! | `api.example.com`, registered by an `ExternalService` | that service, at the ports that it has |
+//! | `api.example.com`, or an address, registered by an `ExternalService` | that service, at the ports that it has |
 //! | a name that stands for another one (`ExternalName`) | what is outside: it passes through |
 //!
 //! Names are compared without regard to case, and may end in a dot.
@@ -35,8 +35,12 @@ impl Index {
         let Some((host, port)) = split(destination) else { return found(None, Vec::new()) };
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             let address = address.to_canonical();
-            let depends_on = vec![Dependency::Address(address)];
-            return found(self.by_address(address, port), depends_on);
+            let depends_on =
+                vec![Dependency::Address(address), Dependency::Host(address.to_string())];
+            let target = self.by_address(address, port);
+            let target = target.or_else(|| self.by_external_host(&address.to_string(), port));
+            let target = target.or_else(|| (!self.is_claimed(address)).then(passthrough));
+            return found(target, depends_on);
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let Some(Named { hostname, service }) = named(namespace, &host, &self.config.suffixes())
@@ -48,7 +52,8 @@ impl Index {
         let target = match hostname {
             Some(hostname) => self.address_of(&service, &hostname).and_then(|address| {
                 depends_on.push(Dependency::Address(address));
-                self.by_address(address, port)
+                let found = self.by_address(address, port);
+                found.or_else(|| (!self.is_claimed(address)).then(passthrough))
             }),
             None => self.by_name(service, port),
         };
@@ -92,9 +97,7 @@ impl Index {
                 return Some(Found::Service(name.to_string()));
             }
         }
-        self.by_instance(address, port)
-            .or_else(|| self.by_pod(address, port))
-            .or_else(|| (!self.is_claimed(address)).then(passthrough))
+        self.by_instance(address, port).or_else(|| self.by_pod(address, port))
     }
 
     fn by_pod(&self, address: IpAddr, port: Port) -> Option<Found> {

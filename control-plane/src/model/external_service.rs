@@ -1,18 +1,21 @@
-//! `ExternalService` (weft.dev/v1alpha1): hosts outside the mesh that applications call, by name. Sidecars resolve the
-//! names themselves, and policies hold for them as for any service.
+//! `ExternalService` (weft.dev/v1alpha1): hosts outside the mesh that applications call, by name or by address. Sidecars
+//! resolve the names themselves, and policies hold for them as for any service.
+
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use weft_proto::{Port, names::is_label};
 
 use super::{
     crd::{Column, fields},
     kinds::Kind,
-    matching::{self, Host, check_length},
+    matching::{Host, check_length},
     metadata::{Metadata, bad_name},
     object::{FieldError, Spec},
     protocol::AppProtocol,
+    text,
 };
 
 /// How long the lists may be.
@@ -23,12 +26,44 @@ const MOST_PORTS: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExternalServiceSpec {
-    /// Names outside, such as `api.example.com`, or `*.example.com` for every name below.
+    /// Names outside, such as `api.example.com`, or `*.example.com` for every name below; or addresses.
     #[schemars(schema_with = "hosts")]
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<ExternalHost>,
     /// Where they listen.
     #[schemars(length(min = 1, max = MOST_PORTS), extend("x-kubernetes-validations" = port_rules()))]
     pub ports: Vec<ExternalPort>,
+}
+
+/// A host outside: a name, all below one ("*.example.com"), or an address. An address stands in the form that has no
+/// other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExternalHost(String);
+
+impl ExternalHost {
+    fn parse(text: &str) -> Result<Self, String> {
+        let Ok(address) = text.parse::<IpAddr>() else {
+            return Host::parse(text).map(|host| Self(host.as_str().to_owned())).map_err(|error| {
+                format!("{error}; or use an address such as 192.0.2.1 or 2001:db8::1")
+            });
+        };
+        let address = address.to_canonical();
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(format!("{text:?} is no address of one host: use one such as 192.0.2.1"));
+        }
+        Ok(Self(address.to_string()))
+    }
+
+    /// As it is compared.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ExternalHost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parsed(deserializer, Self::parse)
+    }
 }
 
 /// A port of hosts outside.
@@ -53,7 +88,7 @@ impl Spec for ExternalServiceSpec {
         name: "Hosts",
         r#type: "string",
         path: ".spec.hosts[*]",
-        description: "The names outside.",
+        description: "The names and addresses outside.",
     }];
 
     fn validate(&self, metadata: &Metadata) -> Result<(), FieldError> {
@@ -106,8 +141,22 @@ impl ExternalServiceSpec {
     }
 }
 
-fn hosts(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let host = matching::host(generator);
+/// A name or an address, as a schema: that each part of an address is small enough cannot be said there.
+fn host() -> schemars::Schema {
+    let name = "([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 255,
+        "pattern": format!("^({name}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"),
+        "x-kubernetes-validations": [{
+            "rule": "!self.matches('^([*][.])?[0-9.]+$') || self.matches('^[0-9]+([.][0-9]+){3}$')",
+            "message": "it is neither a name nor an address",
+        }],
+    })
+}
+
+fn hosts(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let host = host();
     schemars::json_schema!({
         "type": "array",
         "minItems": 1,
@@ -136,4 +185,28 @@ fn port_rules() -> Value {
             "message": "two ports have one name: use another name",
         },
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_in_one_form() {
+        for (text, expected) in [
+            ("api.example.com", "api.example.com"),
+            ("*.example.com", "*.example.com"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8:0::1", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(ExternalHost::parse(text), Ok(ExternalHost(expected.into())), "{text}");
+        }
+        for text in
+            ["192.0.2", "192.0.2.256", "*.0.2.1", "0.0.0.0", "::", "224.0.0.1", "[::1]", "a:80"]
+        {
+            let error = ExternalHost::parse(text).expect_err(text);
+            assert!(error.contains("192.0.2.1"), "{error}");
+        }
+    }
 }

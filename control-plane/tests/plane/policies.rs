@@ -194,7 +194,7 @@ async fn hosts_outside_are_targets_and_part_of_the_eager_set() {
 apiVersion: weft.dev/v1alpha1
 kind: ExternalService
 metadata: {name: pay, namespace: shop}
-spec: {hosts: [api.pay.com], ports: [{port: 443, protocol: tls}]}
+spec: {hosts: [api.pay.com, 192.0.2.7], ports: [{port: 443, protocol: tls}]}
 ---
 apiVersion: weft.dev/v1alpha1
 kind: MeshConfig
@@ -210,13 +210,16 @@ spec: {egress: RegisteredOnly}
             _ => {}
         }
     }
-    assert_eq!(mesh.unwrap().external_hosts, ["api.pay.com"]);
+    assert_eq!(mesh.unwrap().external_hosts, ["192.0.2.7", "api.pay.com"]);
     assert_eq!(target, Some(Found::Service("shop/pay:443".into())));
     let Some(Body::Service(service)) = caller.get(ResourceKind::Service, "shop/pay:443").await.body
     else {
         panic!("a service")
     };
-    assert_eq!(service.external.unwrap().hosts, ["api.pay.com"]);
+    assert_eq!(service.external.unwrap().hosts, ["api.pay.com", "192.0.2.7"]);
+    let by_address = caller.get(ResourceKind::Target, "192.0.2.7:443").await.body;
+    let Some(Body::Target(target)) = by_address else { panic!("a target") };
+    assert_eq!(target.found, Some(Found::Service("shop/pay:443".into())));
     shop.until("externalservices", "pay", "Accepted", "Accepted").await;
 }
 

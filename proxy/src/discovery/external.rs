@@ -33,10 +33,20 @@ impl External {
     #[must_use]
     pub fn names<'a>(&'a self, destination: &'a str) -> Vec<&'a str> {
         let named = host_of(destination);
+        if let Some(host) = self.at_address(named) {
+            return vec![host];
+        }
         if self.hosts.iter().any(|host| matches(host, named)) {
             return vec![named];
         }
         self.hosts.iter().map(String::as_str).filter(|host| !host.starts_with("*.")).collect()
+    }
+
+    /// The host that is this address, in whichever form the application wrote it.
+    fn at_address(&self, named: &str) -> Option<&str> {
+        let address = named.parse::<IpAddr>().ok()?.to_canonical();
+        let mut hosts = self.hosts.iter().map(String::as_str);
+        hosts.find(|host| host.parse() == Ok(address))
     }
 }
 
@@ -152,6 +162,7 @@ mod tests {
             ("api.example.com:443", &["api.example.com"][..]),
             ("www.example.org:443", &["www.example.org"]),
             ("192.0.2.1:443", &["192.0.2.1"]),
+            ("[::ffff:192.0.2.1]:443", &["192.0.2.1"]),
             ("shop/payments:443", &["api.example.com", "192.0.2.1"]),
             ("example.org:443", &["api.example.com", "192.0.2.1"]),
         ] {

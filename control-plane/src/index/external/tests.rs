@@ -71,6 +71,32 @@ fn a_registered_host_stands_for_its_service_at_the_ports_that_it_has() {
 }
 
 #[test]
+fn an_address_is_registered_as_a_host_is() {
+    let index = mesh(&[
+        object(
+            "ExternalService shop/db",
+            1,
+            "{hosts: [192.0.2.7, '2001:DB8::7'], ports: [{port: 5432, protocol: tcp}]}",
+        ),
+        object("Service shop/near", 1, "{clusterIP: 192.0.2.8, ports: [{port: 5432}]}"),
+        object("ExternalService shop/far", 1, "{hosts: [192.0.2.8], ports: [{port: 5432}]}"),
+    ]);
+    for (destination, expected) in [
+        ("192.0.2.7:5432", "shop/db:5432"),
+        ("[::ffff:192.0.2.7]:5432", "shop/db:5432"),
+        ("[2001:db8::7]:5432", "shop/db:5432"),
+        ("192.0.2.7:80", "passes"),
+        // What is in the mesh goes before.
+        ("192.0.2.8:5432", "shop/near:5432"),
+    ] {
+        assert_eq!(target(&index, destination), expected, "{destination}");
+    }
+    assert_eq!(index.mesh().external_hosts, ["192.0.2.7", "192.0.2.8", "2001:db8::7"]);
+    let asked = index.target("shop", "192.0.2.7:5432").depends_on;
+    assert!(asked.contains(&Dependency::Host("192.0.2.7".into())), "{asked:?}");
+}
+
+#[test]
 fn where_only_what_is_registered_may_be_called_another_port_of_a_host_is_nobodys() {
     let mut index = mesh(&[object("ExternalService shop/pay", 1, PAY)]);
     let config = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\n\
