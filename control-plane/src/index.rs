@@ -8,7 +8,7 @@
 //! - a registration or a readiness: O(log n) for each service port that the workload serves;
 //! - a `Workload`: its services are built anew, O(n), and the selectors of its namespace looked at;
 //! - a route, a grant: the routes of the services concerned are made anew, see `routes`;
-//! - a `Service`: it is built anew, O(n), and the workloads of its namespace looked at;
+//! - a `Service`: it is built anew, O(n), and the workloads of its namespace and all pods looked at;
 //! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too;
 //! - a policy: the services that it holds for are built anew, and all policies looked at.
 //!
@@ -90,6 +90,9 @@ pub struct Index {
     hosts: BTreeMap<String, BTreeSet<ServiceName>>,
     /// Every object that is there: what policies can refer to.
     objects: BTreeSet<ObjectKey>,
+    /// Grows with each change of what routes are made of but for themselves and what they refer to: policies, the mesh's
+    /// defaults, Service objects.
+    route_state: u64,
 }
 
 /// What holds where no object says otherwise.
@@ -131,6 +134,7 @@ impl Index {
             externals: BTreeMap::new(),
             hosts: BTreeMap::new(),
             objects: BTreeSet::new(),
+            route_state: 0,
         }
     }
 
@@ -165,6 +169,9 @@ impl Index {
                 let old = self.services.insert(name.clone(), Arc::new(service.clone()));
                 if !old.as_ref().is_some_and(|old| same(old, service)) {
                     changes.mesh |= old.is_none() && self.enter_namespace(&name.namespace);
+                    self.touch_selected(&name, old.as_deref(), changes);
+                    self.touch_selected(&name, Some(service), changes);
+                    self.route_state += 1;
                     dirty.insert(name);
                 }
             }
@@ -207,7 +214,9 @@ impl Index {
         match key.kind {
             Kind::Service => {
                 let name = service_name(key);
-                if self.services.remove(&name).is_some() {
+                if let Some(old) = self.services.remove(&name) {
+                    self.touch_selected(&name, Some(&old), &mut changes);
+                    self.route_state += 1;
                     changes.mesh |= self.leave_namespace(&name.namespace);
                     dirty.insert(name);
                 }
@@ -256,6 +265,12 @@ impl Index {
     }
 
     fn rebuild_all(&mut self, dirty: BTreeSet<ServiceName>, changes: &mut Changes) {
+        for service in dirty {
+            self.rebuild(&service, changes);
+        }
+        // Two policies may name one port by its name and by its number: whether they do is known only now.
+        let mut dirty = BTreeSet::new();
+        self.settle_policies(&mut dirty, changes);
         for service in dirty {
             self.rebuild(&service, changes);
         }

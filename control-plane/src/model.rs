@@ -4,6 +4,7 @@
 //! - [`kinds`]: the table of kinds; [`Object`] and [`Kind`] are generated from it.
 //! - [`object`]: what every object has: spec, status with conditions, key; [`metadata`]: its name, labels, versions.
 //! - [`parse`]: YAML and JSON to objects; errors name file, line, object, field, value and what is right.
+//! - [`stand_in`]: what holds in the place of an object that cannot be read.
 //! - one file per kind: [`service`], [`workload`], [`mesh_config`], [`traffic_policy`], [`access_policy`],
 //!   [`external_service`], [`core`] (namespaces, accounts).
 //! - [`gateway`]: the Gateway API's kinds: routes, and grants of references.
@@ -33,6 +34,7 @@ pub mod properties;
 pub mod protocol;
 pub mod registration;
 pub mod service;
+pub mod stand_in;
 pub mod target_ref;
 mod text;
 pub mod traffic_policy;

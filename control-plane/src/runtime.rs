@@ -80,9 +80,7 @@ impl Runtime for Parts {
     async fn authz(&self, request: api::AuthzRequest) -> Result<api::AuthzResponse, Status> {
         let index = self.catalog.read();
         let ports = wanted_ports(&index, &request.service)?;
-        Ok(api::AuthzResponse {
-            ports: ports.iter().filter_map(|port| index.authz(port)).collect(),
-        })
+        Ok(api::AuthzResponse { ports: ports.iter().flat_map(|port| index.authz(port)).collect() })
     }
 
     async fn applied(&self, request: api::AppliedRequest) -> Result<api::AppliedResponse, Status> {

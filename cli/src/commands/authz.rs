@@ -12,6 +12,9 @@ use crate::{client, command::AuthzArgs, commands::in_namespace, output};
 #[serde(rename_all = "camelCase")]
 struct PortView {
     service_port: String,
+    /// The other service ports behind which the servers stand of which this is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also_behind: Vec<String>,
     rules: Vec<RuleView>,
     default: DefaultView,
     /// As it would be if the policies in Audit mode were enforced; absent when that is no different.
@@ -69,6 +72,7 @@ impl From<AuthzPort> for PortView {
         let audited = DefaultView::from(port.audited.unwrap_or_default());
         Self {
             service_port: port.service_port,
+            also_behind: port.also_behind,
             rules: port.rules.into_iter().map(RuleView::from).collect(),
             audited_default: (audited != default).then_some(audited),
             default,
@@ -110,7 +114,12 @@ fn text(port: &PortView) -> String {
         table.add_row(default_row("default", audited, " (audit)"));
     }
     let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
-    format!("{}\n{}{}\n", port.service_port, lines.collect::<String>(), explanation(port))
+    let others = match &port.also_behind[..] {
+        [] => String::new(),
+        others => format!(", at the servers that stand behind {} as well", others.join(" and ")),
+    };
+    let lines = lines.collect::<String>();
+    format!("{}{others}\n{lines}{}\n", port.service_port, explanation(port))
 }
 
 fn default_row(order: &str, default: &DefaultView, audit: &str) -> [String; 6] {
@@ -151,7 +160,13 @@ mod tests {
             policy: "AccessPolicy shop/cart".into(),
             level: "Service shop/cart".into(),
         };
-        PortView { service_port: "shop/cart:80".into(), rules, default, audited_default: None }
+        PortView {
+            service_port: "shop/cart:80".into(),
+            also_behind: Vec::new(),
+            rules,
+            default,
+            audited_default: None,
+        }
     }
 
     #[test]
@@ -176,6 +191,14 @@ mod tests {
         assert!(lines[4].starts_with("default  Deny          everybody else"), "{text}");
         assert!(lines[5].contains("The first row that takes a request decides"), "{text}");
         assert!(lines[5].contains("Rows with (audit) decide nothing"), "{text}");
+    }
+
+    #[test]
+    fn servers_behind_several_services_are_told_apart() {
+        let mut port = port(vec![], "Deny");
+        port.also_behind = vec!["shop/cart-v1:80".into(), "shop/all:80".into()];
+        let expected = "shop/cart:80, at the servers that stand behind shop/cart-v1:80 and shop/all:80 as well\n";
+        assert!(text(&port).starts_with(expected), "{}", text(&port));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use weft_proto::{ServicePort, api, discovery};
 
-use super::{Index, policies::Place};
+use super::{Index, authz::others};
 
 impl Index {
     /// What holds at a service's port; `None` when there is no such port.
@@ -16,14 +16,8 @@ impl Index {
     pub fn applied(&self, port: &ServicePort) -> Option<api::AppliedPort> {
         let built = self.built.get(&port.service)?.ports.get(&port.port)?;
         let declaration = &built.declaration;
-        let place = Place {
-            kind: self.kind_of(&port.service),
-            service: &port.service,
-            port: port.port,
-            port_name: &declaration.port_name,
-        };
         let mut entries = Vec::new();
-        for (namespace, declared) in &built.consumers {
+        for (namespace, declared) in &*built.consumers {
             entries.extend(routes(declared.routes(), namespace));
         }
         entries.extend(routes(declaration.routes.as_ref(), ""));
@@ -34,26 +28,47 @@ impl Index {
         };
         entries.extend(declaration.requests.iter().map(|it| of("requests", &it.policies)));
         entries.extend(declaration.endpoint_policy.iter().map(|it| of("endpoints", &it.policies)));
-        entries.extend(self.at_servers(place, port));
+        entries.extend(self.at_servers(port));
         Some(api::AppliedPort { service_port: port.to_string(), entries })
     }
 
-    /// What the service's own sidecars do, in the order in which they do it.
-    fn at_servers(&self, place: Place<'_>, port: &ServicePort) -> Vec<api::AppliedEntry> {
+    /// What the service's own sidecars do, in the order in which they do it: what all of them do, and then what only those
+    /// do that stand behind other services as well.
+    fn at_servers(&self, port: &ServicePort) -> Vec<api::AppliedEntry> {
+        let kinds = self.servers(port).into_iter();
+        let kinds: Vec<(Vec<String>, Vec<api::AppliedEntry>)> =
+            kinds.map(|behind| (others(port, &behind), self.at_kind(port, &behind))).collect();
+        let of_all = |entry: &api::AppliedEntry| kinds.iter().all(|(_, own)| own.contains(entry));
+        let mut all = Vec::new();
+        for (also_behind, own) in &kinds {
+            for entry in own {
+                let also_behind = if of_all(entry) { Vec::new() } else { also_behind.clone() };
+                let entry = api::AppliedEntry { also_behind, ..entry.clone() };
+                if !all.contains(&entry) {
+                    all.push(entry);
+                }
+            }
+        }
+        all.sort_by_key(|entry| !entry.also_behind.is_empty());
+        all
+    }
+
+    /// The same of servers that stand behind these service ports.
+    fn at_kind(&self, port: &ServicePort, behind: &[ServicePort]) -> Vec<api::AppliedEntry> {
         let rule = |part: &str, rule: String| api::AppliedEntry {
             part: part.to_owned(),
             rule,
             ..api::AppliedEntry::default()
         };
         let namespace = &port.service.namespace;
-        let authz = self.authz(port).unwrap_or_default();
+        let authz = self.authz_behind(port, behind);
         let otherwise = authz.enforced.filter(|default| !default.policy.is_empty());
         let otherwise = otherwise.map(|default| {
             let action = if default.deny { "Deny" } else { "Allow" };
             rule("access", format!("{} default {action}", default.policy))
         });
         let access = authz.rules.into_iter().map(|it| rule("access", it.rule)).chain(otherwise);
-        let places = [place];
+        let places = self.places(behind);
         let limits = self.rate_limits(&places, namespace).into_iter();
         let limits = limits.map(|limit| rule("rate limit", limit.policy));
         let concurrency = self.concurrency(&places, namespace).into_iter();
@@ -71,6 +86,7 @@ fn routes(routes: Option<&discovery::Routes>, callers: &str) -> Vec<api::Applied
             backends: backends.iter().map(backend).collect(),
             policies: policies.to_vec(),
             callers: callers.to_owned(),
+            also_behind: Vec::new(),
         };
     let Some(routes) = routes else { return Vec::new() };
     let http = routes.http.iter().flat_map(|http| {

@@ -3,38 +3,70 @@
 //!
 //! The order is that of the sidecar: rules that deny, then rules that allow, then the default. Among equals the most
 //! specific level comes first. It shows what the index would tell a sidecar, and never what callers see.
+//!
+//! A server may stand behind several services, and is under the policies of each. Where not all servers of a service
+//! stand behind the same ones, each kind of them is shown by itself.
+
+use std::collections::BTreeSet;
 
 use weft_proto::{ServicePort, api};
 
 use super::{
     Index,
-    policies::{
-        Place,
-        access::{AppliedRule, Default},
-    },
+    inbound::at_port,
+    policies::access::{AppliedRule, Default},
 };
 use crate::model::{AccessAction, access_policy::Caller, matching::RequestMatch};
 
 impl Index {
-    /// What holds for a service's port; `None` when there is no such port.
+    /// What holds for a service's port, for each kind of its servers; nothing when there is no such port.
     #[must_use]
-    pub fn authz(&self, port: &ServicePort) -> Option<api::AuthzPort> {
-        let built = self.built.get(&port.service)?.ports.get(&port.port)?;
-        let place = Place {
-            kind: self.kind_of(&port.service),
-            service: &port.service,
-            port: port.port,
-            port_name: &built.declaration.port_name,
-        };
-        let mut applied = self.applied_access(&[place], &port.service.namespace);
+    pub fn authz(&self, port: &ServicePort) -> Vec<api::AuthzPort> {
+        let of_servers = self.servers(port).into_iter();
+        of_servers.map(|behind| self.authz_behind(port, &behind)).collect()
+    }
+
+    /// What holds at servers of a port that stand behind these service ports.
+    pub(super) fn authz_behind(
+        &self,
+        port: &ServicePort,
+        behind: &[ServicePort],
+    ) -> api::AuthzPort {
+        let mut applied = self.applied_access(&self.places(behind), &port.service.namespace);
         applied.rules.sort_by_key(|rule| rule.rule.action != AccessAction::Deny);
-        Some(api::AuthzPort {
+        api::AuthzPort {
             service_port: port.to_string(),
             rules: applied.rules.iter().map(rule).collect(),
             enforced: Some(default(applied.enforced)),
             audited: Some(default(applied.audited)),
-        })
+            also_behind: others(port, behind),
+        }
     }
+
+    /// The kinds of servers of a port: behind which service ports they stand, this one among them. One that has no
+    /// server stands for itself.
+    pub(super) fn servers(&self, port: &ServicePort) -> BTreeSet<Vec<ServicePort>> {
+        let mut kinds = BTreeSet::new();
+        let built = self.built.get(&port.service).and_then(|built| built.ports.get(&port.port));
+        let Some(built) = built else { return kinds };
+        for (workload, own) in &built.serving {
+            kinds.insert(self.service_ports_of(workload, own).collect());
+        }
+        for pod in self.pods_behind(&port.service).iter().filter_map(|key| self.pod(key)) {
+            let behind = self.ports_of_pod(pod);
+            let own = behind.iter().filter(|(service, _)| service == port).map(|(_, own)| *own);
+            kinds.extend(own.map(|own| at_port(&behind, own)));
+        }
+        if kinds.is_empty() {
+            kinds.insert(vec![port.clone()]);
+        }
+        kinds
+    }
+}
+
+/// The other service ports behind which servers of this one stand.
+pub(super) fn others(port: &ServicePort, behind: &[ServicePort]) -> Vec<String> {
+    behind.iter().filter(|other| *other != port).map(ToString::to_string).collect()
 }
 
 fn rule(applied: &AppliedRule<'_>) -> api::AuthzRule {

@@ -35,9 +35,14 @@ pub(super) struct BuiltService {
 /// A port of a service, as pushed.
 #[derive(Debug)]
 pub(super) struct BuiltPort {
-    pub(super) declaration: discovery::Service,
+    pub(super) declaration: Arc<discovery::Service>,
+    /// The digest of that without its routes, and with them.
+    pub(super) bare: u64,
+    pub(super) declared: u64,
+    /// The state of the index at which the routes were made.
+    pub(super) routed_at: Option<u64>,
     /// As callers in these namespaces are told it, which have routes of their own.
-    pub(super) consumers: BTreeMap<Arc<str>, Declared>,
+    pub(super) consumers: Arc<BTreeMap<Arc<str>, Declared>>,
     /// Which port of each member stands behind this one.
     pub(super) serving: BTreeMap<WorkloadName, String>,
     endpoints: BTreeMap<Arc<str>, HeldEndpoint>,
@@ -59,7 +64,9 @@ pub struct HeldEndpoint {
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceView<'a> {
     /// All of it but the endpoints.
-    pub declaration: &'a discovery::Service,
+    pub declaration: &'a Arc<discovery::Service>,
+    /// The digest of that.
+    pub declared: u64,
     /// The ready endpoints, by id.
     pub endpoints: &'a BTreeMap<Arc<str>, HeldEndpoint>,
     /// The digest of the declaration and all endpoints, equal wherever the content is.
@@ -79,19 +86,33 @@ impl BuiltService {
         });
         outline.collect()
     }
+
+    /// By what policies refer to its ports.
+    fn port_names(&self) -> Vec<(Port, &str)> {
+        let ports = self.ports.iter();
+        ports.map(|(number, port)| (*number, port.declaration.port_name.as_str())).collect()
+    }
 }
 
 impl BuiltPort {
     pub(super) fn new(declaration: discovery::Service) -> Self {
         let digest = digest::of_message(&declaration);
-        let consumers = BTreeMap::new();
-        let endpoints = BTreeMap::new();
-        Self { declaration, consumers, serving: BTreeMap::new(), endpoints, digest }
+        Self {
+            declaration: Arc::new(declaration),
+            bare: digest,
+            declared: digest,
+            routed_at: None,
+            consumers: Arc::default(),
+            serving: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            digest,
+        }
     }
 
     pub(super) fn view(&self) -> ServiceView<'_> {
         ServiceView {
             declaration: &self.declaration,
+            declared: self.declared,
             endpoints: &self.endpoints,
             digest: self.digest,
         }
@@ -123,7 +144,12 @@ impl Index {
         self.record_addresses(name, old.as_ref(), new.as_ref(), changes);
         self.record_hosts(name, old.as_ref(), new.as_ref(), changes);
         let inbound = report_difference(name, old.as_ref(), new.as_ref(), changes);
+        if old.as_ref().map(BuiltService::port_names) != new.as_ref().map(BuiltService::port_names)
+        {
+            self.policies.ports_changed();
+        }
         if inbound {
+            self.touch_selected(name, self.services.get(name).map(|object| &**object), changes);
             // What these serve is declared differently now, also to those who dial them by address.
             let both = old.iter().chain(&new);
             for member in both.clone().flat_map(|built| &built.members) {
@@ -168,7 +194,7 @@ impl Index {
             }
         }
         self.place_slices(name, &mut built);
-        self.route_ports(name, &mut built);
+        self.route_ports(name, &mut built, self.built.get(name));
         Some(built)
     }
 
@@ -432,13 +458,23 @@ fn report_difference(
         let service_port = ServicePort { service: name.clone(), port: *port };
         inbound |= one.map(what_servers_are_told) != other.map(what_servers_are_told);
         if one.map(|one| one.digest) != other.map(|other| other.digest)
-            || one.map(|one| &one.consumers) != other.map(|other| &other.consumers)
+            || !tell_the_same(one, other)
         {
             changes.services.insert(service_port.clone());
             endpoint_difference(&service_port, one, other, changes);
         }
     }
     inbound
+}
+
+/// Whether callers with routes of their own are told the same.
+fn tell_the_same(one: Option<&BuiltPort>, other: Option<&BuiltPort>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            Arc::ptr_eq(&one.consumers, &other.consumers) || one.consumers == other.consumers
+        }
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 /// What of a port its servers' sidecars act by: policies for callers are none of theirs.

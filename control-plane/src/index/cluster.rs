@@ -10,10 +10,12 @@ use std::{
     sync::Arc,
 };
 
-use weft_proto::{ServiceName, ServicePort};
+use weft_proto::{Port, ServiceName, ServicePort, discovery};
 
 use super::{Changes, Dependency, Index, build::BuiltService};
-use crate::model::{Cidr, EndpointSlice, InstanceKey, Life, NamespacedName, Pod};
+use crate::model::{
+    Cidr, EndpointSlice, InstanceKey, Life, NamespacedName, Pod, Resource, ServiceSpec, TargetPort,
+};
 
 /// The cluster, as far as it was told.
 #[derive(Debug, Default)]
@@ -221,18 +223,74 @@ impl Index {
         self.cluster.pods.get(&name).filter(|pod| pod.workload == key.workload)
     }
 
+    /// Every service port that a pod stands behind, with its own port: by the slices that list it, and by the selectors
+    /// that take it. A sidecar may ask before any slice lists its pod, and must not be told of a port without rules.
+    pub(super) fn ports_of_pod(&self, pod: &Pod) -> BTreeSet<(ServicePort, Port)> {
+        let listed = self.cluster.services(&pod.key).flat_map(|service| {
+            let ports = self.built.get(service).and_then(|built| built.pods.get(&pod.key));
+            let ports = ports.into_iter().flatten();
+            ports.map(move |(port, own)| {
+                (ServicePort { service: service.clone(), port: *port }, *own)
+            })
+        });
+        let first = ServiceName { namespace: Arc::clone(&pod.key.namespace), name: "".into() };
+        let services = self.services.range(first..);
+        let services = services.take_while(|(name, _)| name.namespace == pod.key.namespace);
+        let selecting = services.filter(|(_, service)| service.spec.selects(&pod.labels));
+        let selected = selecting.flat_map(|(name, service)| {
+            let ports = service.spec.ports.iter().filter(|port| port.protocol.is_tcp());
+            ports.filter_map(move |port| {
+                let own = match &port.target_port {
+                    None => port.port,
+                    Some(TargetPort::Number(number)) => *number,
+                    Some(TargetPort::Name(name)) => *pod.ports.get(name)?,
+                };
+                Some((ServicePort { service: name.clone(), port: port.port }, own))
+            })
+        });
+        listed.chain(selected).collect()
+    }
+
     /// The first service port, by name, that a pod's port stands behind.
     pub(super) fn service_port_of_pod(
         &self,
-        pod: &NamespacedName,
-        port: weft_proto::Port,
-    ) -> Option<(ServicePort, &weft_proto::discovery::Service)> {
-        self.cluster.services(pod).find_map(|service| {
-            let built = self.built.get(service)?;
-            let (number, _) = built.pods.get(pod)?.iter().find(|(_, target)| *target == port)?;
-            let declaration = &built.ports.get(number)?.declaration;
-            Some((ServicePort { service: service.clone(), port: *number }, declaration))
+        pod: &Pod,
+        port: Port,
+    ) -> Option<(ServicePort, &discovery::Service)> {
+        let mut ports = self.ports_of_pod(pod).into_iter().filter(|(_, own)| *own == port);
+        ports.find_map(|(name, _)| {
+            let declaration = &self.built.get(&name.service)?.ports.get(&name.port)?.declaration;
+            Some((name, &**declaration))
         })
+    }
+
+    /// Marks the pods that a service selects: their ports may stand behind its own, or do so no longer.
+    pub(super) fn touch_selected(
+        &self,
+        name: &ServiceName,
+        service: Option<&Resource<ServiceSpec>>,
+        changes: &mut Changes,
+    ) {
+        let Some(service) = service else { return };
+        touch(self.selected_pods(name, &service.spec).map(|pod| Some(&**pod)), changes);
+    }
+
+    /// The pods behind a service: those that its slices list, and those that it selects.
+    pub(super) fn pods_behind(&self, name: &ServiceName) -> BTreeSet<NamespacedName> {
+        let listed = self.built.get(name).into_iter().flat_map(|built| built.pods.keys().cloned());
+        let object = self.services.get(name).into_iter();
+        let selected = object.flat_map(|object| self.selected_pods(name, &object.spec));
+        listed.chain(selected.map(|pod| pod.key.clone())).collect()
+    }
+
+    /// The pods that a service selects.
+    pub(super) fn selected_pods<'a>(
+        &'a self,
+        name: &'a ServiceName,
+        service: &'a ServiceSpec,
+    ) -> impl Iterator<Item = &'a Arc<Pod>> {
+        let pods = self.cluster.pods.values();
+        pods.filter(|pod| pod.key.namespace == name.namespace && service.selects(&pod.labels))
     }
 }
 

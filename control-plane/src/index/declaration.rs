@@ -20,13 +20,13 @@ pub(super) struct PortRoutes {
 /// A service port as callers of one namespace are told of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Declared {
-    service: discovery::Service,
+    service: Arc<discovery::Service>,
     digest: u64,
 }
 
 impl Declared {
     /// The routes of these callers.
-    pub(super) const fn routes(&self) -> Option<&discovery::Routes> {
+    pub(super) fn routes(&self) -> Option<&discovery::Routes> {
         self.service.routes.as_ref()
     }
 }
@@ -56,20 +56,39 @@ impl Index {
 }
 
 impl BuiltPort {
-    /// Puts routes in force. Whether that changed anything.
-    pub(super) fn set_routes(&mut self, routes: PortRoutes) -> bool {
-        let before = digest::of_message(&self.declaration);
-        self.declaration.routes = routes.of_all;
-        let after = digest::of_message(&self.declaration);
-        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+    /// Puts routes in force that were made at this state of what they are made of. Whether that changed anything.
+    pub(super) fn set_routes(&mut self, routes: PortRoutes, state: u64) -> bool {
+        let before = self.declared;
+        Arc::make_mut(&mut self.declaration).routes = routes.of_all;
+        self.declare(digest::of_message(&*self.declaration));
         let declare = |routes| {
-            let service = discovery::Service { routes: Some(routes), ..self.declaration.clone() };
-            Declared { digest: digest::of_message(&service), service }
+            let bare = (*self.declaration).clone();
+            let service = discovery::Service { routes: Some(routes), ..bare };
+            Declared { digest: digest::of_message(&service), service: Arc::new(service) }
         };
         let consumers = routes.consumers.into_iter();
         let consumers = consumers.map(|(namespace, routes)| (namespace, declare(routes))).collect();
-        let others = std::mem::replace(&mut self.consumers, consumers);
-        before != after || others != self.consumers
+        let others = std::mem::replace(&mut self.consumers, Arc::new(consumers));
+        self.routed_at = Some(state);
+        before != self.declared || others != self.consumers
+    }
+
+    /// Takes over the routes of the same port as it was before, where they were made at this state and all else that is
+    /// said of the port is the same.
+    pub(super) fn keep_routes(&mut self, before: &Self, state: u64) -> bool {
+        if before.routed_at != Some(state) || before.bare != self.bare {
+            return false;
+        }
+        self.declaration = Arc::clone(&before.declaration);
+        self.consumers = Arc::clone(&before.consumers);
+        self.declare(before.declared);
+        self.routed_at = before.routed_at;
+        true
+    }
+
+    fn declare(&mut self, digest: u64) {
+        self.digest = self.digest.wrapping_sub(self.declared).wrapping_add(digest);
+        self.declared = digest;
     }
 
     /// The port as callers of a namespace are told of it, and the namespace, where others are told otherwise.
@@ -77,10 +96,10 @@ impl BuiltPort {
         let Some((namespace, declared)) = self.consumers.get_key_value(namespace) else {
             return (None, self.view());
         };
-        let own = digest::of_message(&self.declaration);
         let view = ServiceView {
             declaration: &declared.service,
-            digest: self.digest.wrapping_sub(own).wrapping_add(declared.digest),
+            declared: declared.digest,
+            digest: self.digest.wrapping_sub(self.declared).wrapping_add(declared.digest),
             ..self.view()
         };
         (Some(Arc::clone(namespace)), view)

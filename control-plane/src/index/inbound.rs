@@ -6,8 +6,7 @@ use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, discovery};
 
 use super::{Index, policies::Place};
 use crate::model::{
-    AppProtocol, NamespacedName, Pod, PortMode, RegisteredPort, TargetKind, WorkloadPort,
-    registration::InstanceKey,
+    AppProtocol, Pod, PortMode, RegisteredPort, WorkloadPort, registration::InstanceKey,
 };
 
 impl Index {
@@ -64,19 +63,7 @@ impl Index {
         behind: &[ServicePort],
         namespace: &str,
     ) -> discovery::InboundPort {
-        let places: Vec<Place<'_>> = behind
-            .iter()
-            .filter_map(|port| {
-                let declaration =
-                    &self.built.get(&port.service)?.ports.get(&port.port)?.declaration;
-                Some(Place {
-                    kind: TargetKind::Service,
-                    service: &port.service,
-                    port: port.port,
-                    port_name: &declaration.port_name,
-                })
-            })
-            .collect();
+        let places = self.places(behind);
         discovery::InboundPort {
             access: self.access(&places, namespace),
             rate_limits: self.rate_limits(&places, namespace),
@@ -85,14 +72,28 @@ impl Index {
         }
     }
 
+    /// Service ports, as policies see them.
+    pub(super) fn places<'a>(&'a self, ports: &'a [ServicePort]) -> Vec<Place<'a>> {
+        let places = ports.iter().filter_map(|port| {
+            let declaration = &self.built.get(&port.service)?.ports.get(&port.port)?.declaration;
+            Some(Place {
+                kind: self.kind_of(&port.service),
+                service: &port.service,
+                port: port.port,
+                port_name: &declaration.port_name,
+            })
+        });
+        places.collect()
+    }
+
     /// The inbound ports of a pod: those that services name, and those of which its annotations say something. Its
     /// application may listen on any other, which is treated by the default.
     fn pod_inbound(&self, pod: &Pod) -> discovery::Inbound {
         let settings = &pod.settings;
-        let behind = self.cluster.services(&pod.key).filter_map(|service| self.built.get(service));
-        let served = behind.filter_map(|built| built.pods.get(&pod.key)).flatten();
-        let served = served.map(|(_, target)| *target);
-        let named: BTreeSet<Port> = served
+        let behind = self.ports_of_pod(pod);
+        let named: BTreeSet<Port> = behind
+            .iter()
+            .map(|(_, own)| *own)
             .chain(settings.opaque_ports.ports())
             .chain(settings.permissive_ports.ports())
             .collect();
@@ -105,7 +106,7 @@ impl Index {
             discovery::InboundMode::from(mode).into()
         };
         let port = |number: Port| {
-            let service = self.service_port_of_pod(&pod.key, number);
+            let service = self.service_port_of_pod(pod, number);
             let bare = discovery::InboundPort {
                 port: number.into(),
                 protocol: self.pod_protocol(pod, number).into(),
@@ -113,8 +114,7 @@ impl Index {
                 service: service.map(|(service, _)| service.to_string()).unwrap_or_default(),
                 ..discovery::InboundPort::default()
             };
-            let behind: Vec<ServicePort> = self.service_ports_of_pod(&pod.key, number).collect();
-            self.with_policies(bare, &behind, &pod.key.namespace)
+            self.with_policies(bare, &at_port(&behind, number), &pod.key.namespace)
         };
         let others = discovery::InboundPort { mode: mode(None), ..Default::default() };
         discovery::Inbound {
@@ -126,7 +126,7 @@ impl Index {
     /// How the bytes of a pod's port are to be read. The caller's sidecar acts by the service's declaration: both
     /// must agree.
     pub(super) fn pod_protocol(&self, pod: &Pod, port: Port) -> discovery::Protocol {
-        match self.service_port_of_pod(&pod.key, port) {
+        match self.service_port_of_pod(pod, port) {
             Some((_, declaration)) => declaration.protocol(),
             None => {
                 let opaque = pod.settings.opaque_ports.contains(port);
@@ -136,7 +136,7 @@ impl Index {
     }
 
     /// Every service port that a workload's port stands behind.
-    fn service_ports_of(
+    pub(super) fn service_ports_of(
         &self,
         workload: &WorkloadName,
         port_name: &str,
@@ -153,19 +153,6 @@ impl Index {
             .map(|(service, port, _)| ServicePort { service: service.clone(), port })
     }
 
-    /// Every service port that a pod's port stands behind.
-    fn service_ports_of_pod(
-        &self,
-        pod: &NamespacedName,
-        target: Port,
-    ) -> impl Iterator<Item = ServicePort> {
-        self.cluster.services(pod).flat_map(move |service| {
-            let ports = self.built.get(service).and_then(|built| built.pods.get(pod));
-            let behind = ports.into_iter().flatten().filter(move |(_, own)| *own == target);
-            behind.map(|(port, _)| ServicePort { service: service.clone(), port: *port })
-        })
-    }
-
     /// The first service port, by name, that a workload's port stands behind.
     pub(super) fn service_port_of(
         &self,
@@ -178,8 +165,14 @@ impl Index {
             let (number, port) =
                 built.ports.iter().find(|(_, port)| serves(port.serving.get(workload)))?;
             let name = ServicePort { service: service.clone(), port: *number };
-            Some((name, &port.declaration))
+            Some((name, &*port.declaration))
         };
         self.memberships.get(workload)?.iter().find_map(of_service)
     }
+}
+
+/// The service ports behind which one port of a pod stands.
+pub(super) fn at_port(behind: &BTreeSet<(ServicePort, Port)>, own: Port) -> Vec<ServicePort> {
+    let at_port = behind.iter().filter(|(_, port)| *port == own);
+    at_port.map(|(service, _)| service.clone()).collect()
 }

@@ -88,6 +88,7 @@ impl Index {
                 || old.access != config.access
                 || old.inbound != config.inbound,
         };
+        self.route_state += u64::from(sides.callers);
         self.touch_target(&Target::Mesh, sides, dirty, changes);
     }
 

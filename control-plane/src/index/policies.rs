@@ -123,12 +123,18 @@ impl Policies {
         }
     }
 
-    /// Puts what came and went since the last time in force. Returns what that touched.
-    pub(super) fn settle(&mut self) -> BTreeMap<Target, Sides> {
+    /// Has conflicts looked at again: ports came or went, by whose names policies may refer to one.
+    pub(super) fn ports_changed(&mut self) {
+        self.changed |= !self.traffic.is_empty();
+    }
+
+    /// Puts what came and went since the last time in force. Returns what that touched. `by_number` names a port by its
+    /// number.
+    fn settle(&mut self, by_number: impl Fn(&Target) -> Target) -> BTreeMap<Target, Sides> {
         if !std::mem::take(&mut self.changed) {
             return BTreeMap::new();
         }
-        let judged = conflicts::judge(self.traffic.iter());
+        let judged = conflicts::judge(self.traffic.iter(), by_number);
         self.conflicts = judged.conflicts;
         self.traffic_at = BTreeMap::new();
         for policy in &judged.in_force {
@@ -199,7 +205,39 @@ fn mesh_name() -> String {
     format!("MeshConfig {MESH}")
 }
 
+/// What an AccessPolicy, or a section for servers, can hold for, of a port behind these services: the most specific
+/// level first, and at each level what means one thing together, once.
+fn levels(places: &[Place<'_>], namespace: &str) -> [Vec<Vec<Target>>; 4] {
+    let (mut ports, mut services) = (Vec::new(), Vec::new());
+    for place in places {
+        let mut targets = place.targets();
+        services.extend(targets.pop().map(|service| vec![service]));
+        ports.push(targets);
+    }
+    for level in [&mut ports, &mut services] {
+        level.sort();
+        level.dedup();
+    }
+    [ports, services, vec![vec![Target::Namespace(namespace.into())]], vec![vec![Target::Mesh]]]
+}
+
 impl Index {
+    /// The targets that mean the same as this one: a port by its name and by its number.
+    fn meaning_the_same(&self, target: &Target) -> Vec<Target> {
+        let by_number = target.by_number(&self.built);
+        let Target::Service { kind, service, port: Some(number) } = &by_number else {
+            return vec![by_number];
+        };
+        let built = self.built.get(service).and_then(|it| it.ports.get(&number.parse().ok()?));
+        let name = built.map(|port| &port.declaration.port_name).filter(|name| !name.is_empty());
+        let by_name = name.map(|name| Target::Service {
+            kind: *kind,
+            service: service.clone(),
+            port: Some(name.clone()),
+        });
+        [by_number].into_iter().chain(by_name).collect()
+    }
+
     /// As what policies refer to a service of this name.
     pub(super) fn kind_of(&self, service: &ServiceName) -> TargetKind {
         if self.is_external(service) { TargetKind::ExternalService } else { TargetKind::Service }

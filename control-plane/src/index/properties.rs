@@ -64,7 +64,7 @@ pub(crate) fn pushed(index: &Index) -> Pushed {
     });
     let services = ports.filter_map(|port| {
         let view = index.service(&port)?;
-        let (declaration, endpoints) = (view.declaration.clone(), view.endpoints.clone());
+        let (declaration, endpoints) = ((**view.declaration).clone(), view.endpoints.clone());
         Some((port, Service { declaration, endpoints, digest: view.digest }))
     });
     Pushed { services: services.collect(), mesh: index.mesh() }

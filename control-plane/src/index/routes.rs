@@ -10,14 +10,17 @@
 //!
 //! What a change costs: a route, those services anew that it names or named as parents; a grant, the parents of the
 //! routes that refer into its namespace from another; a service whose ports changed, the parents of the routes that
-//! refer to it. Of a service only its routes are made anew, whatever the number of its endpoints.
+//! refer to it. Of a service only its routes are made anew, whatever the number of its endpoints; and they are kept when
+//! it is built anew for its endpoints alone.
 //!
+//! - [`conflict`]: which of two routes that exclude each other is in force;
 //! - [`standing`]: to which ports a route binds, and why not to others;
 //! - [`backend`]: what a reference to a backend means;
 //! - `http`, `opaque`: rules; `precedence`: their order; `filters`: what they do to requests;
 //! - `requests`: timeouts and retries.
 
 pub mod backend;
+pub mod conflict;
 mod filters;
 mod http;
 mod opaque;
@@ -30,19 +33,20 @@ use std::{
     sync::Arc,
 };
 
-use weft_proto::{ServiceName, ServicePort, discovery};
+use weft_proto::{Port, ServiceName, ServicePort, discovery, discovery::Protocol};
 
 pub(super) use http::{grpc_match, http_match};
 
 use super::{Changes, Index, build::BuiltService, declaration::PortRoutes};
 use crate::model::{
-    Kind, Object, ObjectKey, ParentStatus, Route, gateway::reference_grant::ReferenceGrantSpec,
+    Kind, Object, ObjectKey, ParentStatus, Route,
+    gateway::{reference_grant::ReferenceGrantSpec, route::Fate},
 };
 
 /// The routes and grants that there are.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    routes: BTreeMap<ObjectKey, Arc<Object>>,
+    routes: BTreeMap<ObjectKey, Held>,
     /// By namespace and name.
     grants: BTreeMap<(String, String), ReferenceGrantSpec>,
     /// The routes that name a service as their parent.
@@ -51,6 +55,31 @@ pub(super) struct Routes {
     by_backend: BTreeMap<ServiceName, BTreeSet<ObjectKey>>,
     /// Services whose routes are to be made anew.
     stale: BTreeSet<ServiceName>,
+}
+
+/// A route, and what is found out of it once.
+#[derive(Debug)]
+struct Held {
+    object: Arc<Object>,
+    fates: Vec<Fate>,
+    is_supported: bool,
+}
+
+/// A route with what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) route: Route<'a>,
+    /// Of each rule.
+    pub(super) fates: &'a [Fate],
+    /// Whether it has support as a whole.
+    is_supported: bool,
+}
+
+impl Held {
+    fn known(&self) -> Option<Known<'_>> {
+        let route = Route::of(&self.object)?;
+        Some(Known { route, fates: &self.fates, is_supported: self.is_supported })
+    }
 }
 
 impl Routes {
@@ -68,7 +97,7 @@ impl Routes {
         }
         let Some(route) = Route::of(object) else { return false };
         let key = object.key();
-        if self.routes.get(&key).is_some_and(|known| means_the_same(known, object)) {
+        if self.routes.get(&key).is_some_and(|known| means_the_same(&known.object, object)) {
             return false;
         }
         self.forget(&key);
@@ -82,7 +111,8 @@ impl Routes {
         // Its status says nothing here.
         let mut object = object.clone();
         *object.status_mut() = crate::model::Status::default();
-        self.routes.insert(key, Arc::new(object));
+        let (fates, is_supported) = (route.fates(), route.unsupported().is_empty());
+        self.routes.insert(key, Held { object: Arc::new(object), fates, is_supported });
         true
     }
 
@@ -96,8 +126,8 @@ impl Routes {
     }
 
     fn forget(&mut self, key: &ObjectKey) {
-        let Some(object) = self.routes.remove(key) else { return };
-        let Some(route) = Route::of(&object) else { return };
+        let Some(held) = self.routes.remove(key) else { return };
+        let Some(route) = Route::of(&held.object) else { return };
         for service in parents(route) {
             take_out(&mut self.by_parent, &service, key);
             self.stale.insert(service);
@@ -110,8 +140,8 @@ impl Routes {
     /// Has the parents of those routes made anew that refer to a service.
     pub(super) fn touch_referring(&mut self, service: &ServiceName) {
         let Some(keys) = self.by_backend.get(service) else { return };
-        let routes = keys.iter().filter_map(|key| Route::of(self.routes.get(key)?));
-        self.stale.extend(routes.flat_map(parents));
+        let routes = keys.iter().filter_map(|key| self.find(key));
+        self.stale.extend(routes.flat_map(parents).collect::<Vec<_>>());
     }
 
     /// The same for those that refer into a namespace from another.
@@ -120,7 +150,7 @@ impl Routes {
         let keys = self.by_backend.range(first..);
         let keys = keys.take_while(|(service, _)| &*service.namespace == namespace);
         let keys = keys.flat_map(|(_, keys)| keys).filter(|key| key.namespace != namespace);
-        let routes = keys.filter_map(|key| Route::of(self.routes.get(key)?));
+        let routes = keys.filter_map(|key| self.find(key));
         self.stale.extend(routes.flat_map(parents).collect::<Vec<_>>());
     }
 
@@ -132,7 +162,12 @@ impl Routes {
 
     /// The route of this name.
     pub(super) fn find(&self, key: &ObjectKey) -> Option<Route<'_>> {
-        Route::of(self.routes.get(key)?)
+        Some(self.known(key)?.route)
+    }
+
+    /// The same, with what is known of it.
+    pub(super) fn known(&self, key: &ObjectKey) -> Option<Known<'_>> {
+        self.routes.get(key)?.known()
     }
 
     /// The routes that refer to a service.
@@ -141,9 +176,9 @@ impl Routes {
     }
 
     /// The routes that name a service as their parent.
-    fn at(&self, service: &ServiceName) -> impl Iterator<Item = Route<'_>> {
+    fn at(&self, service: &ServiceName) -> impl Iterator<Item = Known<'_>> {
         let keys = self.by_parent.get(service).into_iter().flatten();
-        keys.filter_map(|key| Route::of(self.routes.get(key)?))
+        keys.filter_map(|key| self.known(key))
     }
 
     /// Whether a grant in the service's namespace lets the route refer to it.
@@ -200,8 +235,18 @@ fn take_out(
 /// The routes that bind callers of one kind.
 #[derive(Default)]
 struct Bound<'a> {
-    http: Vec<Route<'a>>,
-    opaque: Vec<Route<'a>>,
+    http: Vec<Known<'a>>,
+    opaque: Vec<Known<'a>>,
+}
+
+impl Bound<'_> {
+    /// Without those that older ones exclude.
+    fn in_force(self) -> Self {
+        Self {
+            http: conflict::in_force(self.http, |known| known.route),
+            opaque: conflict::in_force(self.opaque, |known| known.route),
+        }
+    }
 }
 
 impl Index {
@@ -209,7 +254,7 @@ impl Index {
     pub(super) fn route_stale(&mut self, changes: &mut Changes) {
         for service in std::mem::take(&mut self.routes.stale) {
             let Some(mut built) = self.built.remove(&service) else { continue };
-            for (number, changed) in self.route_ports(&service, &mut built) {
+            for (number, changed) in self.route_ports(&service, &mut built, None) {
                 if changed {
                     changes.services.insert(ServicePort { service: service.clone(), port: number });
                 }
@@ -218,19 +263,26 @@ impl Index {
         }
     }
 
-    /// Puts a service's routes in force at its ports. Whether that changed anything, port by port.
+    /// Puts a service's routes in force at its ports: those that it had `before`, where nothing of what they are made of
+    /// is another. Whether that changed anything, port by port.
     pub(super) fn route_ports(
         &self,
         service: &ServiceName,
         built: &mut BuiltService,
-    ) -> Vec<(weft_proto::Port, bool)> {
-        let own = built.ports.keys().copied().collect::<Vec<_>>();
-        let route = |number| {
-            let port = built.ports.get_mut(&number)?;
+        before: Option<&BuiltService>,
+    ) -> Vec<(Port, bool)> {
+        let own = protocols(built);
+        let before = before.filter(|before| protocols(before) == own);
+        let route = |number: &Port| {
+            let port = built.ports.get_mut(number)?;
+            let known = before.and_then(|before| before.ports.get(number));
+            if known.is_some_and(|known| port.keep_routes(known, self.route_state)) {
+                return Some((*number, true));
+            }
             let routes = self.port_routes(service, &port.declaration, &own);
-            Some((number, port.set_routes(routes)))
+            Some((*number, port.set_routes(routes, self.route_state)))
         };
-        own.iter().copied().filter_map(route).collect()
+        own.keys().filter_map(route).collect()
     }
 
     /// The routes of a service port. `own` are all ports of the service, which may not be in the index yet.
@@ -238,25 +290,28 @@ impl Index {
         &self,
         service: &ServiceName,
         port: &discovery::Service,
-        own: &[weft_proto::Port],
+        own: &BTreeMap<Port, Protocol>,
     ) -> PortRoutes {
         let mut producers = Bound::default();
         let mut consumers: BTreeMap<&str, Bound<'_>> = BTreeMap::new();
-        for route in self.routes.at(service).filter(|route| self.binds(*route, service, port)) {
-            let namespace = route.metadata().namespace.as_str();
+        for known in self.routes.at(service).filter(|known| self.binds(*known, service, port)) {
+            let namespace = known.route.metadata().namespace.as_str();
             let bound = if namespace == &*service.namespace {
                 &mut producers
             } else {
                 consumers.entry(namespace).or_default()
             };
-            if route.is_http() { &mut bound.http } else { &mut bound.opaque }.push(route);
+            let is_http = known.route.is_http();
+            if is_http { &mut bound.http } else { &mut bound.opaque }.push(known);
         }
+        let producers = producers.in_force();
         let context = http::At { index: self, service, own, port };
         let of_all = context.routes(&producers.http, &producers.opaque);
         let of_consumer = |(namespace, own): (&str, Bound<'_>)| {
             let instead = |own: Vec<_>, others: &[_]| {
                 if own.is_empty() { others.to_vec() } else { own }
             };
+            let own = own.in_force();
             let http = instead(own.http, &producers.http);
             let opaque = instead(own.opaque, &producers.opaque);
             (Arc::from(namespace), context.routes(&http, &opaque).unwrap_or_default())
@@ -264,6 +319,11 @@ impl Index {
         let consumers = consumers.into_iter().map(of_consumer).collect();
         PortRoutes { of_all, consumers }
     }
+}
+
+/// How the bytes of each port of a service are to be read.
+fn protocols(built: &BuiltService) -> BTreeMap<Port, Protocol> {
+    built.ports.iter().map(|(number, port)| (*number, port.declaration.protocol())).collect()
 }
 
 /// As whom the control plane speaks in a route's status.

@@ -102,7 +102,7 @@ impl Index {
 
     fn by_pod(&self, address: IpAddr, port: Port) -> Option<Found> {
         let pod = self.cluster.pod_at(address)?;
-        let service = self.service_port_of_pod(&pod.key, port);
+        let service = self.service_port_of_pod(pod, port);
         Some(Found::Endpoint(discovery::DirectEndpoint {
             endpoint: Some(self.pod_endpoint(pod, address, port)),
             protocol: self.pod_protocol(pod, port).into(),

@@ -47,6 +47,15 @@ struct SeenPodSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 struct SeenContainer {
     name: String,
+    ports: Vec<SeenPort>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SeenPort {
+    name: Option<String>,
+    container_port: u16,
+    protocol: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,6 +127,8 @@ impl SeenPod {
             }
         }
         let mut containers = self.spec.containers.iter().chain(&self.spec.init_containers);
+        let named = containers.clone().flat_map(|container| &container.ports);
+        let ports = named.filter_map(SeenPort::named).collect();
         Some(Pod {
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
             workload: WorkloadName { namespace: Arc::clone(&key.namespace), name: name.into() },
@@ -133,8 +144,19 @@ impl SeenPod {
             meshed: containers.any(|container| container.name == SIDECAR),
             life,
             settings: Arc::new(settings),
+            labels: labels.clone(),
+            ports,
             key,
         })
+    }
+}
+
+impl SeenPort {
+    /// A port of TCP that has a name.
+    fn named(&self) -> Option<(String, Port)> {
+        let is_tcp = self.protocol.as_ref().is_none_or(|protocol| protocol == "TCP");
+        let name = self.name.clone().filter(|_| is_tcp)?;
+        Some((name, Port::new(self.container_port)?))
     }
 }
 

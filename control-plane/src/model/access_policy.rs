@@ -48,6 +48,9 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_RULES))]
     pub rules: Vec<AccessRule>,
+    /// Why the object cannot be read, where this only stands for it; see `stand_in`.
+    #[serde(skip)]
+    pub unread: Option<String>,
 }
 
 /// Whether a policy decides.
@@ -164,13 +167,12 @@ impl AccessPolicySpec {
         self.mode == Some(AccessMode::Audit)
     }
 
-    /// What becomes of who is taken by no rule, and whether the policy says so itself: one with an Allow rule
-    /// means that nobody else may.
+    /// What becomes of who is taken by no rule: a policy with an Allow rule that does not say it means that nobody else
+    /// may.
     #[must_use]
-    pub fn stated_default(&self) -> Option<(AccessAction, bool)> {
+    pub fn stated_default(&self) -> Option<AccessAction> {
         let allows = self.rules.iter().any(|rule| rule.action == AccessAction::Allow);
-        let implied = allows.then_some((AccessAction::Deny, false));
-        self.default.map(|said| (said, true)).or(implied)
+        self.default.or(allows.then_some(AccessAction::Deny))
     }
 }
 
@@ -336,10 +338,10 @@ mod tests {
     #[test]
     fn a_policy_that_allows_somebody_denies_the_others_unless_it_says_otherwise() {
         for (spec, expected) in [
-            ("{rules: [{action: Allow}]}", Some((AccessAction::Deny, false))),
-            ("{default: Allow, rules: [{action: Allow}]}", Some((AccessAction::Allow, true))),
+            ("{rules: [{action: Allow}]}", Some(AccessAction::Deny)),
+            ("{default: Allow, rules: [{action: Allow}]}", Some(AccessAction::Allow)),
             ("{rules: [{action: Deny}]}", None),
-            ("{default: Deny}", Some((AccessAction::Deny, true))),
+            ("{default: Deny}", Some(AccessAction::Deny)),
         ] {
             let spec: AccessPolicySpec = serde_norway::from_str(spec).expect("it is right");
             assert_eq!(spec.stated_default(), expected);

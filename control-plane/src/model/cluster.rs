@@ -1,7 +1,7 @@
 //! What a cluster says of the instances that run in it: pods, and the endpoint slices of services. They are the
 //! cluster's word, not an operator's: an operator's objects are the other kinds. Only what is used is kept.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use weft_proto::{Port, ServiceName, WorkloadName};
 
@@ -43,6 +43,10 @@ pub struct Pod {
     pub life: Life,
     /// What its annotations say.
     pub settings: Arc<PodSettings>,
+    /// By which services select it.
+    pub labels: BTreeMap<String, String>,
+    /// The ports that its containers name.
+    pub ports: BTreeMap<String, Port>,
 }
 
 /// How far a pod's life has come.

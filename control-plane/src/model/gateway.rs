@@ -9,7 +9,7 @@
 //! - [`reference`](mod@reference): parents and backends; [`matching`]: paths, headers, query parameters;
 //!   [`filter`]: filters, [`rewrite`]: redirects and rewrites; [`time`]: timeouts and retries.
 //! - [`http_route`], [`grpc_route`], [`opaque_route`] (TCP and TLS), [`reference_grant`]: the kinds.
-//! - [`route`]: a route of any kind, for whom the kind does not matter.
+//! - [`route`]: a route of any kind, for whom the kind does not matter; [`salvage`]: one that cannot be read as a whole.
 
 mod check;
 pub mod filter;
@@ -22,6 +22,7 @@ pub mod reference;
 pub mod reference_grant;
 pub mod rewrite;
 pub mod route;
+pub mod salvage;
 pub mod time;
 
 /// The group of the Gateway API's kinds.

@@ -53,6 +53,9 @@ pub struct MeshConfigSpec {
     /// Who may do what where no AccessPolicy says it.
     #[serde(default, skip_serializing_if = "AccessDefaults::is_empty")]
     pub access: AccessDefaults,
+    /// Why the object cannot be read, where this only stands for it; see `stand_in`.
+    #[serde(skip)]
+    pub unread: Option<String>,
 }
 
 /// What becomes of traffic to where nobody is registered.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use weft_proto::{digest, discovery::Service};
+use weft_proto::discovery::Service;
 
 use crate::index::{HeldEndpoint, ServiceView};
 
@@ -13,7 +13,7 @@ use crate::index::{HeldEndpoint, ServiceView};
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceContent {
     /// All of it but the endpoints.
-    pub service: Service,
+    pub service: Arc<Service>,
     /// The digest of that.
     pub service_digest: u64,
     /// The ready endpoints by id.
@@ -25,8 +25,8 @@ pub struct ServiceContent {
 impl From<ServiceView<'_>> for ServiceContent {
     fn from(view: ServiceView<'_>) -> Self {
         Self {
-            service: view.declaration.clone(),
-            service_digest: digest::of_message(view.declaration),
+            service: Arc::clone(view.declaration),
+            service_digest: view.declared,
             endpoints: view.endpoints.clone(),
             digest: view.digest,
         }

@@ -193,7 +193,7 @@ fn service_like(held: &Held) -> ServiceContent {
     let service = Service { name: "cart".into(), ..Service::default() };
     let service_digest = digest::of_message(&service);
     let digest = content::digest_of(service_digest, endpoints.values().map(|held| held.digest));
-    ServiceContent { service, service_digest, endpoints, digest }
+    ServiceContent { service: service.into(), service_digest, endpoints, digest }
 }
 
 fn of_service(service: &ServiceContent) -> impl Iterator<Item = (String, u64)> {

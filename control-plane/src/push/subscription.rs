@@ -204,7 +204,7 @@ impl Subscription {
         let known = self.has.as_ref().and_then(|has| has.service_digest);
         let unchanged = known == Some(content.service_digest);
         let update = Update {
-            body: (!unchanged).then(|| Body::Service(content.service.clone())),
+            body: (!unchanged).then(|| Body::Service((*content.service).clone())),
             endpoints: Some(delta),
             ..Update::default()
         };

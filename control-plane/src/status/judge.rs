@@ -18,10 +18,12 @@ use weft_proto::{ServiceName, ServicePort, WorkloadName};
 
 use super::{Judged, Judgement, refused::Refused, routes};
 use crate::{
-    index::{Index, policies::facts::PolicyFacts},
+    index::{Index, policies::facts::PolicyFacts, routes::standing::UNSUPPORTED},
     model::{
         ExternalServiceSpec, MeshConfigSpec, Metadata, Object, ObjectKey, Resource, Route,
-        ServiceSpec, WorkloadSpec, gateway::reference_grant::ReferenceGrantSpec,
+        ServiceSpec, WorkloadSpec,
+        gateway::reference_grant::ReferenceGrantSpec,
+        stand_in::{unread, until_read},
     },
     store::Unreadable,
 };
@@ -29,6 +31,7 @@ use crate::{
 const ACCEPTED: &str = "Accepted";
 const RESOLVED: &str = "ResolvedRefs";
 const PROGRAMMED: &str = "Programmed";
+const INVALID: &str = "Invalid";
 /// The reason of a policy that a sidecar refuses.
 pub const REFUSED: &str = "Refused";
 /// The reason of a workload that only calls others: there is nothing to tell callers of.
@@ -38,14 +41,18 @@ pub const SERVES_NOTHING: &str = "ServesNothing";
 #[must_use]
 pub fn judge(object: &Object, index: &Index, refused: &Refused) -> Judged {
     let conditions = conditions(object, index, refused);
-    Judged { conditions, parents: routes::parents(object, index) }
+    Judged { conditions, parents: routes::parents(object, index, refused) }
 }
 
 /// What there is to say of an object that cannot be read, a route's at each of its parents.
 #[must_use]
 pub fn invalid(unreadable: &Unreadable) -> Judged {
-    let message = format!("{}; what it said before, if anything, holds", unreadable.problem);
-    let said = vec![no(ACCEPTED, "Invalid", message)];
+    let holds = match unread(&unreadable.outline) {
+        Some(_) => until_read(&unreadable.outline),
+        None => "what it said before, if anything, holds".to_owned(),
+    };
+    let message = format!("{}; {holds}", unreadable.problem);
+    let said = vec![no(ACCEPTED, INVALID, message)];
     let Some(route) = Route::of(&unreadable.outline) else { return said.into() };
     let parents = route.parents().iter().filter(|parent| parent.is_service());
     let parents = parents.map(|parent| (parent.clone(), said.clone())).collect();
@@ -54,6 +61,9 @@ pub fn invalid(unreadable: &Unreadable) -> Judged {
 
 /// Every condition of the object by itself.
 fn conditions(object: &Object, index: &Index, refused: &Refused) -> Vec<Judgement> {
+    if let Some(problem) = unread(object) {
+        return vec![no(ACCEPTED, INVALID, format!("{problem}; {}", until_read(object)))];
+    }
     match object {
         Object::Service(service) => of_service(service, index),
         Object::Workload(workload) => of_workload(workload, index),
@@ -197,7 +207,10 @@ fn of_policy(key: &ObjectKey, facts: &PolicyFacts, refused: &Refused) -> Vec<Jud
         (None, Some((reason, message))) if facts.holds_for_nothing() => {
             no(ACCEPTED, reason, message.clone())
         }
-        (None, _) => yes(ACCEPTED, ACCEPTED),
+        (None, _) => match &facts.idle {
+            Some(message) => no(ACCEPTED, UNSUPPORTED, message.clone()),
+            None => yes(ACCEPTED, ACCEPTED),
+        },
     };
     let resolved = match missing {
         Some((reason, message)) => no(RESOLVED, reason, message.clone()),
@@ -256,5 +269,5 @@ fn of_grant(grant: &ReferenceGrantSpec) -> Judgement {
         return yes(ACCEPTED, ACCEPTED);
     }
     let said: Vec<String> = unsupported.iter().map(ToString::to_string).collect();
-    no(ACCEPTED, "UnsupportedValue", said.join("; "))
+    no(ACCEPTED, UNSUPPORTED, said.join("; "))
 }

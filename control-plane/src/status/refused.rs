@@ -1,36 +1,51 @@
-//! Which policies sidecars refuse. In come the resources that were refused, with the sidecars' reasons; out goes one
-//! sentence for each policy that such a resource is made of.
+//! Which policies and routes sidecars refuse. In come the resources that were refused, with the sidecars' reasons; out
+//! goes one sentence for each policy and each route that such a resource is made of.
 //!
-//! A sidecar refuses a resource as a whole and keeps the last good one. Where its reason names policies of the
+//! A sidecar refuses a resource as a whole and keeps the last good one. Where its reason names policies or routes of the
 //! resource, those are meant; where it names none, each of them may be.
 
 use std::collections::BTreeMap;
 
+use weft_proto::{ServiceName, ServicePort};
+
 use crate::{index::Index, push::proxies::Refusal};
 
-/// What is said of each policy that is refused, by "KIND NAMESPACE/NAME".
+/// What is said of each policy and each route that is refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refused {
+    /// By "KIND NAMESPACE/NAME".
     policies: BTreeMap<String, String>,
+    /// By the same, and the parent at which it is.
+    routes: BTreeMap<(String, ServiceName), String>,
 }
 
 impl Refused {
-    /// Finds the policies behind what was refused.
+    /// Finds what is behind the resources that were refused.
     #[must_use]
     pub fn new(refusals: &[Refusal], index: &Index) -> Self {
-        let mut policies = BTreeMap::new();
+        let mut all = Self::default();
         for refusal in refusals {
-            for policy in meant(refusal, index) {
+            let said = || {
+                format!(
+                    "the sidecar of {} refuses it and goes on with what it had before ({} {}): {}",
+                    refusal.key, refusal.kind, refusal.name, refusal.reason
+                )
+            };
+            let parent = refusal.name.parse::<ServicePort>().ok();
+            for part in meant(refusal, index) {
                 // One sidecar that refuses is enough to say.
-                policies.entry(policy).or_insert_with(|| {
-                    format!(
-                        "the sidecar of {} refuses it and goes on with what it had before ({} {}): {}",
-                        refusal.key, refusal.kind, refusal.name, refusal.reason
-                    )
-                });
+                match &parent {
+                    Some(parent) if is_route(&part) => {
+                        let place = (part, parent.service.clone());
+                        all.routes.entry(place).or_insert_with(said);
+                    }
+                    _ => {
+                        all.policies.entry(part).or_insert_with(said);
+                    }
+                }
             }
         }
-        Self { policies }
+        all
     }
 
     /// What is said of a policy, "KIND NAMESPACE/NAME"; `None` when nobody refuses it.
@@ -38,19 +53,30 @@ impl Refused {
     pub fn of(&self, policy: &str) -> Option<&str> {
         self.policies.get(policy).map(String::as_str)
     }
+
+    /// What is said of a route at one of its parents.
+    #[must_use]
+    pub fn of_route(&self, route: &str, parent: &ServiceName) -> Option<&str> {
+        self.routes.get(&(route.to_owned(), parent.clone())).map(String::as_str)
+    }
 }
 
-/// The policies that a refused resource is refused for.
+/// The policies and routes that a refused resource is refused for.
 #[must_use]
 pub fn meant(refusal: &Refusal, index: &Index) -> Vec<String> {
     let all = match (refusal.kind, refusal.name.parse()) {
-        ("service", Ok(port)) => index.policies_of_service(&port),
+        // Callers in a namespace with routes of its own were told otherwise than others.
+        ("service", Ok(port)) => index.parts_of_service(&port, &refusal.key.workload.namespace),
         ("inbound", _) => index.policies_of_inbound(&refusal.key),
         _ => return Vec::new(),
     };
     let named: Vec<String> =
-        all.iter().filter(|policy| is_named(&refusal.reason, policy)).cloned().collect();
+        all.iter().filter(|part| is_named(&refusal.reason, part)).cloned().collect();
     if named.is_empty() { all } else { named }
+}
+
+fn is_route(name: &str) -> bool {
+    ["HTTPRoute ", "GRPCRoute ", "TLSRoute ", "TCPRoute "].iter().any(|kind| name.starts_with(kind))
 }
 
 /// Whether the text has the name, and not only as a longer name's beginning.
@@ -72,5 +98,70 @@ mod tests {
         assert!(is_named("refused: TrafficPolicy shop/cart", name));
         assert!(is_named("TrafficPolicy shop/cart: wrong", name));
         assert!(!is_named("TrafficPolicy shop/cart-slow: wrong", name));
+    }
+
+    #[test]
+    fn a_refusal_names_what_the_refusing_caller_was_told_policies_and_routes() {
+        let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ours, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: theirs, namespace: web}
+spec: {parentRefs: [{group: '', kind: Service, name: cart, namespace: shop}], rules: [{backendRefs: [{name: cart, namespace: shop, port: 80}]}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: ours, namespace: shop}
+spec: {targetRefs: [{kind: HTTPRoute, name: ours}], timeouts: {request: 1s}}
+---
+apiVersion: weft.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: theirs, namespace: web}
+spec: {targetRefs: [{kind: HTTPRoute, name: theirs}], timeouts: {request: 1s}}
+";
+        let parsed = crate::model::parse_documents("", text).into_iter();
+        let objects: Vec<_> = parsed.map(|parsed| parsed.expect("valid").object).collect();
+        let mut index = Index::new(weft_proto::TrustDomain::default());
+        index.apply_all(&objects);
+        let refusal = |workload: &str, reason: &str| Refusal {
+            key: crate::model::InstanceKey {
+                workload: workload.parse().expect("valid"),
+                instance: "0".into(),
+            },
+            kind: "service",
+            name: "shop/cart:80".into(),
+            reason: reason.into(),
+        };
+        let both = ["TrafficPolicy web/theirs", "HTTPRoute web/theirs"];
+        assert_eq!(meant(&refusal("web/caller", "no"), &index), both);
+        let named = refusal("web/caller", "HTTPRoute web/theirs rules[0]: no");
+        assert_eq!(meant(&named, &index), ["HTTPRoute web/theirs"]);
+        let ours = ["TrafficPolicy shop/ours", "HTTPRoute shop/ours"];
+        assert_eq!(meant(&refusal("lab/caller", "no"), &index), ours);
+
+        let refused = Refused::new(&[named], &index);
+        let said = |object| {
+            let judged = crate::status::judge(object, &index, &refused);
+            let of_parents = judged.parents.into_iter().flat_map(|(_, said)| said);
+            let all: Vec<_> = judged.conditions.into_iter().chain(of_parents).collect();
+            all.into_iter().find(|one| one.reason == "Refused")
+        };
+        let told = said(&objects[2]).expect("of the consumer's route");
+        assert_eq!((told.r#type, told.holds), ("Programmed", false));
+        assert!(
+            told.message.contains("the sidecar of web/caller/0 refuses it"),
+            "{}",
+            told.message
+        );
+        assert!([1, 3, 4].iter().all(|index| said(&objects[*index]).is_none()));
     }
 }

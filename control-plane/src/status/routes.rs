@@ -2,16 +2,18 @@
 //!
 //! | type | holds when | reasons |
 //! |---|---|---|
-//! | `Accepted` | it binds to a port of the parent, and a rule is in force as it was meant | `NoMatchingParent`, `UnsupportedProtocol`, `UnsupportedValue` |
+//! | `Accepted` | it binds to a port of the parent, and a rule is in force as it was meant | `NoMatchingParent`, `UnsupportedProtocol`, `UnsupportedValue`, `Conflicted` |
 //! | `ResolvedRefs` | each backend is a service port that it may refer to | `BackendNotFound`, `RefNotPermitted`, `InvalidKind`, `UnsupportedProtocol` |
-//! | `PartiallyInvalid` | some rules are not in force as they were meant (said only then) | `UnsupportedValue` |
+//! | `PartiallyInvalid` | some rules are not in force as they were meant (said only then) | `UnsupportedValue`, `Conflicted` |
+//! | `Programmed` | no sidecar refuses what it is a part of (said only where one does) | `Refused` |
 
-use super::Judgement;
+use super::{Judgement, judge::REFUSED, refused::Refused};
 use crate::{
     index::{
         Index,
         routes::{
             backend::Referrer,
+            conflict::CONFLICTED,
             standing::{UNSUPPORTED, flaws},
         },
     },
@@ -28,9 +30,15 @@ pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
 /// What there is to say of an object at each of its parents; nothing where it is no route.
 #[must_use]
-pub fn parents(object: &Object, index: &Index) -> Vec<(ParentRef, Vec<Judgement>)> {
+pub fn parents(
+    object: &Object,
+    index: &Index,
+    refused: &Refused,
+) -> Vec<(ParentRef, Vec<Judgement>)> {
     let Some(route) = Route::of(object) else { return Vec::new() };
     let partial = partial(route);
+    let name = object.key().to_string();
+    let namespace = &route.metadata().namespace;
     let own = route.parents().iter().enumerate().filter(|(_, parent)| parent.is_service());
     let judged = own.map(|(position, parent)| {
         let standing = index.route_standing(route, position, parent);
@@ -42,7 +50,24 @@ pub fn parents(object: &Object, index: &Index) -> Vec<(ParentRef, Vec<Judgement>
             resolved(object, route, parent, index),
         ];
         // Of a route that is refused as a whole there is nothing more to say.
-        said.extend(partial.clone().filter(|_| said[0].holds));
+        if said[0].holds {
+            let lost = standing
+                .lost
+                .map(|message| judgement(PARTIALLY_INVALID, true, CONFLICTED, message));
+            said.extend(match (partial.clone(), lost) {
+                (Some(partial), Some(lost)) => {
+                    let message = format!("{}; {}", partial.message, lost.message);
+                    Some(Judgement { message, ..partial })
+                }
+                (one, other) => one.or(other),
+            });
+        }
+        let service = parent.service(namespace);
+        said.extend(
+            refused
+                .of_route(&name, &service)
+                .map(|message| judgement("Programmed", false, REFUSED, message.to_owned())),
+        );
         (parent.clone(), said)
     });
     judged.collect()

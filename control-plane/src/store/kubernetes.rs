@@ -4,6 +4,8 @@
 //! control plane; so it goes on with what it knows while the API is away. Versions of the log are this process's own;
 //! `metadata.resourceVersion` is the cluster's. An object that Weft cannot read (a kind of ours from before a
 //! definition was made stricter) leaves its last good form in force, is named among the problems, and in its status.
+//! Without a last good form, as after a start, what guards access is closed (`model::stand_in`). Of a route whose rules
+//! cannot all be read the others hold (`model::gateway::salvage`).
 //!
 //! - `versions`: in which version each kind is served.
 //!
@@ -33,8 +35,11 @@ use crate::{
     index::routes::{CONTROLLER, is_own},
     kubernetes::{FIELD_MANAGER, follow::Sink},
     model::{
-        KINDS, Kind, KindInfo, Object, ObjectKey, Route, Scope, Status, kinds::CORE, parse_object,
-        parse_outline,
+        KINDS, Kind, KindInfo, Object, ObjectKey, Route, Scope, Status,
+        gateway::salvage::salvage,
+        kinds::CORE,
+        parse_object, parse_outline,
+        stand_in::{stand_in, unread},
     },
 };
 
@@ -165,23 +170,48 @@ impl OfKind {
         match parse(self.info, object.clone()) {
             Ok(object) => {
                 inner.problems.remove(&key);
-                let known = self.state.log.find(&key);
-                if known.is_none_or(|known| *known != object) {
-                    self.state.log.apply(inner.next(), Arc::new(object));
-                }
+                self.put_in_force(inner, &key, object);
             }
-            Err(message) => {
-                let outline = outline(self.info, object).map(Arc::new);
-                let known = inner.problems.get(&key);
-                // Its own status is no news.
-                if known.is_none_or(|known| known.message != message) {
-                    tracing::warn!(
-                        problem = message,
-                        "an object of the cluster cannot be read; what it said before holds"
-                    );
-                }
-                inner.problems.insert(key, Problem { message, outline });
+            Err(message) => self.take_unreadable(inner, key, object, message),
+        }
+    }
+
+    /// Takes an object in that cannot be read: in parts, where it is a route; where it guards access and nothing better
+    /// is known of it, as what stands for it.
+    fn take_unreadable(
+        &self,
+        inner: &mut Inner,
+        key: ObjectKey,
+        object: DynamicObject,
+        message: String,
+    ) {
+        // Its own status is no news.
+        if inner.problems.get(&key).is_none_or(|known| known.message != message) {
+            tracing::warn!(problem = message, "an object of the cluster cannot be read as it is");
+        }
+        let json = json_of(self.info, object.clone());
+        if let Some(route) = json.as_ref().and_then(salvage) {
+            self.put_in_force(inner, &key, route);
+            // Its status is as of any other route.
+            inner.problems.insert(key, Problem { message, outline: None });
+            return;
+        }
+        let known = self.state.log.find(&key);
+        let is_good = known.is_some_and(|known| unread(&known).is_none());
+        let guard = json.filter(|_| !is_good).and_then(|json| stand_in(&json, &message));
+        let outline = match guard {
+            Some(guard) => {
+                self.put_in_force(inner, &key, guard.clone());
+                Some(guard)
             }
+            None => outline(self.info, object),
+        };
+        inner.problems.insert(key, Problem { message, outline: outline.map(Arc::new) });
+    }
+
+    fn put_in_force(&self, inner: &mut Inner, key: &ObjectKey, object: Object) {
+        if self.state.log.find(key).is_none_or(|known| *known != object) {
+            self.state.log.apply(inner.next(), Arc::new(object));
         }
     }
 
@@ -254,6 +284,11 @@ fn parse(info: &KindInfo, mut object: DynamicObject) -> Result<Object, String> {
     }
     let text = json_text(info, object).map_err(|error| error.to_string())?;
     parse_object(&text).map_err(|error| error.to_string())
+}
+
+/// The same, as a value.
+fn json_of(info: &KindInfo, object: DynamicObject) -> Option<Value> {
+    serde_json::from_str(&json_text(info, object).ok()?).ok()
 }
 
 /// An object in the version that is read.
@@ -399,81 +434,4 @@ fn cluster(action: &'static str, key: &ObjectKey, error: &kube::Error) -> StoreE
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sink(kind: Kind) -> OfKind {
-        let (tell_read, _) = watch::channel(0);
-        let log = Arc::new(Log::new(BTreeMap::new(), Version::default()));
-        let (unreadable, _) = watch::channel(Vec::new());
-        let (inner, read) = (Mutex::default(), AtomicUsize::new(0));
-        let state = State { log, inner, read, tell_read, unreadable };
-        OfKind { info: kind.info(), state: Arc::new(state), is_read: false }
-    }
-
-    #[test]
-    fn an_object_that_cannot_be_read_is_named_until_it_is_gone_or_right() {
-        let mut sink = sink(Kind::Workload);
-        let object = |spec: serde_json::Value| {
-            let metadata = json!({"namespace": "shop", "name": "cart", "uid": "1"});
-            serde_json::from_value::<DynamicObject>(json!({"metadata": metadata, "spec": spec}))
-                .unwrap()
-        };
-        let wrong = || object(json!({"replicas": "many"}));
-        let problems = |sink: &OfKind| sink.state.lock().problems.len();
-        sink.apply(object(json!({"service": "cart"})));
-        sink.apply(wrong());
-        assert_eq!(problems(&sink), 1);
-        assert_eq!(sink.state.log.list().objects.len(), 1, "what it said before holds");
-        // It was deleted while the watch was away.
-        sink.replace(Vec::new());
-        assert_eq!((problems(&sink), sink.state.log.list().objects.len()), (0, 0));
-        sink.replace(vec![wrong()]);
-        sink.replace(Vec::new());
-        assert_eq!(problems(&sink), 0, "one that was never right, too");
-    }
-
-    #[test]
-    fn of_an_object_that_cannot_be_read_enough_is_known_to_write_its_status() {
-        let object = |spec: serde_json::Value| {
-            let metadata = json!({"namespace": "shop", "name": "p", "uid": "1", "generation": 3});
-            serde_json::from_value::<DynamicObject>(json!({"metadata": metadata, "spec": spec}))
-                .unwrap()
-        };
-        let parents = json!([{"group": "", "kind": "Service", "name": "cart"}]);
-        let target = json!([{"kind": "Service", "name": "cart"}]);
-        let bad_match = json!({"matches": [{"path": {"type": "RegularExpression", "value": "("}}]});
-        for (kind, spec, told) in [
-            (Kind::HTTPRoute, json!({"parentRefs": parents, "rules": [bad_match]}), 1),
-            (
-                Kind::HTTPRoute,
-                json!({"parentRefs": parents, "rules": [{"matches": [{"method": "NEW"}]}]}),
-                1,
-            ),
-            (
-                Kind::TrafficPolicy,
-                json!({"targetRefs": target, "faults": [{"percent": 1, "match": [{"paths": [{"pattern": "("}]}]}]}),
-                0,
-            ),
-            (Kind::HTTPRoute, json!({"parentRefs": "cart"}), usize::MAX),
-        ] {
-            let mut sink = sink(kind);
-            sink.apply(object(spec));
-            let unreadable = sink.state.unreadable.borrow().clone();
-            assert_eq!(sink.state.lock().problems.len(), 1, "{kind}");
-            let Some(one) = unreadable.first() else {
-                assert_eq!(told, usize::MAX, "{kind}");
-                continue;
-            };
-            assert_eq!(one.outline.metadata().generation, 3);
-            let said = crate::status::judge::invalid(one);
-            assert_eq!((said.parents.len(), said.conditions.len()), (told, 1 - told), "{kind}");
-            let all = said.conditions.iter().chain(said.parents.iter().flat_map(|(_, said)| said));
-            for condition in all {
-                assert_eq!((condition.holds, condition.reason), (false, "Invalid"));
-            }
-            sink.replace(Vec::new());
-            assert!(sink.state.unreadable.borrow().is_empty());
-        }
-    }
-}
+mod tests;

@@ -111,6 +111,10 @@ fn entry_text(entry: &AppliedEntry) -> String {
     if !entry.policies.is_empty() {
         text.push_str(&format!(" under {}", entry.policies.join(", ")));
     }
+    if !entry.also_behind.is_empty() {
+        let others = entry.also_behind.join(" and ");
+        text.push_str(&format!(", at the servers that stand behind {others} as well"));
+    }
     text
 }
 
@@ -155,6 +159,7 @@ mod tests {
             backends: strings(&["shop/cart:80 (9)", "invalid (1)"]),
             policies: strings(&["TrafficPolicy shop/cart", "MeshConfig mesh"]),
             callers: "bank".into(),
+            also_behind: Vec::new(),
         };
         assert_eq!(
             entry_text(&route),
@@ -167,5 +172,15 @@ mod tests {
             ..AppliedEntry::default()
         };
         assert_eq!(entry_text(&requests), "requests under TrafficPolicy shop/cart");
+        let access = AppliedEntry {
+            part: "access".into(),
+            rule: "AccessPolicy shop/v1 rules[0]".into(),
+            also_behind: strings(&["shop/cart-v1:80"]),
+            ..AppliedEntry::default()
+        };
+        assert_eq!(
+            entry_text(&access),
+            "access AccessPolicy shop/v1 rules[0], at the servers that stand behind shop/cart-v1:80 as well"
+        );
     }
 }

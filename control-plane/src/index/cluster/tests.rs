@@ -66,6 +66,8 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
         meshed: true,
         life: Life::Running,
         settings: Arc::default(),
+        labels: BTreeMap::new(),
+        ports: BTreeMap::new(),
     }
 }
 
@@ -119,6 +121,56 @@ fn a_ready_pod_is_told_with_its_own_service_account() {
     assert!(changes.pods.contains(&pod("cart-1", &[]).instance()), "its ports have a service now");
     assert!(index.apply_slice(slice("a", "cart", &[endpoint("cart-1", "10.1.0.1")])).is_empty());
     assert!(index.apply_pod(pod("cart-1", &["10.1.0.1"])).is_empty());
+}
+
+#[test]
+fn a_pod_that_no_slice_lists_yet_is_under_the_rules_of_the_services_that_select_it() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: picked, namespace: shop}
+spec:
+  selector: {app: cart}
+  ports: [{name: http, port: 80, targetPort: web, appProtocol: http}, {name: raw, port: 90}]
+---
+apiVersion: weft.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: who, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: picked}], rules: [{action: Allow, from: [{namespaces: [shop]}]}]}
+";
+    let objects: Vec<_> =
+        parse_documents("", text).into_iter().map(|parsed| parsed.unwrap().object).collect();
+    let labelled = |app: &str| Pod {
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        ports: BTreeMap::from([("web".to_owned(), port(8080))]),
+        ..pod("cart-1", &["10.1.0.1"])
+    };
+    let denied = |index: &Index| -> Vec<u32> {
+        let inbound = index.inbound(&labelled("cart").instance()).unwrap();
+        let denies = |port: &InboundPort| {
+            let access = port.access.as_ref().and_then(|access| access.enforced.as_ref());
+            access.is_some_and(|default| default.deny)
+        };
+        inbound.ports.iter().filter(|port| denies(port)).map(|port| port.port).collect()
+    };
+    let mut index = index();
+    index.apply_pod(labelled("cart"));
+    assert!(denied(&index).is_empty());
+    let instance = labelled("cart").instance();
+    assert!(index.apply(&objects[0]).pods.contains(&instance), "its ports have a service now");
+    assert!(index.apply(&objects[1]).pods.contains(&instance), "and rules");
+    assert_eq!(denied(&index), [90, 8080]);
+    let inbound = index.inbound(&instance).unwrap();
+    assert_eq!(inbound.ports[1].service, "shop/picked:80");
+    assert_eq!(inbound.ports[1].protocol(), Protocol::Http1);
+    let shown = index.authz(&"shop/picked:80".parse().unwrap());
+    assert_eq!((shown.len(), shown[0].rules.len()), (1, 1));
+    assert!(index.apply_pod(labelled("other")).pods.contains(&instance));
+    assert!(denied(&index).is_empty());
+    index.apply_pod(labelled("cart"));
+    let changes = index.remove(&objects[0].key());
+    assert!(changes.pods.contains(&instance));
+    assert!(denied(&index).is_empty());
 }
 
 #[test]

@@ -1,16 +1,21 @@
 //! Who may do what at an inbound port: all rules of all levels, and the default of the most specific level that
 //! states one.
 //!
-//! A port may stand behind several services. The rules of each of them hold, and of two defaults of one level the one
+//! Of two policies on one target the older one's default holds, whether it is written or implied by a list of who may.
+//!
+//! A port may stand behind several services. The rules of each of them hold, and of the defaults of two of them the one
 //! that denies: nobody gets around a rule by another name of the same port.
 
 use weft_proto::discovery;
 
-use super::{Place, Target, mesh_name, name};
+use super::{Place, Target, age, levels, mesh_name, name};
 use crate::{
     index::Index,
-    model::{AccessAction, AccessPolicySpec, Resource, access_policy::AccessRule},
+    model::{AccessAction, access_policy::AccessRule},
 };
+
+/// Said of what stands for an object that cannot be read.
+const UNREAD: &str = "(cannot be read)";
 
 /// Everything that holds for a port.
 pub(in crate::index) struct Applied<'a> {
@@ -51,12 +56,15 @@ impl Index {
     ) -> Applied<'_> {
         let levels = levels(places, namespace);
         let mut rules = Vec::new();
-        for target in levels.iter().flatten() {
+        for target in levels.iter().flatten().flatten() {
             for policy in self.policies.access(target) {
                 let of_policy = policy.spec.rules.iter().enumerate();
                 rules.extend(of_policy.map(|(index, rule)| AppliedRule {
                     level: target.level(),
-                    name: format!("{} rules[{index}]", name(policy)),
+                    name: match &policy.spec.unread {
+                        Some(_) => format!("{} {UNREAD}", name(policy)),
+                        None => format!("{} rules[{index}]", name(policy)),
+                    },
                     audit: policy.spec.is_audit(),
                     rule,
                 }));
@@ -94,51 +102,35 @@ impl Index {
     }
 
     /// The default of the most specific level that states one.
-    fn access_default(&self, levels: &[Vec<Target>], with_audit: bool) -> Default {
+    fn access_default(&self, levels: &[Vec<Vec<Target>>], with_audit: bool) -> Default {
         for level in levels {
-            let stated = level.iter().filter_map(|target| self.default_at(target, with_audit));
+            let stated = level.iter().filter_map(|targets| self.default_at(targets, with_audit));
             // min_by_key takes the first of several that are equal.
             if let Some(default) = stated.min_by_key(|one| one.action != AccessAction::Deny) {
                 return default;
             }
         }
         match self.config.access.default {
-            Some(action) => Default { action, policy: mesh_name(), level: "mesh".into() },
+            Some(action) => {
+                let unread = self.config.unread.as_ref().map(|_| format!(" {UNREAD}"));
+                let policy = mesh_name() + &unread.unwrap_or_default();
+                Default { action, policy, level: "mesh".into() }
+            }
             None => {
                 Default { action: AccessAction::Allow, policy: String::new(), level: String::new() }
             }
         }
     }
 
-    /// The default that holds at one target: one that is written goes before one that is only implied, then the
-    /// older one.
-    pub(super) fn default_at(&self, target: &Target, with_audit: bool) -> Option<Default> {
-        let counts = |policy: &&std::sync::Arc<Resource<AccessPolicySpec>>| {
-            with_audit || !policy.spec.is_audit()
-        };
-        let policies = self.policies.access(target).iter().filter(counts);
-        let stated: Vec<(String, AccessAction, bool)> = policies
-            .filter_map(|policy| {
-                let (action, is_written) = policy.spec.stated_default()?;
-                Some((name(policy), action, is_written))
-            })
-            .collect();
-        let first = stated.iter().find(|(_, _, is_written)| *is_written).or(stated.first())?;
-        Some(Default { action: first.1, policy: first.0.clone(), level: target.level() })
+    /// The default that holds at one thing, which these targets mean: the oldest.
+    pub(super) fn default_at(&self, targets: &[Target], with_audit: bool) -> Option<Default> {
+        let policies = targets.iter().flat_map(|target| {
+            self.policies.access(target).iter().map(move |policy| (policy, target))
+        });
+        let counts = policies.filter(|(policy, _)| with_audit || !policy.spec.is_audit());
+        let stated = counts
+            .filter_map(|(policy, target)| Some((policy, target, policy.spec.stated_default()?)));
+        let (policy, target, action) = stated.min_by_key(|(policy, ..)| age(policy))?;
+        Some(Default { action, policy: name(policy), level: target.level() })
     }
-}
-
-/// What an AccessPolicy can hold for, of this port: the most specific level first.
-fn levels(places: &[Place<'_>], namespace: &str) -> Vec<Vec<Target>> {
-    let (mut ports, mut services) = (Vec::new(), Vec::new());
-    for place in places {
-        let mut targets = place.targets();
-        services.extend(targets.pop());
-        ports.extend(targets);
-    }
-    for level in [&mut ports, &mut services] {
-        level.sort();
-        level.dedup();
-    }
-    vec![ports, services, vec![Target::Namespace(namespace.into())], vec![Target::Mesh]]
 }

@@ -1,5 +1,6 @@
 //! Which of two policies that set the same section on the same target is in force: the older one (Gateway API's rule
-//! for conflicts). The younger one is not in force at all, so that its status can say so in one sentence.
+//! for conflicts). The younger one is not in force at all, so that its status can say so in one sentence. A port by its
+//! name and by its number is one target.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,8 +26,10 @@ pub(super) struct Judged {
 
 /// Looks at all policies in the order of their age: each takes its sections of its targets, unless one of them is
 /// taken.
+/// `by_number` names a port by its number, where it is known.
 pub(super) fn judge<'a>(
     policies: impl Iterator<Item = (&'a ObjectKey, &'a Arc<Resource<TrafficPolicySpec>>)>,
+    by_number: impl Fn(&Target) -> Target,
 ) -> Judged {
     let mut policies: Vec<_> = policies.collect();
     policies.sort_by(|(_, one), (_, other)| age(one).cmp(&age(other)));
@@ -38,8 +41,9 @@ pub(super) fn judge<'a>(
             .into_iter()
             .flat_map(|target| sections.iter().map(move |section| (target.clone(), *section)))
             .collect();
+        let place = |(target, section): &(Target, &'static str)| (by_number(target), *section);
         if let Some((claim, owner)) =
-            claims.iter().find_map(|claim| Some((claim, taken.get(claim)?)))
+            claims.iter().find_map(|claim| Some((claim, taken.get(&place(claim))?)))
         {
             let (target, section) = (claim.0.level(), claim.1);
             let message = format!(
@@ -49,7 +53,7 @@ pub(super) fn judge<'a>(
             judged.conflicts.insert(key.clone(), message);
             continue;
         }
-        taken.extend(claims.into_iter().map(|claim| (claim, name(policy))));
+        taken.extend(claims.iter().map(|claim| (place(claim), name(policy))));
         judged.in_force.push(Arc::clone(policy));
     }
     judged

@@ -21,6 +21,8 @@ pub struct PolicyFacts {
     pub unresolved: Vec<(&'static str, String)>,
     /// How many references there are.
     pub references: usize,
+    /// What of it holds for nothing although its target is there, in words.
+    pub idle: Option<String>,
 }
 
 impl PolicyFacts {
@@ -39,6 +41,7 @@ impl Index {
         let key = ObjectKey::new(Kind::TrafficPolicy, &metadata.namespace, &metadata.name);
         PolicyFacts {
             conflict: self.policies.conflicts.get(&key).cloned(),
+            idle: self.without_servers(policy),
             ..self.references(&policy.spec.target_refs, metadata)
         }
     }
@@ -52,17 +55,45 @@ impl Index {
         }
     }
 
+    /// What is said to the sidecars of servers, of a target behind which there are none of them.
+    fn without_servers(&self, policy: &Resource<TrafficPolicySpec>) -> Option<String> {
+        let section = policy.spec.sections().of_server().names().into_iter().next()?;
+        let namespace = &policy.metadata.namespace;
+        let refs = policy.spec.target_refs.iter();
+        let (name, why) = refs.into_iter().find_map(|target| {
+            let why = match target.kind {
+                TargetKind::ExternalService => "is outside the mesh",
+                TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
+                    let kind = Kind::from_spelling(target.kind.name())?;
+                    let route = self.routes.find(&ObjectKey::new(kind, namespace, &target.name))?;
+                    let mut backends = self.own_backends(route).into_iter();
+                    if backends.any(|backend| !self.is_external(&backend)) {
+                        return None;
+                    }
+                    "has no backend in its own namespace"
+                }
+                TargetKind::Service | TargetKind::Namespace => return None,
+            };
+            Some((format!("{} {namespace}/{}", target.kind.name(), target.name), why))
+        })?;
+        Some(format!(
+            "spec.{section}: acts in the sidecars of servers, and {name} {why}: set it on a Service that serves; \
+             what else the policy says holds"
+        ))
+    }
+
     /// Whether another policy's default holds instead of this one's, at one of its targets.
     fn default_conflict(&self, policy: &Resource<AccessPolicySpec>) -> Option<String> {
-        let (own, _) = policy.spec.stated_default()?;
+        let own = policy.spec.stated_default()?;
         Target::of_access(policy).iter().find_map(|target| {
-            let holds = self.default_at(target, policy.spec.is_audit())?;
+            let holds =
+                self.default_at(&self.meaning_the_same(target), policy.spec.is_audit())?;
             if holds.policy == name(policy) || holds.action == own {
                 return None;
             }
             Some(format!(
-                "spec.default: at {} the default of {} holds, {:?}, not this one's, {own:?}; the rules hold all \
-                 the same; change one of them",
+                "spec.default: at {} the default of {}, which is older, holds: {:?}, not this one's, {own:?}; the \
+                 rules hold all the same; change one of them",
                 target.level(),
                 holds.policy,
                 holds.action
@@ -74,6 +105,7 @@ impl Index {
         let each = refs.iter().enumerate();
         PolicyFacts {
             conflict: None,
+            idle: None,
             unresolved: each.filter_map(|(at, target)| self.missing(at, target, policy)).collect(),
             references: refs.len(),
         }
@@ -172,16 +204,21 @@ impl Index {
         Some(format!("{} {route} has no rule {section:?}: {right}", kind.name()))
     }
 
-    /// The policies that a service port is made of, "TrafficPolicy shop/cart".
+    /// The policies and routes that a service port is made of, as callers in a namespace are told of it:
+    /// "TrafficPolicy shop/cart", "HTTPRoute web/split".
     #[must_use]
-    pub fn policies_of_service(&self, port: &ServicePort) -> Vec<String> {
-        let Some(view) = self.service(port) else { return Vec::new() };
+    pub fn parts_of_service(&self, port: &ServicePort, namespace: &str) -> Vec<String> {
+        let Some((_, view)) = self.service_from(port, namespace) else { return Vec::new() };
+        let routes = view.declaration.routes.iter();
+        let http = routes.clone().flat_map(|routes| &routes.http).flat_map(|http| &http.rules);
+        let opaque = routes.flat_map(|routes| &routes.opaque).map(|rule| rule.name.as_str());
+        let named = http.map(|rule| rule.name.as_str()).chain(opaque).map(whole_policy);
         let requests = view.declaration.requests.iter().flat_map(|policy| &policy.policies);
         let endpoints = view.declaration.endpoint_policy.iter().flat_map(|policy| &policy.policies);
         let routes = view.declaration.routes.iter().flat_map(|routes| &routes.http);
         let rules = routes.flat_map(|http| &http.rules).flat_map(|rule| &rule.requests);
         let rules = rules.flat_map(|policy| &policy.policies);
-        once_each(requests.chain(endpoints).chain(rules).map(String::as_str))
+        once_each(requests.chain(endpoints).chain(rules).map(String::as_str).chain(named))
     }
 
     /// The policies that an instance's inbound ports are made of.
@@ -204,7 +241,7 @@ fn policies_of_port(port: &discovery::InboundPort) -> impl Iterator<Item = &str>
     rules.chain(defaults).chain(limits).chain(bounds)
 }
 
-/// "AccessPolicy shop/cart rules[2]" is of "AccessPolicy shop/cart".
+/// "AccessPolicy shop/cart rules[2]" is of "AccessPolicy shop/cart"; of routes alike.
 fn whole_policy(part: &str) -> &str {
     match part.match_indices(' ').nth(1) {
         Some((end, _)) => &part[..end],

@@ -16,7 +16,7 @@ use super::{Place, Target, name};
 use crate::{
     index::{
         Changes, Index,
-        routes::{grpc_match, http_match},
+        routes::{Known, grpc_match, http_match},
     },
     model::{
         Kind, ObjectKey, Resource, Route, TargetKind, TrafficPolicySpec,
@@ -46,9 +46,9 @@ impl Index {
         let own = |key: &&ObjectKey| key.namespace == *place.service.namespace;
         for key in self.routes.referring(place.service).filter(own) {
             if self.is_limited(key)
-                && let Some(route) = self.routes.find(key)
+                && let Some(known) = self.routes.known(key)
             {
-                limits.extend(self.limits_of(key, route, place));
+                limits.extend(self.limits_of(key, known, place));
             }
         }
         limits
@@ -98,13 +98,15 @@ impl Index {
     fn limits_of(
         &self,
         key: &ObjectKey,
-        route: Route<'_>,
+        known: Known<'_>,
         place: &Place<'_>,
     ) -> Vec<discovery::RateLimit> {
+        let route = known.route;
         // The requests of all rules that one policy holds for are counted together.
         let mut counted: Vec<(&Arc<Resource<TrafficPolicySpec>>, Vec<Operation>)> = Vec::new();
-        let fates = route.fates();
-        for (rule, _) in rules(route).iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Whole) {
+        for (rule, _) in
+            rules(route).iter().zip(known.fates).filter(|(_, fate)| **fate == Fate::Whole)
+        {
             let Some(policy) = self.limiting(key, rule.name) else { continue };
             let here = |backend: &&BackendRef| {
                 backend.is_service()

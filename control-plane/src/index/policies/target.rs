@@ -1,13 +1,16 @@
 //! What a policy's `targetRefs` mean: a reference of the policy's namespace comes in, the thing itself goes out,
 //! whether it exists or not. A policy reaches no other namespace than its own, but for those of the root namespace.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use weft_proto::ServiceName;
 
-use crate::model::{
-    AccessPolicySpec, Metadata, Resource, TargetKind, TargetRef, TrafficPolicySpec,
-    access_policy::ROOT_NAMESPACE,
+use crate::{
+    index::build::BuiltService,
+    model::{
+        AccessPolicySpec, Metadata, Resource, TargetKind, TargetRef, TrafficPolicySpec,
+        access_policy::ROOT_NAMESPACE,
+    },
 };
 
 /// What a policy can hold for. In the order of their levels, the least specific first.
@@ -71,6 +74,16 @@ impl Target {
                 rule: target.section_name.clone(),
             }),
         }
+    }
+
+    /// The same, a port that is known by its number.
+    pub(super) fn by_number(&self, built: &HashMap<ServiceName, BuiltService>) -> Self {
+        let Self::Service { kind, service, port: Some(port) } = self else { return self.clone() };
+        let ports = || built.get(service).into_iter().flat_map(|built| &built.ports);
+        let number = ports().find(|(number, _)| number.to_string() == *port);
+        let number = number.or_else(|| ports().find(|(_, it)| it.declaration.port_name == *port));
+        let port = number.map_or_else(|| port.clone(), |(number, _)| number.to_string());
+        Self::Service { kind: *kind, service: service.clone(), port: Some(port) }
     }
 
     /// For people: "Service cart port 80", "namespace shop", "the mesh".

@@ -43,7 +43,10 @@ impl Index {
         dirty: &mut BTreeSet<ServiceName>,
         changes: &mut Changes,
     ) {
-        for (target, sides) in self.policies.settle() {
+        let built = &self.built;
+        let touched = self.policies.settle(|target| target.by_number(built));
+        self.route_state += u64::from(!touched.is_empty());
+        for (target, sides) in touched {
             self.touch_target(&target, sides, dirty, changes);
         }
     }
@@ -109,7 +112,7 @@ impl Index {
     pub(super) fn touch_servers_of(&self, service: &ServiceName, changes: &mut Changes) {
         let Some(built) = self.built.get(service) else { return };
         changes.inbounds.extend(built.members.iter().cloned());
-        let pods = built.pods.keys().filter_map(|pod| self.pod(pod));
+        let pods = self.pods_behind(service).into_iter().filter_map(|pod| self.pod(&pod));
         changes.pods.extend(pods.map(|pod| pod.instance()));
     }
 }

@@ -1,7 +1,10 @@
 //! What a route's reference to a backend means: a service port, or why there is none.
 
+use std::collections::BTreeMap;
+
 use weft_proto::{Port, ServiceName, ServicePort, discovery, discovery::Protocol};
 
+use super::protocols;
 use crate::{
     index::Index,
     model::{Kind, gateway::reference::BackendRef},
@@ -29,11 +32,12 @@ pub struct Referrer<'a> {
     pub parent: &'a ServiceName,
 }
 
-/// A service that is being built, and not in the index yet: all that is known of it are its ports.
+/// A service that is being built, and not in the index yet: all that is known of it are its ports, and how their bytes
+/// are to be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fresh<'a> {
     pub(super) service: &'a ServiceName,
-    pub(super) ports: &'a [Port],
+    pub(super) ports: &'a BTreeMap<Port, Protocol>,
 }
 
 impl Index {
@@ -79,24 +83,19 @@ impl Index {
             return no("RefNotPermitted", message);
         }
         let fresh = fresh.filter(|fresh| *fresh.service == service);
-        let built = self.built.get(&service);
-        let Some(ports) = fresh
-            .map(|fresh| fresh.ports.to_vec())
-            .or_else(|| built.map(|built| built.ports.keys().copied().collect::<Vec<_>>()))
-        else {
+        let fresh = fresh.map(|fresh| fresh.ports.clone());
+        let Some(ports) = fresh.or_else(|| self.built.get(&service).map(protocols)) else {
             let message = format!("there is no service {service}: correct the name, or make it");
             return no("BackendNotFound", message);
         };
-        if !ports.contains(&port) {
-            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let Some(protocol) = ports.get(&port) else {
+            let ports: Vec<String> = ports.keys().map(ToString::to_string).collect();
             let message =
                 format!("service {service} has no port {port}: it has {}", ports.join(", "));
             return no("BackendNotFound", message);
-        }
-        let protocol = built.and_then(|built| built.ports.get(&port));
-        let protocol = protocol.map(|port| port.declaration.protocol());
+        };
         let over_http = matches!(referrer.kind, Kind::HTTPRoute | Kind::GRPCRoute);
-        if over_http && matches!(protocol, Some(Protocol::Tcp | Protocol::Tls)) {
+        if over_http && matches!(protocol, Protocol::Tcp | Protocol::Tls) {
             let message = format!(
                 "port {port} of service {service} declares a protocol that is not HTTP: correct its appProtocol"
             );

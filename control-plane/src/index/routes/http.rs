@@ -1,10 +1,13 @@
 //! HTTPRoutes and GRPCRoutes of one port, as one list of matches in order of precedence.
 
-use weft_proto::{Port, ServiceName, ServicePort, discovery};
+use std::collections::BTreeMap;
+
+use weft_proto::{Port, ServiceName, ServicePort, discovery, discovery::Protocol};
 
 use super::{
+    Known,
     backend::{Fresh, Referrer, Unresolved, to_wire},
-    precedence::{Age, Rank, of_grpc, of_http, without_slash},
+    precedence::{Rank, of_grpc, of_http, without_slash},
     requests::own_requests,
 };
 use crate::{
@@ -29,8 +32,8 @@ use crate::{
 pub(super) struct At<'a> {
     pub(super) index: &'a Index,
     pub(super) service: &'a ServiceName,
-    /// All of its ports.
-    pub(super) own: &'a [Port],
+    /// All of its ports, and how their bytes are to be read.
+    pub(super) own: &'a BTreeMap<Port, Protocol>,
     /// The one whose routes are made.
     pub(super) port: &'a discovery::Service,
 }
@@ -55,8 +58,8 @@ impl At<'_> {
     /// The routes of a port; `None` where none binds.
     pub(super) fn routes(
         &self,
-        http: &[Route<'_>],
-        opaque: &[Route<'_>],
+        http: &[Known<'_>],
+        opaque: &[Known<'_>],
     ) -> Option<discovery::Routes> {
         if http.is_empty() && opaque.is_empty() {
             return None;
@@ -65,20 +68,18 @@ impl At<'_> {
         Some(discovery::Routes { http, opaque: self.opaque(opaque) })
     }
 
-    fn http(&self, routes: &[Route<'_>]) -> discovery::HttpRoutes {
-        let mut routes = routes.to_vec();
-        routes.sort_by_cached_key(|route| (matches!(route, Route::Http(_)), Age::of(*route)));
+    fn http(&self, routes: &[Known<'_>]) -> discovery::HttpRoutes {
         let mut table = Table::default();
         for route in routes {
-            match route {
+            match route.route {
                 Route::Http(http) => {
                     for (index, rule) in http.spec.rules().iter().enumerate() {
-                        self.http_rule(route, &http.spec.hostnames, (index, rule), &mut table);
+                        self.http_rule(*route, &http.spec.hostnames, (index, rule), &mut table);
                     }
                 }
                 Route::Grpc(grpc) => {
                     for (index, rule) in grpc.spec.rules.iter().enumerate() {
-                        self.grpc_rule(route, &grpc.spec.hostnames, (index, rule), &mut table);
+                        self.grpc_rule(*route, &grpc.spec.hostnames, (index, rule), &mut table);
                     }
                 }
                 Route::Tls(_) | Route::Tcp(_) => {}
@@ -91,7 +92,7 @@ impl At<'_> {
 
     fn http_rule(
         &self,
-        route: Route<'_>,
+        known: Known<'_>,
         hostnames: &[String],
         (index, rule): (usize, &HttpRule),
         table: &mut Table,
@@ -102,7 +103,8 @@ impl At<'_> {
             backends: &rule.backend_refs,
             requests: own_requests(rule.timeouts.as_ref(), rule.retry.as_ref()),
         };
-        let Some(made) = self.rule(route, Kind::HTTPRoute, index, parts) else { return };
+        let route = known.route;
+        let Some(made) = self.rule(known, Kind::HTTPRoute, index, parts) else { return };
         let everything = [HttpMatch::default()];
         let matches = if rule.matches.is_empty() { &everything } else { &rule.matches[..] };
         for (position, one) in matches.iter().enumerate() {
@@ -114,7 +116,7 @@ impl At<'_> {
 
     fn grpc_rule(
         &self,
-        route: Route<'_>,
+        known: Known<'_>,
         hostnames: &[String],
         (index, rule): (usize, &GrpcRule),
         table: &mut Table,
@@ -125,7 +127,8 @@ impl At<'_> {
             backends: &rule.backend_refs,
             requests: own_requests(None, None),
         };
-        let Some(made) = self.rule(route, Kind::GRPCRoute, index, parts) else { return };
+        let route = known.route;
+        let Some(made) = self.rule(known, Kind::GRPCRoute, index, parts) else { return };
         let everything = [GrpcMatch::default()];
         let matches = if rule.matches.is_empty() { &everything } else { &rule.matches[..] };
         for (position, one) in matches.iter().enumerate() {
@@ -138,13 +141,14 @@ impl At<'_> {
     /// A rule as it travels; `None` where it is not in force.
     fn rule(
         &self,
-        route: Route<'_>,
+        known: Known<'_>,
         kind: Kind,
         index: usize,
         parts: Parts<'_>,
     ) -> Option<discovery::HttpRule> {
+        let route = known.route;
         let name = rule_name(route, kind, index, parts.name);
-        match route.fates().swap_remove(index) {
+        match known.fates.get(index)? {
             Fate::Dropped(_) => None,
             Fate::Refusing(fields) => {
                 let reason = fields.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

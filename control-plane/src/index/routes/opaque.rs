@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use weft_proto::discovery;
 
 use super::{
+    Known,
     backend::{Referrer, to_wire},
     http::At,
     precedence::{Age, Host},
@@ -16,16 +17,16 @@ use crate::model::{
 };
 
 impl At<'_> {
-    pub(super) fn opaque(&self, routes: &[Route<'_>]) -> Vec<discovery::OpaqueRule> {
+    pub(super) fn opaque(&self, routes: &[Known<'_>]) -> Vec<discovery::OpaqueRule> {
         let mut ranked = Vec::new();
-        for route in routes {
+        for Known { route, fates, .. } in routes {
             let (kind, hostnames, rules): (_, &[String], &[OpaqueRule]) = match route {
                 Route::Tls(tls) => (Kind::TLSRoute, &tls.spec.hostnames, &tls.spec.rules),
                 Route::Tcp(tcp) => (Kind::TCPRoute, &[], &tcp.spec.rules),
                 Route::Http(_) | Route::Grpc(_) => continue,
             };
-            let fates = route.fates();
-            let whole = rules.iter().enumerate().filter(|(index, _)| fates[*index] == Fate::Whole);
+            let is_whole = |index: usize| fates.get(index) == Some(&Fate::Whole);
+            let whole = rules.iter().enumerate().filter(|(index, _)| is_whole(*index));
             for (index, rule) in whole {
                 // The names of one route may be as different as those of two.
                 let names: Vec<&str> = match hostnames {

@@ -1,11 +1,11 @@
 //! Which of several matches takes a request: the Gateway API's order, made one total order of all matches of a port.
 //!
 //! 1. The host: longer names first, those without wildcard before those with one.
-//! 2. Matches of GRPCRoutes before those of HTTPRoutes: they take calls of gRPC only.
-//! 3. What is matched. HTTP: an exact path, then a pattern, then the longest prefix; a method; more headers; more query
-//!    parameters. gRPC: the longer service, then the longer method, those without pattern first; more headers.
-//! 4. The older route, then the first by namespace and name.
-//! 5. Within a route, the first rule and the first match.
+//! 2. What is matched. HTTP: an exact path, then a pattern, then the longest prefix; a method; more headers; more query
+//!    parameters. gRPC: the longer service, then the longer method, those without pattern first; more headers. No host has
+//!    routes of both (`conflict`).
+//! 3. The older route, then the first by namespace and name.
+//! 4. Within a route, the first rule and the first match.
 
 use std::cmp::Reverse;
 
@@ -22,7 +22,6 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     host: Reverse<Host>,
-    is_http: bool,
     specifics: Reverse<[usize; 5]>,
     age: Age,
     rule: usize,
@@ -40,7 +39,6 @@ impl Rank {
     ) -> Self {
         Self {
             host: Reverse(Host::of(host)),
-            is_http: matches!(route, Route::Http(_)),
             specifics: Reverse(specifics),
             age: Age::of(route),
             rule,

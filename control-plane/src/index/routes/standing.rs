@@ -1,12 +1,17 @@
 //! To which ports of its parent a route binds, and why not to others.
 //!
 //! A route binds to a port of TCP that its parentRef takes (all, by default) and whose declared protocol it can route: a
-//! port that declares opaque bytes or TLS has no HTTP to route, one that declares HTTP no opaque connections.
+//! port that declares opaque bytes or TLS has no HTTP to route, one that declares HTTP no opaque connections. Where two
+//! exclude each other, see `conflict`.
 
 use std::collections::BTreeSet;
 
 use weft_proto::{Port, ServiceName, discovery, discovery::Protocol};
 
+use super::{
+    Known,
+    conflict::{self, CONFLICTED, Lost},
+};
 use crate::{
     index::Index,
     model::{
@@ -22,11 +27,13 @@ pub struct Standing {
     pub ports: BTreeSet<Port>,
     /// Why it is not accepted: the reason by the Gateway API, and in words.
     pub refused: Option<(&'static str, String)>,
+    /// What of it an older route keeps out, in words.
+    pub lost: Option<String>,
 }
 
 impl Standing {
     fn refused(reason: &'static str, message: String) -> Self {
-        Self { ports: BTreeSet::new(), refused: Some((reason, message)) }
+        Self { ports: BTreeSet::new(), refused: Some((reason, message)), lost: None }
     }
 }
 
@@ -66,7 +73,7 @@ impl Index {
             .collect();
         if named.is_empty() {
             let ports =
-                ports(built.ports.iter().map(|(number, port)| (*number, &port.declaration)));
+                ports(built.ports.iter().map(|(number, port)| (*number, &*port.declaration)));
             let field = if parent.section_name.is_some() { "sectionName" } else { "port" };
             let message = format!("{at}.{field}: service {service} has no such port: {ports}");
             return Standing::refused("NoMatchingParent", message);
@@ -74,26 +81,67 @@ impl Index {
         let fitting = named.iter().filter(|(_, port)| fits(route, port.declaration.protocol()));
         let fitting: BTreeSet<Port> = fitting.map(|(number, _)| **number).collect();
         if fitting.is_empty() {
-            let ports = ports(named.iter().map(|(number, port)| (**number, &port.declaration)));
+            let ports = ports(named.iter().map(|(number, port)| (**number, &*port.declaration)));
             let what = if route.is_http() { "HTTP" } else { "opaque connections" };
             let message =
                 format!("{at}: service {service} declares no {what} there to be routed: {ports}");
             return Standing::refused("UnsupportedProtocol", message);
         }
-        Standing { ports: fitting, refused: all_flawed(&route.fates()) }
+        let fates = route.fates();
+        if let Some(refused) = all_flawed(&fates) {
+            return Standing { ports: fitting, refused: Some(refused), lost: None };
+        }
+        self.beside_others(route, &service, fitting)
+    }
+
+    /// How a route stands with ports to which others may bind as well.
+    fn beside_others(
+        &self,
+        route: Route<'_>,
+        service: &ServiceName,
+        fitting: BTreeSet<Port>,
+    ) -> Standing {
+        let mut standing = Standing { ports: fitting, refused: None, lost: None };
+        let mut lost: Option<(Port, Lost)> = None;
+        for number in standing.ports.clone() {
+            let Some(found) = self.lost_at(route, service, number) else { continue };
+            if found.whole {
+                standing.ports.remove(&number);
+            }
+            lost.get_or_insert((number, found));
+        }
+        let message = lost.map(|(number, lost)| format!("at port {number}: {}", lost.message));
+        if standing.ports.is_empty() {
+            standing.refused = message.map(|message| (CONFLICTED, message));
+        } else {
+            standing.lost = message;
+        }
+        standing
+    }
+
+    /// What older routes keep from a route at a port. Those of one namespace bind the same callers.
+    fn lost_at(&self, route: Route<'_>, service: &ServiceName, number: Port) -> Option<Lost> {
+        let port = self.built.get(service)?.ports.get(&number)?;
+        let namespace = &route.metadata().namespace;
+        let bound =
+            self.routes.at(service).filter(|one| self.binds(*one, service, &port.declaration));
+        let others = bound.map(|bound| bound.route);
+        let others = others.filter(|other| other.metadata().namespace == *namespace);
+        conflict::lost_among(route, others.collect())
     }
 
     /// Whether a route binds to a port of a service that is a parent of its own.
     pub(super) fn binds(
         &self,
-        route: Route<'_>,
+        known: Known<'_>,
         service: &ServiceName,
         port: &discovery::Service,
     ) -> bool {
         let Ok(number) = Port::try_from(port.port) else { return false };
+        let route = known.route;
         let namespace = &route.metadata().namespace;
         let mut parents = route.parents().iter().enumerate();
-        route.unsupported().is_empty()
+        known.is_supported
             && !self.is_alias(service)
             && fits(route, port.protocol())
             && parents.any(|(_, parent)| {
@@ -102,7 +150,7 @@ impl Index {
                     && parent.unsupported("").is_empty()
                     && takes(parent, number, &port.port_name)
             })
-            && has_rules(&route.fates())
+            && has_rules(known.fates)
     }
 
     /// Whether the service's name only stands for another one, outside the mesh.

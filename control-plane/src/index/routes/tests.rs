@@ -7,6 +7,8 @@ use weft_proto::{ServicePort, TrustDomain, discovery};
 use super::*;
 use crate::{index::Index, model::parse_documents};
 
+mod conflicts;
+mod kept;
 mod precedence;
 mod wire;
 
@@ -218,7 +220,11 @@ fn a_consumers_route_binds_callers_of_its_namespace_and_stands_in_the_producers_
     assert_eq!((view("lab").0, view("web").0.as_deref()), (None, Some("web")));
     for namespace in ["lab", "web"] {
         let (_, view) = view(namespace);
-        assert_eq!(view.digest, weft_proto::digest::of_message(view.declaration), "no endpoints");
+        assert_eq!(
+            view.digest,
+            weft_proto::digest::of_message(&**view.declaration),
+            "no endpoints"
+        );
     }
 }
 

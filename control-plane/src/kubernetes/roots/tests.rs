@@ -30,6 +30,8 @@ fn meshed_pod(name: &str) -> Pod {
         meshed: true,
         life: Life::Running,
         settings: Arc::default(),
+        labels: BTreeMap::new(),
+        ports: BTreeMap::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     matching::{HEADER, MatchType, ValueMatch, check_values, name_values},
     other::Other,
     reference::{BackendRef, ParentRef, check_backends, check_parents},
+    route::Fate,
 };
 use crate::model::{FieldError, Kind, Metadata, Spec};
 
@@ -48,6 +49,9 @@ pub struct GrpcRule {
     /// Where they go, by weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
+    /// What becomes of it where it could not be read as it stands; see `salvage`.
+    #[serde(skip)]
+    pub(super) flawed: Option<Box<Fate>>,
     /// What Weft does not know.
     #[serde(flatten)]
     pub other: Other,
@@ -223,6 +227,13 @@ impl GrpcRule {
             backend.name_unsupported(&format!("{at}.backendRefs[{index}]"), &mut found);
         }
         found
+    }
+}
+
+impl GrpcRouteSpec {
+    /// Its rules, to be marked.
+    pub(super) fn written_mut(&mut self) -> &mut [GrpcRule] {
+        &mut self.rules
     }
 }
 

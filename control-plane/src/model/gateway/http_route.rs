@@ -10,6 +10,7 @@ use super::{
     },
     other::Other,
     reference::{BackendRef, ParentRef, check_backends, check_parents},
+    route::Fate,
     time::{Retry, Timeouts},
 };
 use crate::model::{FieldError, Kind, Metadata, Spec};
@@ -57,6 +58,9 @@ pub struct HttpRule {
     /// When they are tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What becomes of it where it could not be read as it stands; see `salvage`.
+    #[serde(skip)]
+    pub(super) flawed: Option<Box<Fate>>,
     /// What Weft does not know.
     #[serde(flatten)]
     pub other: Other,
@@ -182,6 +186,11 @@ impl HttpRouteSpec {
             Some(rules) => rules.as_slice().into(),
             None => vec![HttpRule::default()].into(),
         }
+    }
+
+    /// Those that are written, to be marked.
+    pub(super) fn written_mut(&mut self) -> &mut [HttpRule] {
+        self.rules.as_deref_mut().unwrap_or_default()
     }
 }
 

@@ -88,19 +88,29 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The hosts, or server names, that it is for; none: any.
+    #[must_use]
+    pub fn hostnames(&self) -> &'a [String] {
+        match self {
+            Self::Http(route) => &route.spec.hostnames,
+            Self::Grpc(route) => &route.spec.hostnames,
+            Self::Tls(route) => &route.spec.hostnames,
+            Self::Tcp(_) => &[],
+        }
+    }
+
     /// What of it as a whole has no support: with any of it, the route is not in force.
     #[must_use]
     pub fn unsupported(&self) -> Vec<FieldError> {
-        let none: &[String] = &[];
-        let (other, hostnames): (&Other, &[String]) = match self {
-            Self::Http(route) => (&route.spec.other, &route.spec.hostnames),
-            Self::Grpc(route) => (&route.spec.other, &route.spec.hostnames),
-            Self::Tls(route) => (&route.spec.other, &route.spec.hostnames),
-            Self::Tcp(route) => (&route.spec.other, none),
+        let other: &Other = match self {
+            Self::Http(route) => &route.spec.other,
+            Self::Grpc(route) => &route.spec.other,
+            Self::Tls(route) => &route.spec.other,
+            Self::Tcp(route) => &route.spec.other,
         };
         let mut found = Vec::new();
         other.name("spec", &mut found);
-        for (index, host) in hostnames.iter().enumerate() {
+        for (index, host) in self.hostnames().iter().enumerate() {
             if host.parse::<IpAddr>().is_ok() {
                 let message = format!("{host:?} is an address: use a host name");
                 found.push(FieldError::new(format!("spec.hostnames[{index}]"), message));
@@ -142,20 +152,37 @@ impl<'a> Route<'a> {
             (_, _) => Fate::Dropped(rest.into_iter().chain(filters).collect()),
         };
         let opaque = |rules: &[OpaqueRule]| {
-            let rules = rules.iter().enumerate();
-            rules.map(|(index, rule)| fate(rule.unsupported(&at(index)), Vec::new())).collect()
+            let mut is_taken = false;
+            let rules = rules.iter().enumerate().map(|(index, rule)| {
+                let mut found = rule.unsupported(&at(index));
+                if is_taken {
+                    let message =
+                        "is never reached: an earlier rule takes every connection; leave it out";
+                    found.push(FieldError::new(at(index), message));
+                }
+                is_taken |= found.is_empty();
+                fate(found, Vec::new())
+            });
+            rules.collect()
         };
         match self {
             Self::Http(route) => {
                 let rules = route.spec.rules();
-                let rules = rules.iter().enumerate().map(|(index, rule)| {
-                    fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                let rules = rules.iter().enumerate().map(|(index, rule)| match &rule.flawed {
+                    Some(flawed) => (**flawed).clone(),
+                    None => {
+                        fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                    }
                 });
                 rules.collect()
             }
             Self::Grpc(route) => {
-                let rules = route.spec.rules.iter().enumerate().map(|(index, rule)| {
-                    fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                let rules = route.spec.rules.iter().enumerate();
+                let rules = rules.map(|(index, rule)| match &rule.flawed {
+                    Some(flawed) => (**flawed).clone(),
+                    None => {
+                        fate(rule.unsupported(&at(index)), rule.unsupported_filters(&at(index)))
+                    }
                 });
                 rules.collect()
             }

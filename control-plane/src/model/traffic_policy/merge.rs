@@ -6,6 +6,7 @@ use super::{
     Sections,
     attempts::{Backoff, Budget, Retry, Timeouts},
     endpoints::{CircuitBreaking, Limits, LoadBalancing, Locality},
+    server::Concurrency,
 };
 
 /// What can lie over a less specific one of its kind.
@@ -61,6 +62,24 @@ impl Over for LoadBalancing {
     }
 }
 
+impl Over for Concurrency {
+    fn over(&self, lower: &Self) -> Self {
+        Self {
+            max_in_flight: self.max_in_flight,
+            max_pending: self.max_pending.or(lower.max_pending),
+            max_wait: self.max_wait.or(lower.max_wait),
+        }
+    }
+}
+
+impl Concurrency {
+    /// This, and what it leaves open from a less specific one.
+    #[must_use]
+    pub fn over(&self, lower: &Self) -> Self {
+        Over::over(self, lower)
+    }
+}
+
 impl Sections {
     /// These, and what they leave open from less specific ones.
     #[must_use]
@@ -72,7 +91,7 @@ impl Sections {
             limits: over(self.limits.as_ref(), lower.limits.as_ref()),
             load_balancing: over(self.load_balancing.as_ref(), lower.load_balancing.as_ref()),
             rate_limits: self.rate_limits.clone().or_else(|| lower.rate_limits.clone()),
-            concurrency: self.concurrency.clone().or_else(|| lower.concurrency.clone()),
+            concurrency: over(self.concurrency.as_ref(), lower.concurrency.as_ref()),
             faults: self.faults.clone().or_else(|| lower.faults.clone()),
         }
     }

@@ -31,7 +31,7 @@ fn service(endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> ServiceContent
         })
         .collect();
     let digest = content::digest_of(service_digest, endpoints.values().map(|held| held.digest));
-    ServiceContent { service, service_digest, endpoints, digest }
+    ServiceContent { service: service.into(), service_digest, endpoints, digest }
 }
 
 fn next(subscription: &mut Subscription, content: &Content) -> Option<Update> {

@@ -250,7 +250,7 @@ fn a_first_backoff_above_the_cap_of_another_level_raises_the_cap() {
     let mut index = Index::new(TrustDomain::default());
     index.apply_all(&objects(&[&service("{ports: [{port: 80}]}"), policy, &mesh, &route]));
     let port = "default/web:80".parse().expect("valid");
-    let declaration = index.service(&port).expect("it exists").declaration.clone();
+    let declaration = (**index.service(&port).expect("it exists").declaration).clone();
     let rule = declaration.routes.and_then(|routes| routes.http).expect("HTTP").rules.remove(0);
     for (policy, base) in [(declaration.requests, 2_000), (rule.requests, 3_000)] {
         let retry = policy.and_then(|policy| policy.retry).expect("retries");

@@ -183,7 +183,8 @@ impl Disk {
                 placed.object = kept;
             }
         }
-        let objects = known.objects.values().map(|placed| &*placed.object);
+        let good = known.objects.values().filter(|placed| !placed.of_broken);
+        let objects = good.map(|placed| &*placed.object);
         self.state.keep_last_good(file, objects)
     }
 

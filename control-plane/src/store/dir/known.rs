@@ -1,5 +1,6 @@
 //! A file as it was last read: its text comes in, its objects stay; and stay, too, when the next text is
-//! broken. Pure.
+//! broken. Of a broken text only what guards access is taken in, where nothing was known of it before: as it is, or
+//! as what stands for it (`model::stand_in`). Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -7,7 +8,7 @@ use std::{
 };
 
 use super::{files::Look, stamp::same};
-use crate::model::{Object, ObjectKey, Parsed, parse_documents};
+use crate::model::{Object, ObjectKey, Parsed, parse_documents, stand_in::guarding};
 
 /// A file, as last read.
 #[derive(Debug, Default)]
@@ -26,13 +27,20 @@ pub(super) struct Placed {
     pub(super) object: Arc<Object>,
     /// From 1; 0 when it was not read from the file as it is now.
     pub(super) line: usize,
+    /// The text was broken: it is no last good state.
+    pub(super) of_broken: bool,
+}
+
+impl Placed {
+    fn remembered(object: &Arc<Object>) -> Self {
+        Self { object: Arc::clone(object), line: 0, of_broken: false }
+    }
 }
 
 impl KnownFile {
     /// A file of which only its last good state is known.
     pub(super) fn remembered(objects: &[Arc<Object>]) -> Self {
-        let placed =
-            |object: &Arc<Object>| (object.key(), Placed { object: Arc::clone(object), line: 0 });
+        let placed = |object: &Arc<Object>| (object.key(), Placed::remembered(object));
         Self { objects: objects.iter().map(placed).collect(), ..Self::default() }
     }
 
@@ -43,14 +51,14 @@ impl KnownFile {
             parse_documents(shown, text).into_iter().partition(Result::is_ok);
         self.problems = errors.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
         if !self.problems.is_empty() {
-            return BTreeSet::new();
+            return self.guard(guarding(text));
         }
         let now = self.place(shown, parsed.into_iter().flatten());
         let before = std::mem::take(&mut self.objects);
         let mut touched = BTreeSet::new();
         for (key, mut placed) in now {
             match before.get(&key) {
-                Some(old) if same(&old.object, &placed.object) => {
+                Some(old) if !old.of_broken && same(&old.object, &placed.object) => {
                     placed.object = Arc::clone(&old.object);
                 }
                 _ => {
@@ -60,6 +68,29 @@ impl KnownFile {
             self.objects.insert(key, placed);
         }
         touched.extend(before.into_keys().filter(|key| !self.objects.contains_key(key)));
+        touched
+    }
+
+    /// Takes in what guards access in a broken text. Which objects are new, different or gone.
+    fn guard(&mut self, guards: Vec<Object>) -> BTreeSet<ObjectKey> {
+        let guards: BTreeMap<ObjectKey, Object> =
+            guards.into_iter().map(|guard| (guard.key(), guard)).collect();
+        let mut touched = BTreeSet::new();
+        self.objects.retain(|key, placed| {
+            let stays = !placed.of_broken || guards.contains_key(key);
+            if !stays {
+                touched.insert(key.clone());
+            }
+            stays
+        });
+        for (key, guard) in guards {
+            let known = self.objects.get(&key);
+            if known.is_none_or(|known| known.of_broken && !same(&known.object, &guard)) {
+                let placed = Placed { object: Arc::new(guard), line: 0, of_broken: true };
+                self.objects.insert(key.clone(), placed);
+                touched.insert(key);
+            }
+        }
         touched
     }
 
@@ -73,7 +104,7 @@ impl KnownFile {
         for Parsed { object, line } in parsed {
             match objects.entry(object.key()) {
                 Entry::Vacant(free) => {
-                    free.insert(Placed { object: Arc::new(object), line });
+                    free.insert(Placed { object: Arc::new(object), line, of_broken: false });
                 }
                 Entry::Occupied(first) => self.problems.push(shadowed(
                     first.key(),

@@ -1,5 +1,7 @@
 //! Files in a folder as a store: edits, mistakes, restarts.
 
+mod guards;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},

@@ -85,7 +85,7 @@ fn calls_of_grpc_go_by_service_method_and_headers() {
 }
 
 #[test]
-fn hosts_come_before_everything_and_calls_before_other_requests() {
+fn hosts_come_before_everything() {
     let given = [
         route("HTTPRoute", "shop/any", &rules(&["{path: {type: Exact, value: /a}}"])),
         route(
@@ -94,13 +94,11 @@ fn hosts_come_before_everything_and_calls_before_other_requests() {
             &format!("hostnames: ['*.example.com', '*.longer.example.com'], {}", rules(&["{}"])),
         ),
         route("HTTPRoute", "shop/one", &format!("hostnames: [a.example.com], {}", rules(&["{}"]))),
-        route("GRPCRoute", "shop/calls", &rules(&["{method: {service: a}}"])),
     ];
     let expected = [
         "a.example.com /* -> one rules[0]",
         "*.longer.example.com /* -> wild rules[0]",
         "*.example.com /* -> wild rules[0]",
-        "gRPC /a* -> calls rules[0]",
         "/a -> any rules[0]",
     ];
     assert_eq!(ordered(&given), expected);

@@ -1,0 +1,280 @@
+//! What holds in the place of an object that cannot be read, and of which no readable form is known, where to leave it
+//! out would let through what it keeps out: an `AccessPolicy`, the `MeshConfig`.
+//!
+//! | cannot be read | holds instead |
+//! |---|---|
+//! | an `AccessPolicy` | everything is denied to everybody where it holds; in Audit mode this is only counted |
+//! | of it, a reference to a target | its namespace; in the root namespace the whole mesh |
+//! | the `MeshConfig` | each of its fields that can be read |
+//! | of it, `access`, `egress`, `inbound` | `Deny`, `RegisteredOnly`, `strict` |
+//!
+//! Comes in: the object as JSON, and what is wrong with it. Goes out: an object of its name. It must never let through
+//! what the object might keep out.
+
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+use serde_norway::Deserializer;
+
+use super::{
+    TargetKind,
+    access_policy::ROOT_NAMESPACE,
+    kinds::{Object, WEFT},
+    metadata::DEFAULT_NAMESPACE,
+    parse::parse_object,
+};
+
+/// The fields of a MeshConfig, and what holds of those that must not be left out.
+const OF_MESH: &[(&str, Option<(&str, &str)>)] = &[
+    ("trustDomain", None),
+    ("inbound", Some(("mode", "strict"))),
+    ("nameSuffixes", None),
+    ("addressRanges", None),
+    ("egress", Some(("", "RegisteredOnly"))),
+    ("defaults", None),
+    ("access", Some(("default", "Deny"))),
+];
+
+/// What stands for an object that cannot be read; `None` where nothing has to.
+#[must_use]
+pub fn stand_in(object: &Value, problem: &str) -> Option<Object> {
+    let made = match object["kind"].as_str()? {
+        "AccessPolicy" => with_spec(object, denying(object, targets(object)))
+            .or_else(|| with_spec(object, denying(object, Vec::new()))),
+        "MeshConfig" => with_spec(object, of_mesh(object)),
+        _ => None,
+    };
+    let mut made = made?;
+    match &mut made {
+        Object::AccessPolicy(policy) => policy.spec.unread = Some(problem.to_owned()),
+        Object::MeshConfig(config) => config.spec.unread = Some(problem.to_owned()),
+        _ => return None,
+    }
+    Some(made)
+}
+
+/// Of a text with something in it that cannot be read: the objects for which something has to stand, each as it is
+/// or as what stands for it. What stands behind a place that is no YAML is not found.
+#[must_use]
+pub fn guarding(text: &str) -> Vec<Object> {
+    let documents = Deserializer::from_str(text.trim_start_matches('\u{feff}'));
+    let values = documents.map(|document| Value::deserialize(document).ok());
+    let guards = values
+        .map_while(|value| value)
+        .filter(|value| matches!(value["kind"].as_str(), Some("AccessPolicy" | "MeshConfig")));
+    let made = guards.filter_map(|value| match parse_object(&value.to_string()) {
+        Ok(object) => Some(object),
+        Err(error) => stand_in(&value, &error.message),
+    });
+    made.collect()
+}
+
+/// Why an object cannot be read that this one only stands for.
+#[must_use]
+pub fn unread(object: &Object) -> Option<&str> {
+    if let Object::AccessPolicy(policy) = object {
+        policy.spec.unread.as_deref()
+    } else if let Object::MeshConfig(config) = object {
+        config.spec.unread.as_deref()
+    } else {
+        None
+    }
+}
+
+/// What holds until the object can be read that this one stands for, in words.
+#[must_use]
+pub fn until_read(object: &Object) -> String {
+    let Object::AccessPolicy(policy) = object else {
+        return "until it can be read, those of its fields hold that can, and of access, egress and \
+                inbound the others are closed"
+            .to_owned();
+    };
+    let named = policy.spec.target_refs.iter().map(|target| {
+        let section = target.section_name.iter().map(|port| format!(" port {port}"));
+        format!("{} {}{}", target.kind.name(), target.name, section.collect::<String>())
+    });
+    let named: Vec<String> = named.collect();
+    let namespace = &policy.metadata.namespace;
+    let place = match &named[..] {
+        [] if namespace == ROOT_NAMESPACE => "in the whole mesh".to_owned(),
+        [] => format!("in namespace {namespace}"),
+        named => format!("at {}", named.join(", ")),
+    };
+    let what = if policy.spec.is_audit() {
+        "is counted as denied, and decides nothing"
+    } else {
+        "is denied"
+    };
+    format!("until it can be read, everything {place} {what}")
+}
+
+/// Denies everything; where it only audits, that is only counted.
+fn denying(object: &Value, targets: Vec<Value>) -> Value {
+    let mut spec = json!({"targetRefs": targets, "rules": [{"action": "Deny"}]});
+    if object["spec"]["mode"] == "Audit" {
+        spec["mode"] = "Audit".into();
+    }
+    spec
+}
+
+/// The references that can be read; none where one cannot.
+fn targets(object: &Value) -> Vec<Value> {
+    let refs = object["spec"]["targetRefs"].as_array().into_iter().flatten();
+    let can_be_read = |target: &Value| {
+        let spec = json!({"targetRefs": [target], "default": "Deny"});
+        let Some(Object::AccessPolicy(policy)) = with_spec(object, spec) else { return false };
+        let namespace = &policy.metadata.namespace;
+        // One of another namespace would hold for nothing.
+        policy.spec.target_refs.iter().all(|target| {
+            target.kind != TargetKind::Namespace
+                || target.name == *namespace
+                || namespace == ROOT_NAMESPACE
+        })
+    };
+    let all: Vec<Value> = refs.cloned().collect();
+    if all.iter().all(can_be_read) { all } else { Vec::new() }
+}
+
+/// The fields that can be read, each by itself, and those that must not be left out.
+fn of_mesh(object: &Value) -> Value {
+    let mut spec = Map::new();
+    for (field, closed) in OF_MESH {
+        let value = &object["spec"][field];
+        if value.is_null() {
+            continue;
+        }
+        if with_spec(object, json!({ *field: value })).is_some() {
+            spec.insert((*field).to_owned(), value.clone());
+            continue;
+        }
+        if let Some((part, word)) = closed {
+            let value = if part.is_empty() { json!(word) } else { json!({ *part: word }) };
+            spec.insert((*field).to_owned(), value);
+        }
+    }
+    spec.into()
+}
+
+/// The object with another spec, with all of its metadata that can be read, or the least.
+fn with_spec(object: &Value, spec: Value) -> Option<Object> {
+    let mut whole = object.clone();
+    whole["spec"] = spec;
+    if let Ok(object) = parse_object(&whole.to_string()) {
+        return Some(object);
+    }
+    let metadata = &object["metadata"];
+    let namespace = metadata["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE);
+    let least = json!({
+        "apiVersion": WEFT,
+        "kind": object["kind"],
+        "metadata": {"name": metadata["name"], "namespace": namespace},
+        "spec": whole["spec"],
+    });
+    parse_object(&least.to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(namespace: &str, spec: &Value) -> Value {
+        json!({
+            "apiVersion": "weft.dev/v1alpha1",
+            "kind": "AccessPolicy",
+            "metadata": {"name": "who", "namespace": namespace},
+            "spec": spec,
+        })
+    }
+
+    /// What stands for it denies, or only counts, and where.
+    fn said(object: &Value) -> String {
+        assert!(parse_object(&object.to_string()).is_err(), "{object}");
+        until_read(&stand_in(object, "why").expect("something stands for it"))
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_denies_where_it_holds_as_far_as_that_can_be_read() {
+        let bad = json!([{"action": "Allow", "to": [{"paths": [{"pattern": "("}]}]}]);
+        let cart = json!({"kind": "Service", "name": "cart", "sectionName": "http"});
+        let later = json!({"kind": "Pod", "name": "cart-0"});
+        for (namespace, spec, expected) in [
+            (
+                "shop",
+                json!({"targetRefs": [cart], "rules": bad}),
+                "at Service cart port http is denied",
+            ),
+            (
+                "shop",
+                json!({"targetRefs": [cart], "later": 1}),
+                "at Service cart port http is denied",
+            ),
+            (
+                "shop",
+                json!({"targetRefs": [cart, later], "rules": bad}),
+                "in namespace shop is denied",
+            ),
+            (
+                "shop",
+                json!({"targetRefs": "cart", "default": "Deny"}),
+                "in namespace shop is denied",
+            ),
+            ("shop", json!({"rules": bad}), "in namespace shop is denied"),
+            ("weft-system", json!({"rules": bad}), "in the whole mesh is denied"),
+            (
+                "shop",
+                json!({"mode": "Audit", "rules": bad}),
+                "in namespace shop is counted as denied",
+            ),
+            ("shop", json!({"mode": "Later", "rules": bad}), "in namespace shop is denied"),
+            (
+                "shop",
+                json!({"targetRefs": [{"kind": "Namespace", "name": "bank"}], "rules": bad}),
+                "in namespace shop is denied",
+            ),
+        ] {
+            let said = said(&policy(namespace, &spec));
+            assert!(said.contains(expected), "{spec}: {said}");
+        }
+        let odd =
+            json!({"name": "who", "namespace": "shop", "labels": {"no label": "!"}, "later": 1});
+        let mut object = policy("shop", &json!({"rules": bad}));
+        object["metadata"] = odd;
+        let made = stand_in(&object, "why").expect("its name can be read");
+        assert_eq!(unread(&made), Some("why"));
+    }
+
+    #[test]
+    fn of_a_mesh_config_holds_what_can_be_read_and_the_rest_is_closed() {
+        let mesh = |spec: Value| {
+            let metadata = json!({"name": "mesh"});
+            let head = json!({"apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig"});
+            let mut object = head;
+            object["metadata"] = metadata;
+            object["spec"] = spec;
+            stand_in(&object, "why").expect("something stands for it").to_json()["spec"].clone()
+        };
+        assert_eq!(
+            mesh(
+                json!({"access": {"default": "Ask"}, "egress": "Ask", "inbound": {"mode": "ask"}})
+            ),
+            json!({"access": {"default": "Deny"}, "egress": "RegisteredOnly", "inbound": {"mode": "strict"}}),
+        );
+        let kept = json!({"egress": "Allow", "defaults": {"timeouts": {"request": "1s"}}});
+        let mut given = kept.clone();
+        given["later"] = json!(1);
+        assert_eq!(mesh(given), kept);
+    }
+
+    #[test]
+    fn of_a_broken_text_the_policies_are_found_up_to_where_it_is_no_yaml() {
+        let good = policy("shop", &json!({"default": "Allow"})).to_string();
+        let bad = policy("bank", &json!({"default": "Ask"})).to_string();
+        let other = "kind: Service\nspec: 1";
+        let text = format!("{good}\n---\n{other}\n---\n{bad}\n---\n{{\n---\n{good}\n");
+        let found: Vec<_> = guarding(&text)
+            .iter()
+            .map(|object| (object.key().to_string(), unread(object).is_some()))
+            .collect();
+        let expected = [("AccessPolicy shop/who", false), ("AccessPolicy bank/who", true)];
+        assert_eq!(found, expected.map(|(name, stands_in)| (name.to_owned(), stands_in)));
+    }
+}
