@@ -32,6 +32,10 @@ crds:
 test-k8s *ARGS:
     cargo test -p weft-tests --test kubernetes {{ARGS}}
 
+# Measure Weft beside other sidecars, as root (docs/performance.md); --quick for a few minutes.
+bench *ARGS:
+    bench/run {{ARGS}}
+
 # The whole gate.
 ci:
     .ci/run
