@@ -101,7 +101,16 @@ def opaque_small(peer, settings):
 
 def new_connections(path):
     """A new connection of the client through the opaque path for each request."""
-    return lambda peer, settings: closed_loop(peer, path, settings, NEW_CONNECTIONS, close=True)
+
+    def measure(peer, settings):
+        before = peer.handshakes()
+        figures = closed_loop(peer, path, settings, NEW_CONNECTIONS, close=True)
+        made = {kind: count - before.get(kind, 0) for kind, count in peer.handshakes().items()}
+        if sum(made.values()):
+            figures["resumed"] = made.get("resumed", 0) / sum(made.values())
+        return figures
+
+    return measure
 
 
 def handshakes(path):

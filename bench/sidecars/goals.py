@@ -70,6 +70,7 @@ ROWS = (
     Row("opaque TCP, small messages: CPU us a message", "opaque-small", CPU, 1, ratio("us", (0.6, ENVOY))),
     Row("new connections, X25519: CPU us each", "conn", CPU, 0, ratio("us", (0.25, ENVOY))),
     Row("new connections, X25519MLKEM768: CPU us each", "conn-pq", CPU, 0, ratio("us", (0.25, ENVOY))),
+    Row("the same: share of sessions that were resumed", "conn-pq", ("resumed",), 2),
     Row("full handshakes, X25519: CPU us each", "hs", CPU, 0, ratio("us", (0.85, ENVOY))),
     Row("full handshakes, X25519MLKEM768: CPU us each", "hs-pq", CPU, 0, ratio("us", (0.85, ENVOY))),
     Row("HTTP/1.1, no body: CPU us a request", "body-0", CPU, 1, ratio("us", (0.8, HAPROXY), (0.25, ENVOY))),

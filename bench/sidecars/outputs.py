@@ -72,6 +72,12 @@ def strace(text):
     return {"all": sum(counts.values()), **counts}
 
 
+def handshakes(text):
+    """How many handshakes a Weft has made as a client, by kind, in its metrics."""
+    samples = re.findall(r'^weft_tls_handshakes_total\{direction="outbound",kind="(\w+)",result="ok"\} (\d+)', text, re.M)
+    return {kind: int(count) for kind, count in samples}
+
+
 def short(event):
     """The name of a system call in the name of its tracepoint."""
     return "all" if event == "raw_syscalls:sys_enter" else event.rpartition("sys_enter_")[2]

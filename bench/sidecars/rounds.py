@@ -5,6 +5,7 @@ not start, or dies, is left out from then on, with the reason; the run goes on.
 """
 
 import copy
+import http.client
 import os
 import pathlib
 import resource
@@ -24,7 +25,7 @@ WARM_UP_SECONDS = 2
 PAUSE = 0.3
 FOLDER_PREFIX = "weftbench-"
 # What may go wrong with one peer, and is no reason to end the run.
-FAILURES = (OSError, RuntimeError, TimeoutError)
+FAILURES = (OSError, RuntimeError, TimeoutError, http.client.HTTPException)
 
 
 class Ground:

@@ -76,6 +76,13 @@ class Outputs(unittest.TestCase):
     def test_perf_gives_calls_by_name(self):
         self.assertEqual(outputs.perf(PERF), {"all": 66706, "recvfrom": 28000})
 
+    def test_handshakes_are_counted_by_kind(self):
+        text = ('weft_tls_handshakes_total{direction="outbound",kind="resumed",result="ok"} 1154\n'
+                'weft_tls_handshakes_total{direction="outbound",kind="full",result="ok"} 779\n'
+                'weft_tls_handshakes_total{direction="inbound",kind="full",result="ok"} 3\n')
+        self.assertEqual(outputs.handshakes(text), {"resumed": 1154, "full": 779})
+        self.assertEqual(outputs.handshakes(""), {})
+
     def test_strace_gives_calls_by_name_and_their_sum(self):
         self.assertEqual(outputs.strace(STRACE), {"all": 19000, "sendto": 10000, "recvfrom": 9000})
 

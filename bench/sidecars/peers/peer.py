@@ -134,6 +134,10 @@ class Peer:
         self.stop()
         self.start(workers)
 
+    def handshakes(self):
+        """How many handshakes sidecar A has made so far, by kind (`full`, `resumed`); empty when it does not say."""
+        return {}
+
     def stop(self):
         for sidecar in self.running():
             self.bed.end(sidecar)

@@ -11,9 +11,11 @@ Key exchange and resumption are what Weft does by itself (X25519MLKEM768 first; 
 changes them, so it has neither the paths of the classic exchange nor those of a handshake for every request.
 """
 
+import http.client
 import os
 import subprocess
 
+from sidecars import outputs
 from sidecars.bed import ADDRESS_B, BULK, HTTP, HTTP2, HTTP_OPAQUE, wait_until
 from sidecars.namespaces import command
 from sidecars.peers.peer import PATHS, STARTS_WITHIN, Peer, first_line
@@ -22,6 +24,7 @@ CLUSTER_ADDRESS = "10.98.0.10"
 # Whom the rules take for the sidecar.
 USER = 4140
 INBOUND_PORT = 4143
+ADMIN_PORT = 4191
 # The control plane's end and the sidecar's, for each side.
 LINKS = {"A": ("10.99.2.1", "10.99.2.2"), "B": ("10.99.3.1", "10.99.3.2")}
 DISCOVERY_PORT = 4480
@@ -127,6 +130,9 @@ class Weft(Peer):
                  "--control-plane", f"{LINKS[side][0]}:{DISCOVERY_PORT}", *self.of_side(side)]
         return self.bed.spawn(side, f"{self.name}-{side}", words, user=USER)
 
+    def handshakes(self):
+        return outputs.handshakes(self.bed.namespaces["A"].call(metrics))
+
     def of_side(self, side):
         """The settings that one side has."""
         if side == "A":
@@ -165,11 +171,24 @@ class WeftExplicit(Weft):
     def redirect(self):
         pass
 
+    def handshakes(self):
+        return outputs.handshakes(self.bed.namespaces["A"].call(metrics))
+
     def of_side(self, side):
         if side == "B":
             return [*super().of_side(side), "--inbound-listen", f"0.0.0.0:{INBOUND_PORT}"]
         return [word for path in self.paths() for word in (
             "--upstream", f"127.0.0.1:{path.client_port}=web.bench:{path.application}")]
+
+
+def metrics():
+    """The text of a sidecar's metrics, in its pod."""
+    connection = http.client.HTTPConnection("127.0.0.1", ADMIN_PORT, timeout=5)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def service(number):
