@@ -28,9 +28,9 @@ def of(rounds, key):
 
 
 def ratios(own, other, key):
-    """The ratios of a figure of one peer to that of another, round by round."""
+    """The ratios of a figure of one peer to that of another, round by round; there is none to what noise made negative."""
     ours, theirs = of(own, key), of(other, key)
-    return [ours[number] / theirs[number] for number in ours if theirs.get(number)]
+    return [ours[number] / theirs[number] for number in ours if theirs.get(number, 0) > 0]
 
 
 def add_latencies(tests):

@@ -55,14 +55,18 @@ def text(spread, decimals):
 def goals(row, rounds):
     """Three cells: the goals of a row, what Weft has reached, and whether that is enough."""
     reached = [goal.reached(rounds) for goal in row.goals]
+    failed = bool(figures.errors(rounds.get("weft", [])))
     return ["<br>".join(map(str, row.goals)),
             "<br>".join(text(spread, 2) if spread else "not measured" for spread in reached),
-            "<br>".join(verdict(goal, spread) for goal, spread in zip(row.goals, reached))]
+            "<br>".join(verdict(goal, spread, failed) for goal, spread in zip(row.goals, reached))]
 
 
-def verdict(goal, spread):
+def verdict(goal, spread, failed):
+    """Whether a goal is met; figures of requests that failed prove nothing."""
     if not spread:
         return "-"
+    if failed:
+        return "no: errors"
     return "yes" if goal.met(spread) else "no"
 
 

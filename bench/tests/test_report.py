@@ -32,7 +32,7 @@ class Figures(unittest.TestCase):
 
     def test_a_round_that_one_of_both_lacks_has_no_ratio(self):
         self.assertEqual(figures.ratios(rounds("us", 1, 20), rounds("us", 2), "us"), [0.5])
-        self.assertEqual(figures.ratios(rounds("us", 1), rounds("us", 0), "us"), [])
+        self.assertEqual(figures.ratios(rounds("us", 1, 1), rounds("us", 0, -2), "us"), [])
         self.assertEqual(figures.ratios([{"round": 1, "error": "none"}], rounds("us", 2), "us"), [])
 
     def test_added_latency_is_counted_from_the_direct_way_of_the_same_round(self):
@@ -80,8 +80,13 @@ class Table(unittest.TestCase):
         found["absent"]["ztunnel"] = "it ended\nits log"
         table = report.markdown(found)
         self.assertIn("| 5.00 ! |", table)
+        self.assertIn("| not measured | - |", table)
         self.assertIn("- opaque, weft (!): round 1: 2 failed", table)
         self.assertIn("- ztunnel did not take part to the end: it ended\n", table)
+
+    def test_a_goal_is_not_met_by_requests_that_failed(self):
+        found = results(memory={"weft": [{"round": 1, "a_mib": 5.0, "error": "2 failed"}]})
+        self.assertIn("| 5.00 | no: errors |", report.markdown(found))
 
     def test_making_the_table_does_not_change_the_figures(self):
         found = results(rate={"direct": rounds("p50", 70), "weft": rounds("p50", 300)})
