@@ -29,7 +29,15 @@ struct connection {
     char head[2048];
 };
 
-struct figures {
+/* Everything of a run. Times are microseconds. */
+struct load {
+    double began, end, due, gap; /* due: when the next request is */
+    struct connection *connections;
+    int *idle; /* numbers of connections */
+    int open, idle_count, events, request_length;
+    char request[512];
+    double *queue; /* when each request was due; first..last wait for a connection */
+    size_t first, last, room;
     double *latency;
     size_t recorded, sent, bad;
 };
@@ -58,7 +66,7 @@ static int dial(const char *host, const char *port) {
 }
 
 /* Takes bytes of an answer; returns whether it is complete now. */
-static int take(struct connection *connection, const char *bytes, long length, struct figures *figures) {
+static int take(struct connection *connection, const char *bytes, long length, struct load *load) {
     if (connection->body_left >= 0) {
         connection->body_left -= length;
         return connection->body_left <= 0;
@@ -71,25 +79,92 @@ static int take(struct connection *connection, const char *bytes, long length, s
     char *end = strstr(connection->head, "\r\n\r\n");
     if (!end) return 0;
     char *declared = strcasestr(connection->head, "content-length:");
-    if (strncmp(connection->head + 9, "200", 3)) figures->bad++;
+    if (strncmp(connection->head + 9, "200", 3)) load->bad++;
     long body_here = connection->head_length - (end + 4 - connection->head) + (length - copied);
     connection->body_left = (declared ? atol(declared + 15) : 0) - body_here;
     return connection->body_left <= 0;
 }
 
-static double percentile(const struct figures *figures, double share) {
-    return figures->recorded ? figures->latency[(size_t)((figures->recorded - 1) * share)] : -1;
+static double percentile(const struct load *load, double share) {
+    return load->recorded ? load->latency[(size_t)((load->recorded - 1) * share)] : -1;
 }
 
-static void print(struct figures *figures) {
+static void print(struct load *load) {
     double sum = 0;
-    qsort(figures->latency, figures->recorded, sizeof *figures->latency, compare);
-    for (size_t i = 0; i < figures->recorded; i++) sum += figures->latency[i];
+    qsort(load->latency, load->recorded, sizeof *load->latency, compare);
+    for (size_t i = 0; i < load->recorded; i++) sum += load->latency[i];
     printf("{\"sent\": %zu, \"recorded\": %zu, \"bad\": %zu, \"p50\": %.0f, \"p90\": %.0f, \"p99\": %.0f, "
            "\"p999\": %.0f, \"max\": %.0f, \"mean\": %.1f}\n",
-           figures->sent, figures->recorded, figures->bad, percentile(figures, .5), percentile(figures, .9),
-           percentile(figures, .99), percentile(figures, .999), percentile(figures, 1),
-           figures->recorded ? sum / figures->recorded : -1);
+           load->sent, load->recorded, load->bad, percentile(load, .5), percentile(load, .9),
+           percentile(load, .99), percentile(load, .999), percentile(load, 1),
+           load->recorded ? sum / load->recorded : -1);
+}
+
+static void dial_all(struct load *load, const char *host, const char *port) {
+    load->connections = calloc(load->open, sizeof *load->connections);
+    load->idle = calloc(load->open, sizeof *load->idle);
+    load->events = epoll_create1(0);
+    for (int i = 0; i < load->open; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+        load->connections[i].descriptor = dial(host, port);
+        epoll_ctl(load->events, EPOLL_CTL_ADD, load->connections[i].descriptor, &event);
+        load->idle[load->idle_count++] = i;
+    }
+}
+
+/* Sends what is due by now, as far as there are connections. */
+static void send_due(struct load *load, double time) {
+    for (; load->due <= time && load->due < load->end && load->last < load->room;
+         load->due += load->gap * (0.5 + rand() / (double)RAND_MAX))
+        load->queue[load->last++] = load->due;
+    while (load->first < load->last && load->idle_count) {
+        struct connection *connection = &load->connections[load->idle[--load->idle_count]];
+        connection->due = load->queue[load->first++];
+        connection->busy = 1;
+        connection->head_length = 0;
+        connection->body_left = -1;
+        load->sent++;
+        if (send(connection->descriptor, load->request, load->request_length, MSG_NOSIGNAL) != load->request_length)
+            load->bad++;
+    }
+}
+
+/* Reads from a connection that is readable. */
+static void receive(struct load *load, int number) {
+    static char bytes[1 << 16];
+    struct connection *connection = &load->connections[number];
+    long received = recv(connection->descriptor, bytes, sizeof bytes, 0);
+    if (received < 0 && errno == EINTR) return;
+    if (received <= 0) {
+        /* Lost, with the request that it had. An idle one stays listed: sending on it fails, and counts. */
+        load->bad += connection->busy;
+        load->open -= connection->busy;
+        epoll_ctl(load->events, EPOLL_CTL_DEL, connection->descriptor, 0);
+        return;
+    }
+    if (!connection->busy || !take(connection, bytes, received, load)) return;
+    if (connection->due > load->began + WARM_UP && load->recorded < load->room)
+        load->latency[load->recorded++] = now() - connection->due;
+    connection->busy = 0;
+    load->idle[load->idle_count++] = number;
+}
+
+/* Until every request is answered, or patience ends. */
+static void run(struct load *load) {
+    for (;;) {
+        double time = now();
+        send_due(load, time);
+        if (time >= load->end && load->first == load->last && load->idle_count == load->open) return;
+        if (time > load->end + PATIENCE || !load->open) {
+            load->bad += load->last - load->first + (load->open - load->idle_count);
+            return;
+        }
+        double wait = load->due < load->end ? load->due - now() : 10000;
+        struct timespec timeout = {0, wait > 0 ? (long)(wait * 1000) % 1000000000 : 0};
+        struct epoll_event ready[64];
+        int count = epoll_pwait2(load->events, ready, 64, &timeout, NULL);
+        for (int i = 0; i < count; i++) receive(load, ready[i].data.u32);
+    }
 }
 
 int main(int count, char **word) {
@@ -97,65 +172,18 @@ int main(int count, char **word) {
         fprintf(stderr, "usage: openloop HOST PORT RATE SECONDS CONNECTIONS\n");
         return 2;
     }
-    prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
     double rate = atof(word[3]), length = atof(word[4]) * 1e6 + WARM_UP;
-    int open = atoi(word[5]), events = epoll_create1(0), idle_count = 0;
-    char request[512];
-    int request_length =
-        snprintf(request, sizeof request, "GET / HTTP/1.1\r\nHost: %s:%s\r\n\r\n", word[1], word[2]);
-    struct connection *connections = calloc(open, sizeof *connections);
-    int *idle = calloc(open, sizeof *idle);
-    for (int i = 0; i < open; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
-        connections[i].descriptor = dial(word[1], word[2]);
-        epoll_ctl(events, EPOLL_CTL_ADD, connections[i].descriptor, &event);
-        idle[idle_count++] = i;
-    }
-    size_t room = (size_t)(rate * length / 1e6 * 1.2) + 1000, first = 0, last = 0;
-    double *queue = calloc(room, sizeof *queue); /* when each was due; first..last wait for a connection */
-    struct figures figures = {.latency = calloc(room, sizeof *queue)};
-    double began = now(), due = began + 1000, end = began + length, gap = 1e6 / rate;
-    static char bytes[1 << 16];
+    struct load load = {.gap = 1e6 / rate, .open = atoi(word[5]), .room = (size_t)(rate * length / 1e6 * 1.2) + 1000};
+    load.request_length = snprintf(load.request, sizeof load.request, "GET / HTTP/1.1\r\nHost: %s:%s\r\n\r\n",
+                                   word[1], word[2]);
+    load.queue = calloc(load.room, sizeof *load.queue);
+    load.latency = calloc(load.room, sizeof *load.latency);
+    prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
     srand(1);
-    for (;;) {
-        double time = now();
-        for (; due <= time && due < end && last < room; due += gap * (0.5 + rand() / (double)RAND_MAX))
-            queue[last++] = due;
-        while (first < last && idle_count) {
-            struct connection *connection = &connections[idle[--idle_count]];
-            connection->due = queue[first++];
-            connection->busy = 1;
-            connection->head_length = 0;
-            connection->body_left = -1;
-            figures.sent++;
-            if (send(connection->descriptor, request, request_length, MSG_NOSIGNAL) != request_length) figures.bad++;
-        }
-        if (time >= end && first == last && idle_count == open) break;
-        if (time > end + PATIENCE || !open) {
-            figures.bad += last - first + (open - idle_count);
-            break;
-        }
-        double wait = due < end ? due - now() : 10000;
-        struct timespec timeout = {0, wait > 0 ? (long)(wait * 1000) % 1000000000 : 0};
-        struct epoll_event ready[64];
-        int ready_count = epoll_pwait2(events, ready, 64, &timeout, NULL);
-        for (int i = 0; i < ready_count; i++) {
-            struct connection *connection = &connections[ready[i].data.u32];
-            long received = recv(connection->descriptor, bytes, sizeof bytes, 0);
-            if (received < 0 && errno == EINTR) continue;
-            if (received <= 0) {
-                /* Lost, with the request that it had. An idle one stays listed: sending on it fails, and counts. */
-                figures.bad += connection->busy;
-                epoll_ctl(events, EPOLL_CTL_DEL, connection->descriptor, 0);
-                if (connection->busy) open--;
-                continue;
-            }
-            if (!connection->busy || !take(connection, bytes, received, &figures)) continue;
-            if (connection->due > began + WARM_UP && figures.recorded < room)
-                figures.latency[figures.recorded++] = now() - connection->due;
-            connection->busy = 0;
-            idle[idle_count++] = ready[i].data.u32;
-        }
-    }
-    print(&figures);
+    dial_all(&load, word[1], word[2]);
+    load.began = now();
+    load.due = load.began + 1000;
+    load.end = load.began + length;
+    run(&load);
+    print(&load);
 }
