@@ -21,6 +21,7 @@ fn no_secrets(mode: &str) -> String {
 }
 
 /// Sends each request's body back while it comes in, as what it is.
+#[expect(clippy::panic, reason = "the body of an answer cannot fail otherwise")]
 async fn echo_streams() -> App {
     let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     App::http_at(local, |request: Request<Incoming>| async {
