@@ -45,6 +45,7 @@ struct SeenPodSpec {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 struct SeenContainer {
     name: String,
     ports: Vec<SeenPort>,
@@ -204,4 +205,33 @@ fn slice_endpoint(endpoint: discovery::Endpoint) -> Option<SliceEndpoint> {
         hostname: endpoint.hostname.map(Arc::from),
         zone: endpoint.zone.unwrap_or_default().into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The API leaves out what is empty.
+    #[test]
+    fn a_pod_is_read_with_whatever_it_leaves_out() {
+        let named = json!({"name": "app", "ports": [{"name": "http", "containerPort": 8080}]});
+        let without = json!({"name": "weft-proxy", "image": "weft-proxy"});
+        let specs = [
+            (json!({"containers": [without]}), 0),
+            (json!({"containers": [named.clone()], "initContainers": [without.clone()]}), 1),
+            (json!({"containers": [without, named]}), 1),
+        ];
+        for (spec, ports) in specs {
+            let metadata = json!({"name": "web", "namespace": "shop"});
+            let pod = json!({"metadata": metadata, "spec": spec});
+            let pod: SeenPod = serde_json::from_value(pod).expect("a pod");
+            let pod = pod.into_pod().expect("it has a name");
+            assert_eq!(pod.ports.len(), ports, "{spec}");
+        }
+        let bare = json!({"metadata": {"name": "web", "namespace": "shop"}});
+        let pod: SeenPod = serde_json::from_value(bare).expect("a pod");
+        assert!(!pod.into_pod().expect("it has a name").meshed);
+    }
 }
