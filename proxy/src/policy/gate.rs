@@ -22,14 +22,11 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use tokio::sync::{Notify, futures::Notified, oneshot};
-
-/// What somebody waits for who can use nothing but a turn of its own.
-pub const ITS_OWN: u64 = 0;
 
 /// Gives out turns.
 #[derive(Debug, Default)]
@@ -53,9 +50,13 @@ struct Line {
 #[derive(Debug)]
 struct Waiting {
     sender: oneshot::Sender<Turn>,
-    /// What would do instead of a turn: what the holder of this number has to give, or [`ITS_OWN`].
-    instead: u64,
+    /// Who has something that would do instead of a turn, if anybody.
+    served_by: Option<Holder>,
 }
+
+/// One that holds turns, and has something to give that serves some of those who wait as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder(u64);
 
 /// The right to be one of so many. Dropped, it goes to the next.
 #[derive(Debug)]
@@ -83,12 +84,17 @@ impl Gate {
     /// Asks for a turn when `most` may be out at once, and `max_pending` may wait.
     #[must_use]
     pub fn ask(self: &Arc<Self>, most: u32, max_pending: usize) -> Answer {
-        self.ask_for(ITS_OWN, most, max_pending)
+        self.ask_for(None, most, max_pending)
     }
 
-    /// The same, of somebody whom something else would serve `instead`.
+    /// The same, of somebody who is `served_by` what a holder has, too.
     #[must_use]
-    pub fn ask_for(self: &Arc<Self>, instead: u64, most: u32, max_pending: usize) -> Answer {
+    pub fn ask_for(
+        self: &Arc<Self>,
+        served_by: Option<Holder>,
+        most: u32,
+        max_pending: usize,
+    ) -> Answer {
         let mut line = self.limited(most);
         if self.enter(&mut line) {
             return Answer::Turn(Turn(Some(Arc::clone(self))));
@@ -100,7 +106,7 @@ impl Gate {
             Answer::Full
         } else {
             let (sender, receiver) = oneshot::channel();
-            line.waiting.push_back(Waiting { sender, instead });
+            line.waiting.push_back(Waiting { sender, served_by });
             Answer::Wait(receiver)
         };
         self.show(&line);
@@ -156,14 +162,14 @@ impl Gate {
         is_due
     }
 
-    /// What would serve whoever has waited longest instead of a turn; `None` when nobody waits.
-    fn first_waiting(&self) -> Option<u64> {
+    /// Whether somebody waits, and nothing that this holder has serves whoever has waited longest.
+    fn is_first_for_others(&self, holder: Holder) -> bool {
         let mut line = self.line();
         while line.waiting.front().is_some_and(|first| first.sender.is_closed()) {
             line.waiting.pop_front();
         }
         self.show(&line);
-        line.waiting.front().map(|first| first.instead)
+        line.waiting.front().is_some_and(|first| first.served_by != Some(holder))
     }
 
     /// Gives out what there is to those who wait.
@@ -218,6 +224,15 @@ impl Gate {
     }
 }
 
+impl Holder {
+    /// Like no other of the process.
+    #[must_use]
+    pub fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
 impl Turn {
     /// Gives it back, and serves nobody.
     fn undo(mut self) {
@@ -248,21 +263,20 @@ impl Drop for Turn {
 #[derive(Debug, Clone)]
 pub struct Others {
     gate: Arc<Gate>,
-    holder: u64,
+    holder: Holder,
 }
 
 impl Others {
     /// Than what this holder has.
     #[must_use]
-    pub const fn than(holder: u64, gate: Arc<Gate>) -> Self {
+    pub const fn than(holder: Holder, gate: Arc<Gate>) -> Self {
         Self { gate, holder }
     }
 
     /// Whether one of them has waited longest. One load where nobody waits at all.
     #[must_use]
     pub fn are_first(&self) -> bool {
-        self.gate.has_line()
-            && self.gate.first_waiting().is_some_and(|instead| instead != self.holder)
+        self.gate.has_line() && self.gate.is_first_for_others(self.holder)
     }
 }
 

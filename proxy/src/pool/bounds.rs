@@ -21,7 +21,7 @@ use crate::{
     error::ProxyError,
     http::Returns,
     policy::{
-        gate::{Answer, Gate, Others, Turn},
+        gate::{Answer, Gate, Holder, Others, Turn},
         limits::ServiceLimits,
     },
     tasks::Tasks,
@@ -60,7 +60,7 @@ impl Bounds {
     }
 
     /// Those who wait for a place and whom a connection of this pool does not serve; `None` where nobody has to wait.
-    pub(super) fn others(&self, pool: u64) -> Option<Others> {
+    pub(super) fn others(&self, pool: Holder) -> Option<Others> {
         self.limits_connections().then(|| Others::than(pool, Arc::clone(&self.gate)))
     }
 
@@ -72,8 +72,8 @@ impl Bounds {
         }
     }
 
-    /// A place for a new connection; none where their number is not limited. What would do `instead` is the number of
-    /// the pool whose kept connections serve the request as well.
+    /// A place for a new connection; none where their number is not limited. The request may be `served_by` the kept
+    /// connections of a pool as well.
     ///
     /// # Errors
     /// `service-limit`: none is free in time, or too many wait.
@@ -81,13 +81,13 @@ impl Bounds {
         &self,
         siblings: &Rc<Siblings>,
         tasks: &Tasks,
-        instead: u64,
+        served_by: Option<Holder>,
     ) -> Result<Option<Turn>, ProxyError> {
         if !self.limits_connections() {
             return Ok(None);
         }
         let (most, places) = (self.limits.max_connections, self.limits.places_in_line());
-        let turn = match self.gate.ask_for(instead, most, places) {
+        let turn = match self.gate.ask_for(served_by, most, places) {
             Answer::Turn(turn) => Some(turn),
             Answer::Wait(mut turn) => {
                 // What is idle here belongs to those who wait here already.

@@ -4,7 +4,10 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use http::{Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
 use weft_proto::{Port, discovery::Protocol};
 
@@ -195,10 +198,20 @@ fn a_connection_is_handed_from_worker_to_worker_over_http1() {
 
 /// An application that answers each HTTP/2 request after a moment.
 async fn http2_app() -> SocketAddr {
+    serve_http2(async || {}).await
+}
+
+/// The same, which begins with each connection when it is told to.
+async fn http2_app_that_begins(told: Rc<Notify>) -> SocketAddr {
+    serve_http2(async move || told.notified().await).await
+}
+
+async fn serve_http2(begins: impl AsyncFn() + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            begins().await;
             tokio::task::spawn_local(async move {
                 let Ok(mut requests) = h2::server::handshake(stream).await else { return };
                 while let Some(Ok((_, mut respond))) = requests.accept().await {
@@ -213,6 +226,21 @@ async fn http2_app() -> SocketAddr {
     address
 }
 
+/// The status of the answer to one HTTP/2 request.
+async fn ask_http2(socket: Socket) -> u16 {
+    let (sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
+    let answer = async {
+        let mut sender = sender.ready().await.expect("open");
+        let request = Request::get("http://cart/").body(()).expect("valid");
+        let (response, _) = sender.send_request(request, true).expect("open");
+        response.await.expect("an answer").status().as_u16()
+    };
+    tokio::select! {
+        status = answer => status,
+        ended = connection => panic!("before the answer: {ended:?}"),
+    }
+}
+
 #[test]
 fn a_connection_is_handed_from_worker_to_worker_over_http2_though_it_is_never_idle() {
     run(async {
@@ -221,19 +249,9 @@ fn a_connection_is_handed_from_worker_to_worker_over_http2_though_it_is_never_id
         let contended = Contended::new(endpoint, Protocol::Http2);
         contended
             .check(|worker| {
-                let contended = &contended;
+                let stage = &contended.stage;
                 async move {
-                    let socket = contended.stage.connect_to(&worker).await;
-                    let (sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
-                    let driver = tokio::task::spawn_local(async move {
-                        let _ = connection.await;
-                    });
-                    let mut sender = sender.ready().await.expect("open");
-                    let request = Request::get("http://cart/").body(()).expect("valid");
-                    let (response, _) = sender.send_request(request, true).expect("open");
-                    let head = response.await.expect("an answer");
-                    assert_eq!(head.status(), 200, "{:?}", head.headers());
-                    driver.abort();
+                    assert_eq!(ask_http2(stage.connect_to(&worker).await).await, 200);
                 }
             })
             .await;
@@ -257,5 +275,47 @@ fn an_opaque_connection_waits_for_one_of_another_worker_to_end() {
         let mut head = [0; 12];
         second.read_exact(&mut head).await.expect("an answer");
         assert_eq!(&head, b"HTTP/1.1 200");
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_has_waited_for_to_its_end_is_given_up_for_those_elsewhere() {
+    run(async {
+        let may_answer = Rc::new(Notify::new());
+        let address = http2_app_that_begins(may_answer.clone()).await;
+        let endpoint = Endpoint::plain(address, Port::new(address.port()).expect("bound"));
+        let contended = Contended::new(endpoint, Protocol::Http2);
+        let (stage, [one, other]) = (&contended.stage, &contended.workers);
+        let left = tokio::task::spawn_local(ask_http2(stage.connect_to(one).await));
+        until("a place to be taken", || contended.state.connections.out() == 1).await;
+        let waits = tokio::task::spawn_local(ask_http2(stage.connect_to(other).await));
+        until("the other to wait", || contended.state.connections.waiting() == 1).await;
+        left.abort();
+        assert!(left.await.is_err_and(|error| error.is_cancelled()));
+        until("the request to be gone", || stage.count("weft_requests_total", "499") > 0.0).await;
+        may_answer.notify_one();
+        until("the place to change hands", || contended.state.connections.waiting() == 0).await;
+        may_answer.notify_one();
+        assert_eq!(waits.await.expect("it ends"), 200);
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_waits_for_any_more_leaves_the_line() {
+    run(async {
+        let address = http2_app().await;
+        let endpoint = Endpoint::plain(address, Port::new(address.port()).expect("bound"));
+        let contended = Contended::new(endpoint, Protocol::Http2);
+        let (stage, [_, worker]) = (&contended.stage, &contended.workers);
+        let connections = &contended.state.connections;
+        let held = connections.now(1).expect("there is room");
+        let leaves = tokio::task::spawn_local(ask_http2(stage.connect_to(worker).await));
+        until("it to wait", || connections.waiting() == 1).await;
+        let began = clock::now();
+        leaves.abort();
+        until("it to leave", || connections.waiting() == 0).await;
+        assert!(began.elapsed() < Duration::from_secs(3), "not when its time is up");
+        drop(held);
+        assert_eq!(ask_http2(stage.connect_to(worker).await).await, 200);
     });
 }

@@ -154,16 +154,21 @@ fn a_turn_that_a_lowered_limit_swallows_is_asked_for_again() {
 fn a_holder_hears_whether_somebody_else_has_waited_longest() {
     let gate = gate();
     let _held = turn(&gate, 1);
-    let wait = |instead| match gate.ask_for(instead, 1, usize::MAX) {
+    let [holder, another] = [Holder::unique(), Holder::unique()];
+    let wait = |served_by| match gate.ask_for(served_by, 1, usize::MAX) {
         Answer::Wait(turn) => turn,
         other => panic!("{other:?}"),
     };
-    let others = Others::than(7, Arc::clone(&gate));
+    let others = Others::than(holder, Arc::clone(&gate));
     assert!(!others.are_first());
-    let own = wait(7);
-    let _someone = wait(8);
+    let own = wait(Some(holder));
+    let someone = wait(Some(another));
+    let _nobodys = wait(None);
     assert!(!others.are_first());
     drop(own);
     assert!(others.are_first());
-    assert!(!Others::than(8, Arc::clone(&gate)).are_first());
+    let others_than_another = Others::than(another, Arc::clone(&gate));
+    assert!(!others_than_another.are_first());
+    drop(someone);
+    assert!(others.are_first() && others_than_another.are_first());
 }

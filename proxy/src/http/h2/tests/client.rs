@@ -93,6 +93,17 @@ fn an_endpoint_that_speaks_no_http2_gets_no_request() {
 }
 
 #[test]
+fn an_endpoint_that_begins_with_goaway_is_not_connected_to() {
+    worker(async {
+        let (near, mut far) = streams().await;
+        far.write_all(&[settings(), go_away(0)].concat()).await.expect("written");
+        let shaken = Http2Client::handshake(Socket::new(near), client_settings(), false).await;
+        let error = shaken.err().expect("no request could be sent");
+        assert_eq!((error.reason, error.delivery), (Reason::ConnectFailed, Delivery::Nothing));
+    });
+}
+
+#[test]
 fn a_request_arrives_as_http2_wants_it() {
     let mut plain = head(Method::GET, "/items?all");
     plain.headers.insert(header::HOST, HeaderValue::from_static("cart:80"));
