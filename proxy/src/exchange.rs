@@ -119,7 +119,7 @@ impl Exchange {
 
         // 6. Attempts.
         let routed = Routed { service, snapshot, policy: course.policy(), deadline };
-        let call = Call::new(self, routed, request, record.began());
+        let mut call = Call::new(self, routed, request, record.began());
         let mut response = call.respond(record).await?;
 
         outside::bound_takeover(service, &mut response);

@@ -11,7 +11,7 @@ mod live;
 mod opaque;
 mod open;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, pin::pin, rc::Rc};
 
 use weft_proto::{MeshServerName, Port, discovery::Protocol};
 
@@ -32,6 +32,7 @@ use crate::{
     policy::authz::Source,
     pool,
     reason::Reason,
+    seldom::Seldom,
     shared::Shared,
     tcp,
     telemetry::Direction,
@@ -315,12 +316,14 @@ async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
     let requests = Requests::new(live, identity, remote, shared.admission.clone());
     let carries = Carries::Requests(requests.clone());
     let open = Open { port, source: source(peer.as_ref(), &socket), peer: peer.as_ref(), carries };
+    let forbidden = pin!(open.forbidden(shared, &leave));
     tokio::select! {
-        () = exchanges(shared, facts, requests, http2, &drain) => {}
-        error = open.forbidden(shared, &leave) => {
+        biased;
+        error = Seldom::new(forbidden) => {
             socket.abort();
             refuse(shared, remote, error.reason, &error.detail);
         }
+        () = exchanges(shared, facts, requests, http2, &drain) => {}
     }
 }
 

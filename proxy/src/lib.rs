@@ -18,6 +18,7 @@ pub mod drain;
 pub mod net;
 
 pub mod io;
+mod seldom;
 pub mod shared;
 pub mod tasks;
 pub mod worker;

@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
     }
 
     /// Sends the request until there is a response for the client, or no further attempt is safe or in time.
-    pub(super) async fn respond(mut self, record: &mut Record) -> Result<Response, ProxyError> {
+    pub(super) async fn respond(&mut self, record: &mut Record) -> Result<Response, ProxyError> {
         self.check_deadline()?;
         if !self.policy.faults.is_empty() {
             Box::pin(self.inject()).await?;

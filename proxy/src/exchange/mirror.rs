@@ -169,7 +169,7 @@ impl Copy {
         record.routed(&service);
         let policy = &*snapshot.destination.requests;
         let routed = Routed { service: &service, snapshot: &snapshot, policy, deadline: None };
-        let call = Call::new(&exchange, routed, &mut request, record.began());
+        let mut call = Call::new(&exchange, routed, &mut request, record.began());
         match call.respond(&mut record).await {
             Ok(response) => discard(record.follow(response)).await,
             Err(error) => {
