@@ -91,6 +91,21 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Parsed, ParseError>
     results
 }
 
+/// One document of a text without odd characters, by two readers at it, as strictly as [`parse_documents`].
+///
+/// # Errors
+/// When it is no object.
+pub(super) fn parse_nth(
+    text: &str,
+    document: usize,
+    first: Deserializer<'_>,
+    second: Deserializer<'_>,
+) -> Result<Object, ParseError> {
+    let mut at = Place { file: "", text, document, object: String::new() };
+    let header = Header::deserialize(first).map_err(|error| at.yaml_error(&error))?;
+    parse_document(&mut at, &header, second)
+}
+
 /// The one object of a text, as it comes by the API.
 ///
 /// # Errors
@@ -274,7 +289,7 @@ impl Place<'_> {
 /// JSON is YAML, but that YAML knows no `\uD83D\uDE00` pairs, and does not take every character as it stands:
 /// some end a line, some are not allowed. In JSON the first are written out and the others escaped, in place, so
 /// that every line stays where it is.
-fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn plain_unicode(text: &str) -> std::borrow::Cow<'_, str> {
     let is_json = text.trim_start().starts_with('{')
         && (text.contains("\\u") || text.contains(|character| character > '~'))
         && serde_json::from_str::<IgnoredAny>(text).is_ok();

@@ -11,9 +11,7 @@
 //! Comes in: the object as JSON, and what is wrong with it. Goes out: an object of its name. It must never let through
 //! what the object might keep out.
 
-use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
-use serde_norway::Deserializer;
 
 use super::{
     TargetKind,
@@ -50,22 +48,6 @@ pub fn stand_in(object: &Value, problem: &str) -> Option<Object> {
         _ => return None,
     }
     Some(made)
-}
-
-/// Of a text with something in it that cannot be read: the objects for which something has to stand, each as it is
-/// or as what stands for it. What stands behind a place that is no YAML is not found.
-#[must_use]
-pub fn guarding(text: &str) -> Vec<Object> {
-    let documents = Deserializer::from_str(text.trim_start_matches('\u{feff}'));
-    let values = documents.map(|document| Value::deserialize(document).ok());
-    let guards = values
-        .map_while(|value| value)
-        .filter(|value| matches!(value["kind"].as_str(), Some("AccessPolicy" | "MeshConfig")));
-    let made = guards.filter_map(|value| match parse_object(&value.to_string()) {
-        Ok(object) => Some(object),
-        Err(error) => stand_in(&value, &error.message),
-    });
-    made.collect()
 }
 
 /// Why an object cannot be read that this one only stands for.
@@ -262,19 +244,5 @@ mod tests {
         let mut given = kept.clone();
         given["later"] = json!(1);
         assert_eq!(mesh(given), kept);
-    }
-
-    #[test]
-    fn of_a_broken_text_the_policies_are_found_up_to_where_it_is_no_yaml() {
-        let good = policy("shop", &json!({"default": "Allow"})).to_string();
-        let bad = policy("bank", &json!({"default": "Ask"})).to_string();
-        let other = "kind: Service\nspec: 1";
-        let text = format!("{good}\n---\n{other}\n---\n{bad}\n---\n{{\n---\n{good}\n");
-        let found: Vec<_> = guarding(&text)
-            .iter()
-            .map(|object| (object.key().to_string(), unread(object).is_some()))
-            .collect();
-        let expected = [("AccessPolicy shop/who", false), ("AccessPolicy bank/who", true)];
-        assert_eq!(found, expected.map(|(name, stands_in)| (name.to_owned(), stands_in)));
     }
 }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use super::{files::Look, stamp::same};
-use crate::model::{Object, ObjectKey, Parsed, parse_documents, stand_in::guarding};
+use crate::model::{
+    Object, ObjectKey, Parsed,
+    guards::{Guards, guarding},
+    parse_documents,
+};
 
 /// A file, as last read.
 #[derive(Debug, Default)]
@@ -71,13 +75,14 @@ impl KnownFile {
         touched
     }
 
-    /// Takes in what guards access in a broken text. Which objects are new, different or gone.
-    fn guard(&mut self, guards: Vec<Object>) -> BTreeSet<ObjectKey> {
+    /// Takes in what guards access in a broken text. Which objects are new, different or gone. Where a part of the text
+    /// could not be read, none is gone: it may stand there.
+    fn guard(&mut self, found: Guards) -> BTreeSet<ObjectKey> {
         let guards: BTreeMap<ObjectKey, Object> =
-            guards.into_iter().map(|guard| (guard.key(), guard)).collect();
+            found.objects.into_iter().map(|guard| (guard.key(), guard)).collect();
         let mut touched = BTreeSet::new();
         self.objects.retain(|key, placed| {
-            let stays = !placed.of_broken || guards.contains_key(key);
+            let stays = !placed.of_broken || !found.whole || guards.contains_key(key);
             if !stays {
                 touched.insert(key.clone());
             }

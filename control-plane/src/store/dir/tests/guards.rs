@@ -64,3 +64,17 @@ async fn what_stands_for_a_policy_goes_with_it_while_its_file_is_broken() {
     let Event::Deleted(gone) = change(&mut watch).await else { panic!("it is gone") };
     assert_eq!(gone.kind(), Kind::AccessPolicy);
 }
+
+#[tokio::test]
+async fn a_second_mistake_before_a_policy_that_was_never_read_does_not_open_access() {
+    for policy_text in [BAD.to_owned(), BAD.replace(", later: 1", "")] {
+        let folder = folder();
+        put(&folder, "shop.yaml", &format!("kind: Nothing\n---\n{policy_text}"));
+        let store = open(&folder).await;
+        let before = policy(&store).await.expect("in force");
+        let told = store.problems();
+        put(&folder, "shop.yaml", &format!("kind: {{\n---\n{policy_text}"));
+        problems(&store, |now| now != told).await;
+        assert_eq!(policy(&store).await, Some(before));
+    }
+}
