@@ -58,7 +58,7 @@ impl Disk {
             problems_changed: true,
         };
         for (file, objects) in &remembered {
-            objects.iter().for_each(|object| disk.places.add(object.key(), file));
+            objects.iter().for_each(|object| disk.places.add(object.key(), file, false));
             disk.files.insert(file.clone(), KnownFile::remembered(objects));
         }
         let version = disk.state.version();
@@ -133,10 +133,9 @@ impl Disk {
             }
         };
         for key in touched {
-            if known.objects.contains_key(&key) {
-                self.places.add(key.clone(), file);
-            } else {
-                self.places.remove(&key, file);
+            match known.objects.get(&key) {
+                Some(placed) => self.places.add(key.clone(), file, placed.of_broken),
+                None => self.places.remove(&key, file),
             }
             self.unsettled.insert(key);
             self.unsaved.insert(file.clone());

@@ -78,3 +78,16 @@ async fn a_second_mistake_before_a_policy_that_was_never_read_does_not_open_acce
         assert_eq!(policy(&store).await, Some(before));
     }
 }
+
+#[tokio::test]
+async fn a_broken_file_displaces_no_good_object_of_another() {
+    let folder = folder();
+    let store = open(&folder).await;
+    let good = object(&BAD.replace(", later: 1", ""));
+    store.write(good.clone(), false).await.expect("created");
+    put(&folder, "a.yaml", BAD);
+    // It is told twice: that it is broken, and that the other counts.
+    problems(&store, |now| now.len() == 2).await;
+    let found = policy(&store).await.expect("in force");
+    assert_eq!((unread(&found), rules(&found)), (None, rules(&good)));
+}
