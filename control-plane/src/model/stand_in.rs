@@ -6,7 +6,7 @@
 //! | an `AccessPolicy` | everything is denied to everybody where it holds; in Audit mode this is only counted |
 //! | of it, a reference to a target | its namespace; in the root namespace the whole mesh |
 //! | the `MeshConfig` | each of its fields that can be read |
-//! | of it, `access`, `egress`, `inbound` | `Deny`, `RegisteredOnly`, `strict` |
+//! | of it, `access`, `egress`, `inbound` | `Deny`, `RegisteredOnly`, `strict`; also where they are not given, but a field's name is unknown |
 //!
 //! Comes in: the object as JSON, and what is wrong with it. Goes out: an object of its name. It must never let through
 //! what the object might keep out.
@@ -116,24 +116,40 @@ fn targets(object: &Value) -> Vec<Value> {
     if all.iter().all(can_be_read) { all } else { Vec::new() }
 }
 
-/// The fields that can be read, each by itself, and those that must not be left out.
+/// The fields that can be read, each by itself, and those that must not be left out. A field of an unknown name may be
+/// one of these, misspelt or misplaced.
 fn of_mesh(object: &Value) -> Value {
     let mut spec = Map::new();
+    let may_be_misnamed = has_unknown_fields(object);
     for (field, closed) in OF_MESH {
         let value = &object["spec"][field];
-        if value.is_null() {
-            continue;
-        }
-        if with_spec(object, json!({ *field: value })).is_some() {
+        let is_given = !value.is_null();
+        if is_given && with_spec(object, json!({ *field: value })).is_some() {
             spec.insert((*field).to_owned(), value.clone());
             continue;
         }
-        if let Some((part, word)) = closed {
-            let value = if part.is_empty() { json!(word) } else { json!({ *part: word }) };
+        if let Some((part, word)) = closed.filter(|_| is_given || may_be_misnamed) {
+            let value = if part.is_empty() { json!(word) } else { json!({ part: word }) };
             spec.insert((*field).to_owned(), value);
         }
     }
     spec.into()
+}
+
+/// Whether a MeshConfig or its spec has a field that there is not, or the spec has no fields at all.
+fn has_unknown_fields(object: &Value) -> bool {
+    const OF_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let is_unknown = |field: &String| !OF_OBJECT.contains(&field.as_str());
+    if object.as_object().is_some_and(|fields| fields.keys().any(is_unknown)) {
+        return true;
+    }
+    match &object["spec"] {
+        Value::Null => false,
+        Value::Object(spec) => {
+            spec.keys().any(|field| OF_MESH.iter().all(|(known, _)| known != field))
+        }
+        _ => true,
+    }
 }
 
 /// The object with another spec, with all of its metadata that can be read, or the least.
@@ -242,7 +258,33 @@ mod tests {
         );
         let kept = json!({"egress": "Allow", "defaults": {"timeouts": {"request": "1s"}}});
         let mut given = kept.clone();
-        given["later"] = json!(1);
+        given["addressRanges"] = json!(1);
         assert_eq!(mesh(given), kept);
+    }
+
+    #[test]
+    fn a_mesh_config_closes_what_a_wrong_name_may_have_meant() {
+        let closed = json!({"access": {"default": "Deny"}, "egress": "RegisteredOnly", "inbound": {"mode": "strict"}});
+        let mut open = closed.clone();
+        open["egress"] = json!("Allow");
+        let access = json!({"default": "Deny"});
+        for (fields, expected) in [
+            (json!({"spec": {"acces": access}}), &closed),
+            (json!({"spec": {"egress": "Allow", "acces": access}}), &open),
+            (json!({"access": access}), &closed),
+            (json!({"access": access, "spec": {"egress": "Allow"}}), &open),
+            (json!({"spec": ["access"]}), &closed),
+        ] {
+            let mut object = json!({
+                "apiVersion": "weft.dev/v1alpha1",
+                "kind": "MeshConfig",
+                "metadata": {"name": "mesh"},
+            });
+            for (field, value) in fields.as_object().expect("fields") {
+                object[field] = value.clone();
+            }
+            let made = stand_in(&object, "why").expect("something stands for it");
+            assert_eq!(made.to_json()["spec"], *expected, "{object}");
+        }
     }
 }
