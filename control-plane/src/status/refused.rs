@@ -79,11 +79,17 @@ fn is_route(name: &str) -> bool {
     ["HTTPRoute ", "GRPCRoute ", "TLSRoute ", "TCPRoute "].iter().any(|kind| name.starts_with(kind))
 }
 
-/// Whether the text has the name, and not only as a longer name's beginning.
+/// Whether the text has the name, and not only as a longer name's beginning. A dot goes on with the name where a letter or
+/// a digit follows; otherwise it ends a sentence.
 fn is_named(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| {
-        let next = text[at + name.len()..].chars().next();
-        next.is_none_or(|next| !(next.is_ascii_alphanumeric() || next == '-'))
+        let mut rest = text[at + name.len()..].chars();
+        let goes_on = match rest.next() {
+            Some('.') => rest.next().is_some_and(|next| next.is_ascii_alphanumeric()),
+            Some(next) => next.is_ascii_alphanumeric() || next == '-',
+            None => false,
+        };
+        !goes_on
     })
 }
 
@@ -97,7 +103,10 @@ mod tests {
         assert!(is_named("TrafficPolicy shop/cart rateLimits[0]: too many", name));
         assert!(is_named("refused: TrafficPolicy shop/cart", name));
         assert!(is_named("TrafficPolicy shop/cart: wrong", name));
+        assert!(is_named("refused: TrafficPolicy shop/cart. Nothing else", name));
+        assert!(is_named("refused: TrafficPolicy shop/cart.", name));
         assert!(!is_named("TrafficPolicy shop/cart-slow: wrong", name));
+        assert!(!is_named("TrafficPolicy shop/cart.v2: wrong", name));
     }
 
     #[test]
