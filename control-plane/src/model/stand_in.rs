@@ -160,7 +160,13 @@ fn with_spec(object: &Value, spec: Value) -> Option<Object> {
         return Some(object);
     }
     let metadata = &object["metadata"];
-    let namespace = metadata["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE);
+    // A number or a word like `yes` is meant as the name that it looks like.
+    let namespace = match &metadata["namespace"] {
+        Value::String(name) => name.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(word) => word.to_string(),
+        Value::Null | Value::Array(_) | Value::Object(_) => DEFAULT_NAMESPACE.to_owned(),
+    };
     let least = json!({
         "apiVersion": WEFT,
         "kind": object["kind"],
@@ -238,6 +244,11 @@ mod tests {
         object["metadata"] = odd;
         let made = stand_in(&object, "why").expect("its name can be read");
         assert_eq!(unread(&made), Some("why"));
+        for (namespace, expected) in [(json!(2024), "2024"), (json!(true), "true")] {
+            object["metadata"] = json!({"name": "who", "namespace": namespace});
+            let made = stand_in(&object, "why").expect("its name can be read");
+            assert_eq!(made.metadata().namespace, expected);
+        }
     }
 
     #[test]
