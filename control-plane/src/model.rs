@@ -36,6 +36,7 @@ pub mod properties;
 pub mod protocol;
 pub mod registration;
 pub mod service;
+pub mod shown;
 pub mod stand_in;
 pub mod target_ref;
 mod text;

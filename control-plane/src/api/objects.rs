@@ -12,7 +12,7 @@ use crate::{
     index::routes::is_own,
     model::{
         ConditionStatus, DEFAULT_NAMESPACE, Kind, Object, ObjectKey, Scope,
-        gateway::route::unsupported, parse_object,
+        gateway::route::unsupported, parse_object, shown::shown,
     },
     status::{judge::REFUSED, routes::PARTIALLY_INVALID},
     store::{Event, Outcome, Store, StoreError, Watch, Written},
@@ -144,7 +144,7 @@ pub(super) async fn get(
     let list = store.list().await.map_err(status)?;
     let chosen = list.objects.iter().filter(|object| selection.takes(object));
     Ok(api::GetResponse {
-        objects: chosen.map(|object| object.to_json().to_string()).collect(),
+        objects: chosen.map(|object| shown(object).to_string()).collect(),
         problems: store.problems(),
     })
 }
@@ -202,7 +202,7 @@ async fn next(watch: &mut Watch, selection: &Selection) -> Result<api::WatchEven
             }
         };
         if selection.takes(&object) {
-            let object = object.to_json().to_string();
+            let object = shown(&object).to_string();
             return Ok(api::WatchEvent { kind: kind.into(), object });
         }
     }

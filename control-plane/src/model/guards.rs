@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn a_policy_with_a_tag_is_not_overlooked() {
         let tagged = "apiVersion: weft.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: tagged, namespace: shop}\nspec: {later: !x 1}";
-        let found = guarding(&format!("{tagged}\n---\n{}", policy("shop", &json!({"default": "Deny"}))));
+        let found =
+            guarding(&format!("{tagged}\n---\n{}", policy("shop", &json!({"default": "Deny"}))));
         let expected = [("AccessPolicy shop/tagged", true), ("AccessPolicy shop/who", false)];
         assert_eq!(names(&found), expected.map(|(name, stands_in)| (name.to_owned(), stands_in)));
     }

@@ -11,6 +11,7 @@ use super::{
     locate::{line_in, locate},
     metadata::Metadata,
     object::{FieldError, ObjectKey, Resource, Spec, Status},
+    shown::refuse_marked,
 };
 
 /// An object that was refused, or text that is none.
@@ -263,6 +264,7 @@ fn parse_document(
     object.metadata_mut().complete(info).map_err(|error| at.field_error(&error))?;
     let key: ObjectKey = object.key();
     at.object = key.to_string();
+    refuse_marked(object.metadata()).map_err(|error| at.field_error(&error))?;
     object.validate().map_err(|error| at.field_error(&error))?;
     Ok(object)
 }

@@ -191,6 +191,16 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether some of its rules could not be read: what it holds of them is not what was written.
+    #[must_use]
+    pub fn has_flawed_rules(&self) -> bool {
+        match self {
+            Self::Http(route) => route.spec.rules().iter().any(|rule| rule.flawed.is_some()),
+            Self::Grpc(route) => route.spec.rules.iter().any(|rule| rule.flawed.is_some()),
+            Self::Tls(_) | Self::Tcp(_) => false,
+        }
+    }
+
     /// Everything that its rules refer to, mirrors included.
     #[must_use]
     pub fn referred(&self) -> Vec<Referred> {
