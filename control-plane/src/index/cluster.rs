@@ -236,7 +236,7 @@ impl Index {
         let first = ServiceName { namespace: Arc::clone(&pod.key.namespace), name: "".into() };
         let services = self.services.range(first..);
         let services = services.take_while(|(name, _)| name.namespace == pod.key.namespace);
-        let selecting = services.filter(|(_, service)| service.spec.selects(&pod.labels));
+        let selecting = services.filter(|(_, service)| is_before(&service.spec, pod));
         let selected = selecting.flat_map(|(name, service)| {
             let ports = service.spec.ports.iter().filter(|port| port.protocol.is_tcp());
             ports.filter_map(move |port| {
@@ -290,8 +290,14 @@ impl Index {
         service: &'a ServiceSpec,
     ) -> impl Iterator<Item = &'a Arc<Pod>> {
         let pods = self.cluster.pods.values();
-        pods.filter(|pod| pod.key.namespace == name.namespace && service.selects(&pod.labels))
+        pods.filter(|pod| pod.key.namespace == name.namespace && is_before(service, pod))
     }
+}
+
+/// Whether a service takes a pod by its selector. A name for what is outside stands in front of no pod, whatever else the
+/// object says.
+fn is_before(service: &ServiceSpec, pod: &Pod) -> bool {
+    !service.is_external() && service.selects(&pod.labels)
 }
 
 /// Marks what hangs on pods themselves: who is meant by their addresses, and what their sidecars take.

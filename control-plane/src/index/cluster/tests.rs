@@ -174,6 +174,32 @@ spec: {targetRefs: [{kind: Service, name: picked}], rules: [{action: Allow, from
 }
 
 #[test]
+fn a_name_for_what_is_outside_stands_before_no_pod_even_with_a_selector() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: away, namespace: shop}
+spec: {type: ExternalName, externalName: example.org, selector: {app: cart}, ports: [{name: http, port: 80}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: who, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: away}], default: Deny}
+";
+    let mut index = index();
+    for parsed in parse_documents("", text) {
+        index.apply(&parsed.unwrap().object);
+    }
+    let labels = BTreeMap::from([("app".to_owned(), "cart".to_owned())]);
+    let pod = Pod { labels, ..pod("cart-1", &["10.1.0.1"]) };
+    index.apply_pod(pod.clone());
+    let inbound = index.inbound(&pod.instance()).unwrap();
+    let ports: Vec<_> = inbound.ports.iter().map(|port| (&port.service, &port.access)).collect();
+    assert!(ports.is_empty(), "{ports:?}");
+    assert!(index.pods_behind(&"shop/away".parse().unwrap()).is_empty());
+}
+
+#[test]
 fn words_that_cross_never_make_a_meshed_pod_look_plain() {
     let listed = slice("a", "cart", &[endpoint("cart-1", "10.1.0.1")]);
     let mut index = index();
