@@ -217,7 +217,7 @@ impl Destination {
         });
         let Some(until_ms) = until_ms else { return };
         breaker.note.write(cause, now_ms);
-        metrics.ejected(cause, &self.state);
+        metrics.ejected(cause, &self.state.breaking);
         tracing::info!(service = %self.label, endpoint = %endpoint.id, cause = cause.as_str(), for_ms = until_ms - now_ms, "endpoint ejected");
     }
 

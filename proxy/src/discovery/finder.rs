@@ -5,6 +5,9 @@
 //! plane's answer until nobody uses it any more. It asks again before the answer's time to live is over, within
 //! [`FLOOR`] and [`CAP`]. When DNS fails, the last good answer stays: stale is better than none.
 //!
+//! Each name has endpoints of its own, and so ejections of its own; they end with the name. All else that is remembered of
+//! requests is the service's.
+//!
 //! It must never publish an answer after the control plane has said something else of the name: both happen under the
 //! table's lock.
 
@@ -18,7 +21,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Destination, External, Resolution, Shared, external};
+use super::{Destination, External, Resolution, ServiceBreaking, Shared, external};
 use crate::{
     balance::Plan,
     clock::{self, Instant},
@@ -106,6 +109,7 @@ impl Finder {
             lookup: self.lookup.clone(),
             shared: Arc::clone(&self.shared),
             found: None,
+            breaking: Arc::default(),
         };
         self.tasks.spawn(one.run());
         self.followed.insert(name, sender);
@@ -120,11 +124,20 @@ struct One {
     shared: Arc<Shared>,
     /// What workers were shown last.
     found: Option<Arc<Destination>>,
+    /// Which of these endpoints are ejected.
+    breaking: Arc<ServiceBreaking>,
 }
 
 impl One {
-    /// Runs until nobody wants the name any more.
+    /// Runs until nobody wants the name any more; then nothing of it is ejected.
     async fn run(mut self) {
+        self.follow_dns().await;
+        if let Some(found) = &self.found {
+            self.breaking.follow(&found.endpoints, &[], None);
+        }
+    }
+
+    async fn follow_dns(&mut self) {
         let mut retry = RETRY_FIRST;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
@@ -219,13 +232,14 @@ impl One {
         };
         let plan = |before: &Arc<Plan>| Arc::new(Plan::new(&before.policy, &endpoints, ""));
         let balancing = wanted.balancing.as_ref().map(plan);
-        let destination = Arc::new(Destination { balancing, endpoints, ..wanted.clone() });
+        let state = Arc::new(wanted.state.of_name(&self.breaking));
+        let destination = Arc::new(Destination { balancing, endpoints, state, ..wanted.clone() });
         let mut table = self.shared.table();
         // Whoever gives a name up holds the lock.
         if self.wanted.has_changed().is_err() {
             return;
         }
-        wanted.state.breaking.follow(before, &destination.endpoints, wanted.breaking.as_deref());
+        self.breaking.follow(before, &destination.endpoints, wanted.breaking.as_deref());
         table.publish(&self.name, Resolution::Mesh(Arc::clone(&destination)));
         drop(table);
         self.found = Some(destination);

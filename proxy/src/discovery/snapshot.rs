@@ -87,9 +87,9 @@ impl Destination {
 #[derive(Debug, Default)]
 pub struct ServiceState {
     /// How many of them may be retries.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// Which of its endpoints are ejected.
-    pub breaking: ServiceBreaking,
+    pub breaking: Arc<ServiceBreaking>,
     /// Its requests in flight, where they are limited.
     pub requests: Arc<Gate>,
     /// Its connections, where they are limited.
@@ -97,6 +97,18 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
+    /// The same service under a name that has endpoints of its own: its requests are counted together, but ejections are
+    /// a share of these endpoints.
+    #[must_use]
+    pub fn of_name(&self, breaking: &Arc<ServiceBreaking>) -> Self {
+        Self {
+            budget: Arc::clone(&self.budget),
+            breaking: Arc::clone(breaking),
+            requests: Arc::clone(&self.requests),
+            connections: Arc::clone(&self.connections),
+        }
+    }
+
     /// These limits hold from now on. Who waits under earlier ones that are wider now, or gone, waits no longer.
     pub fn limited_by(&self, limits: Option<&ServiceLimits>) {
         // Zero is none.

@@ -22,7 +22,7 @@ use prometheus_client::{
 use super::{Direction, RequestOutcome, TlsState, histogram::Histogram};
 use crate::{
     clock::{self, Instant},
-    discovery::ServiceState,
+    discovery::ServiceBreaking,
     policy::{breaker::Cause, retry::Withheld},
     reason::Reason,
 };
@@ -71,8 +71,8 @@ pub struct TrafficMetrics {
     retries: [AtomicU64; RETRIED],
     withheld: [AtomicU64; Withheld::ALL.len()],
     ejections: [AtomicU64; Cause::ALL.len()],
-    /// Of the service whose endpoints were ejected last.
-    breaking: Mutex<Weak<ServiceState>>,
+    /// Where endpoints were ejected: a service outside the mesh has a part for each name.
+    breaking: Mutex<Vec<Weak<ServiceBreaking>>>,
     opened: [AtomicU64; STATES],
     closed: [AtomicU64; STATES],
     connections_failed: [AtomicU64; REASONS],
@@ -144,15 +144,21 @@ impl TrafficMetrics {
 
 impl TrafficMetrics {
     /// An endpoint was ejected; how many are now is asked of the service when the metrics are read.
-    pub fn ejected(&self, cause: Cause, service: &Arc<ServiceState>) {
+    pub fn ejected(&self, cause: Cause, breaking: &Arc<ServiceBreaking>) {
         self.ejections[cause as usize].fetch_add(1, Relaxed);
-        *self.breaking.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(service);
+        let breaking = Arc::downgrade(breaking);
+        let mut known = self.breaking.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|it| it.strong_count() > 0);
+        if !known.iter().any(|it| it.ptr_eq(&breaking)) {
+            known.push(breaking);
+        }
     }
 
     fn ejected_now(&self) -> i64 {
-        let service = self.breaking.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        let ejected = service.map_or(0, |it| it.breaking.ejected(clock::process_ms()));
-        i64::try_from(ejected).unwrap_or(i64::MAX)
+        let now_ms = clock::process_ms();
+        let known = self.breaking.lock().unwrap_or_else(PoisonError::into_inner);
+        let ejected = known.iter().filter_map(Weak::upgrade).map(|it| it.ejected(now_ms));
+        i64::try_from(ejected.sum::<usize>()).unwrap_or(i64::MAX)
     }
 }
 

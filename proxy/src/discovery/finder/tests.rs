@@ -7,8 +7,10 @@ use weft_proto::Port;
 use super::*;
 use crate::{
     balance::{BalancingPolicy, policy::Algorithm},
-    discovery::{Directory, InboundPorts, MeshScope, OutsideScope, Subscription},
+    discovery::{Directory, InboundPorts, MeshScope, OutsideScope, Subscription, Trial},
     dns::fake::FakeDns,
+    policy::breaker::{BreakerSettings, Verdict},
+    telemetry::{Direction, Metrics},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -170,6 +172,54 @@ async fn a_name_that_stands_for_something_else_is_followed_no_longer() {
     bench.finder.forget(API);
     let ended = clock::timeout(PATIENCE, bench.finder.tasks.join_next()).await;
     assert!(ended.expect("in time").is_some_and(|ended| ended.is_ok()), "nobody uses it");
+}
+
+#[tokio::test]
+async fn each_name_of_a_service_has_ejections_of_its_own_and_they_end_with_it() {
+    const WWW: &str = "www.example.org:443";
+    let mut bench = bench().await;
+    bench.dns.says("api.example.com", &["192.0.2.1", "192.0.2.2"], 3_600);
+    bench.dns.says("www.example.org", &["192.0.2.3", "192.0.2.4"], 3_600);
+    let settings = BreakerSettings {
+        consecutive_failures: 1,
+        base_ejection: Duration::from_secs(600),
+        panic_percent: 50,
+        ..BreakerSettings::default()
+    };
+    let service = Destination { breaking: Some(Arc::new(settings)), ..wanted() };
+    let (mut api, mut www) = (bench.says(API, service.clone()), bench.says(WWW, service.clone()));
+    let api = sees(&mut api, &["192.0.2.1:443", "192.0.2.2:443"]).await;
+    let www = sees(&mut www, &["192.0.2.3:443", "192.0.2.4:443"]).await;
+    let metrics = Metrics::default();
+    let traffic = metrics.traffic(Direction::Outbound, "shop/api:443");
+    let fail = |destination: &Arc<Destination>, index: usize| {
+        let trial = Trial::begin(destination, &destination.endpoints[index], &traffic);
+        let trial = trial.expect("it takes requests").expect("there is a policy");
+        trial.judge(Some(Verdict::ApplicationFailure));
+    };
+    let ejected = |destination: &Destination| destination.state.breaking.ejected(0);
+    let shown = |count| {
+        let text = metrics.text();
+        let mut lines = text.lines().filter(|line| line.starts_with("weft_ejected_endpoints{"));
+        assert!(lines.any(|line| line.ends_with(&format!(" {count}"))), "{text}");
+    };
+
+    fail(&api, 0);
+    fail(&www, 0);
+    assert_eq!((ejected(&api), ejected(&www)), (1, 1), "one of two each");
+    shown(2);
+    for destination in [&api, &www] {
+        let is_ejected = destination.is_ejected(&destination.endpoints[0], clock::process_ms());
+        assert!(is_ejected, "{}", destination.endpoints[0].id);
+    }
+    assert!(Arc::ptr_eq(&api.state.budget, &www.state.budget), "they are one service");
+    assert!(Arc::ptr_eq(&api.state.requests, &service.state.requests));
+
+    bench.finder.forget(API);
+    let ended = clock::timeout(PATIENCE, bench.finder.tasks.join_next()).await;
+    assert!(ended.expect("in time").is_some_and(|ended| ended.is_ok()));
+    assert_eq!((ejected(&api), ejected(&www)), (0, 1));
+    shown(1);
 }
 
 #[test]
