@@ -249,10 +249,8 @@ impl Destination {
             })
             .collect();
         let plain: Vec<_> = rates.iter().map(|(_, rate, _)| *rate).collect();
-        let Some(least) = breaker::outliers_below(&plain, settings.success_rate_deviation) else {
-            return;
-        };
-        for (endpoint, _, phase) in rates.iter().filter(|(_, rate, _)| *rate < least) {
+        for place in breaker::outliers(&plain, settings) {
+            let (endpoint, _, phase) = &rates[place];
             self.eject(endpoint, (Cause::SuccessRate, *phase), settings, metrics);
         }
     }

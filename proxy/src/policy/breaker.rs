@@ -32,7 +32,7 @@ mod window;
 
 use std::time::Duration;
 
-pub use ejections::{Ejections, outliers_below, panics};
+pub use ejections::{Ejections, outliers, panics};
 pub use verdict::Verdict;
 use window::Window;
 
@@ -49,7 +49,7 @@ pub struct BreakerSettings {
     pub min_requests: u32,
     /// More than so many percent failed.
     pub failure_percent: u32,
-    /// Standard deviations below the siblings' mean success rate, in thousandths.
+    /// Standard deviations below the mean success rate of the others, in thousandths.
     pub success_rate_deviation: u32,
     /// The first ejection.
     pub base_ejection: Duration,

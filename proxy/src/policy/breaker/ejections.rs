@@ -64,14 +64,31 @@ pub const fn panics(ejected: usize, total: usize, settings: &BreakerSettings) ->
     ejected > 0 && total.saturating_sub(ejected) * 100 < total * settings.panic_percent as usize
 }
 
-/// What of a service's success rates counts as an outlier: rates below the one that comes out, if any can be.
+/// Siblings that differ by less are taken to differ by so much: what is alike has no outliers for a hair's breadth.
+const LEAST_DEVIATION: f64 = 0.05;
+
+/// Which of a service's success rates, by their place, are outliers: so many deviations below the mean of the others.
+///
+/// An endpoint is compared with its siblings without itself: among n it lies at most the root of n - 1 deviations below a
+/// mean and a deviation that it is part of, so that among few none could be an outlier. Two cannot be told apart. The
+/// deviation is no less than [`LEAST_DEVIATION`], nor than what chance makes of the fewest requests that say something.
 #[must_use]
-pub fn outliers_below(rates: &[f64], deviation_thousandths: u32) -> Option<f64> {
-    if rates.len() < 3 || deviation_thousandths == 0 {
-        return None;
+pub fn outliers(rates: &[f64], settings: &BreakerSettings) -> Vec<usize> {
+    if rates.len() < 3 || settings.success_rate_deviation == 0 {
+        return Vec::new();
     }
-    let count = rates.len() as f64;
-    let mean = rates.iter().sum::<f64>() / count;
-    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / count;
-    Some(mean - variance.sqrt() * f64::from(deviation_thousandths) / 1_000.0)
+    let deviations = f64::from(settings.success_rate_deviation) / 1_000.0;
+    let requests = f64::from(settings.min_requests.max(1));
+    let siblings = (rates.len() - 1) as f64;
+    let sum: f64 = rates.iter().sum();
+    let squares: f64 = rates.iter().map(|rate| rate * rate).sum();
+    let is_outlier = |rate: f64| {
+        let mean = (sum - rate) / siblings;
+        let variance = (squares - rate * rate) / siblings - mean * mean;
+        let of_chance = mean * (1.0 - mean) / requests;
+        let deviation = variance.max(of_chance).max(LEAST_DEVIATION.powi(2)).sqrt();
+        rate < mean - deviation * deviations
+    };
+    let places = rates.iter().enumerate().filter(|(_, rate)| is_outlier(**rate));
+    places.map(|(place, _)| place).collect()
 }

@@ -185,15 +185,27 @@ fn a_reset_breaker_is_new() {
 
 #[test]
 fn an_endpoint_that_succeeds_less_than_its_siblings_is_an_outlier() {
-    let is_outlier = |rates: &[f64], deviation| {
-        let below = outliers_below(rates, deviation).unwrap_or(-1.0);
-        rates.iter().map(|rate| *rate < below).collect::<Vec<_>>()
-    };
-    let rates = [1.0, 1.0, 0.98, 1.0, 0.5];
-    assert_eq!(is_outlier(&rates, 1_900), [false, false, false, false, true]);
-    assert_eq!(is_outlier(&rates, 0), [false; 5]);
-    assert_eq!(is_outlier(&[0.9; 5], 1_900), [false; 5], "alike");
-    assert_eq!(is_outlier(&[1.0, 0.0], 500), [false; 2], "two cannot be told apart");
+    let none: &[usize] = &[];
+    for (rates, success_rate_deviation, min_requests, expected) in [
+        (&[1.0, 1.0, 0.98, 1.0, 0.5][..], 1_900, 20, &[4][..]),
+        (&[1.0, 1.0, 0.98, 1.0, 0.5], 0, 20, none),
+        // Few can be told apart,
+        (&[1.0, 0.0, 1.0], 1_900, 20, &[1]),
+        (&[0.98, 0.99, 1.0, 0.4], 3_000, 20, &[3]),
+        // but not two.
+        (&[1.0, 0.0], 500, 20, none),
+        // What is alike, but for a little or for chance, has no outlier.
+        (&[0.9; 5], 1_900, 20, none),
+        (&[1.0, 1.0, 1.0, 0.95], 1_900, 20, none),
+        (&[0.5, 0.5, 0.5, 0.35], 1_900, 20, none),
+        (&[0.5, 0.5, 0.5, 0.35], 1_900, 500, &[3]),
+        // Whether many fail is not a question of siblings, nor is doing better a failure.
+        (&[1.0, 1.0, 0.0, 0.0], 1_900, 20, none),
+        (&[0.0, 0.0, 0.0, 1.0], 1_900, 20, none),
+    ] {
+        let settings = BreakerSettings { success_rate_deviation, min_requests, ..settings() };
+        assert_eq!(outliers(rates, &settings), expected, "{rates:?} {success_rate_deviation}");
+    }
     let mut breaker = Breaker::default();
     let settings = BreakerSettings { min_requests: 2, ..settings() };
     record(&mut breaker, Success, &settings, 1);
