@@ -262,7 +262,11 @@ async fn dial(
             Ok(connection) => return Ok(Dialled { connection, member, _in_flight: in_flight }),
             Err(error) => {
                 tried.push(member);
-                if tried.len() >= retry::MAX_ATTEMPTS as usize || shared.is_draining() {
+                // Who had no place in time lines up once: the places are the service's.
+                if !error.elsewhere_may_succeed()
+                    || tried.len() >= retry::MAX_ATTEMPTS as usize
+                    || shared.is_draining()
+                {
                     return Err(error);
                 }
             }

@@ -319,3 +319,24 @@ fn a_connection_that_nobody_waits_for_any_more_leaves_the_line() {
         assert_eq!(ask_http2(stage.connect_to(worker).await).await, 200);
     });
 }
+
+#[test]
+fn an_opaque_connection_that_has_no_place_in_time_does_not_line_up_again() {
+    run(async {
+        let stage = Stage::new();
+        let app = Application::start(|_| Reply::status("200 OK", "", "hi")).await;
+        let max_wait = Duration::from_secs(1);
+        let limits = ServiceLimits { max_wait, ..patient(0, 1) };
+        let mut destination = limited(vec![app.plain()], limits);
+        destination.protocol = Protocol::Tcp;
+        stage.pin_destination(destination);
+        let mut first = stage.connect().await;
+        send(&mut first, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n").await;
+        until("the first to be served", || app.count() == 1).await;
+        let began = clock::now();
+        let mut second = stage.connect().await;
+        let ended = second.read(&mut [0; 1]).await;
+        assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+        assert!(began.elapsed() < 2 * max_wait, "it waits once: {:?}", began.elapsed());
+    });
+}
