@@ -82,7 +82,8 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// The endpoints now: one request takes this once and keeps it. Costs an atomic load when nothing changed.
+    /// The endpoints now: a request takes this once, and again after it has waited. Costs an atomic load when nothing
+    /// changed.
     #[must_use]
     pub fn snapshot(&self) -> Rc<EndpointSet> {
         if let Some(subscription) = &mut *self.subscription.borrow_mut()

@@ -114,7 +114,7 @@ impl Drop for InFlight {
 /// Makes the pool of an endpoint that is used for the first time.
 pub type MakePool = dyn Fn(&Arc<Endpoint>) -> Rc<EndpointPool>;
 
-/// A snapshot: the endpoints that one request sees from start to end.
+/// A snapshot: the endpoints that one attempt sees from start to end.
 #[derive(Debug)]
 pub struct EndpointSet {
     /// What discovery said.
@@ -181,6 +181,13 @@ impl EndpointSet {
         let most = plan.map_or(DEFAULT_MAX_COOLING, |plan| plan.policy.max_cooling);
         let cooling_ms = u64::try_from(asked.min(most).as_millis()).unwrap_or(u64::MAX);
         member.endpoint.health.cool_until(clock::process_ms().saturating_add(cooling_ms));
+    }
+
+    /// Whether a member of this set, or of one before it, is reached here as it was there.
+    #[must_use]
+    pub fn has(&self, member: &Member) -> bool {
+        let mut endpoints = self.destination.endpoints.iter();
+        endpoints.any(|it| it.id == member.endpoint.id && member.serves_like(it))
     }
 
     /// The members in use.

@@ -3,7 +3,7 @@
 //!
 //! Comes in: a routed request, the snapshot of its service, the policy that holds for it. Goes out: a response whose
 //! body is still to come, or why there is none. It must never send a request again that may have been served, unless
-//! that is safe, nor begin an attempt when the request's time is over; and a response that cannot be tried again is
+//! that is safe, nor begin an attempt when the request's time is over, nor one at an endpoint that was gone before it; and a response that cannot be tried again is
 //! passed on as it is.
 
 mod next;
@@ -43,7 +43,7 @@ const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub(super) struct Routed<'a> {
     pub(super) service: &'a Rc<Service>,
-    pub(super) snapshot: &'a EndpointSet,
+    pub(super) snapshot: &'a Rc<EndpointSet>,
     pub(super) policy: &'a RequestPolicy,
     /// What the caller gives the request.
     pub(super) deadline: Option<Deadline>,
@@ -54,7 +54,8 @@ pub(super) struct Call<'a> {
     shared: &'a Rc<Shared>,
     origin: &'a Origin,
     service: &'a Rc<Service>,
-    snapshot: &'a EndpointSet,
+    /// As it was when the last wait was over.
+    snapshot: Rc<EndpointSet>,
     policy: &'a RequestPolicy,
     head: &'a mut RequestHead,
     interim: &'a Interim,
@@ -116,7 +117,7 @@ impl<'a> Call<'a> {
             shared: &exchange.shared,
             origin: &exchange.origin,
             service,
-            snapshot,
+            snapshot: snapshot.clone(),
             policy,
             head: &mut request.head,
             interim: &request.interim,
@@ -138,13 +139,11 @@ impl<'a> Call<'a> {
         self.check_deadline()?;
         if !self.policy.faults.is_empty() {
             Box::pin(self.inject()).await?;
+            self.look_again();
         }
-        if let Some(limits) = &self.snapshot.destination.limits {
-            let gate = &self.snapshot.destination.state.requests;
-            let deadline = self.deadline.map(|deadline| deadline.at());
-            let turn = limits.request_turn(gate, deadline).await;
-            self.check_deadline()?;
-            self.turn = turn?;
+        if self.snapshot.destination.limits.is_some() {
+            self.line_up().await?;
+            self.look_again();
         }
         if self.role() == Role::Client {
             self.snapshot.destination.state.budget.deposit(self.began);
@@ -187,6 +186,24 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// Takes a place among the service's requests, where these are limited.
+    async fn line_up(&mut self) -> Result<(), ProxyError> {
+        let destination = &self.snapshot.destination;
+        let Some(limits) = &destination.limits else { return Ok(()) };
+        let deadline = self.deadline.map(|deadline| deadline.at());
+        let turn = limits.request_turn(&destination.state.requests, deadline).await;
+        self.check_deadline()?;
+        self.turn = turn?;
+        Ok(())
+    }
+
+    /// A wait is over: endpoints have come and gone meanwhile, perhaps all. The policy, and what ties the request to an
+    /// endpoint, stay those with which it began.
+    fn look_again(&mut self) {
+        self.snapshot = self.service.snapshot();
+        self.tried.retain(|member| self.snapshot.has(member));
+    }
+
     /// Work for a request whose time is over is not begun.
     fn check_deadline(&self) -> Result<(), ProxyError> {
         let Some(deadline) = &self.deadline else { return Ok(()) };
@@ -204,7 +221,7 @@ impl<'a> Call<'a> {
     }
 
     fn choose(&self) -> Result<Chosen, ProxyError> {
-        self.service.choose(self.snapshot, &self.tried, self.affinity.key())
+        self.service.choose(&self.snapshot, &self.tried, self.affinity.key())
     }
 
     /// One attempt on one endpoint, within its time.

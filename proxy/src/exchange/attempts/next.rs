@@ -30,6 +30,7 @@ impl Call<'_> {
         member: &Rc<Member>,
         ended: &mut Result<Answer, Failure>,
     ) -> Result<Option<Chosen>, ProxyError> {
+        self.look_again();
         let decision = self.policy.retry.decide(&self.facts(member, ended), fastrand::f64());
         let next = match decision {
             Decision::Last => None,
@@ -57,7 +58,7 @@ impl Call<'_> {
         wait: Duration,
     ) -> Result<Option<Chosen>, ProxyError> {
         let destination = &self.snapshot.destination;
-        if destination.all_ejected(clock::process_ms()) {
+        if destination.endpoints.is_empty() || destination.all_ejected(clock::process_ms()) {
             return Ok(None);
         }
         if !destination.state.budget.withdraw(self.policy.retry.budget, clock::now()) {
@@ -77,19 +78,21 @@ impl Call<'_> {
             clock::sleep(wait).await;
             self.check_deadline()?;
         }
+        self.look_again();
         self.retries += 1;
         Ok(self.choose().ok())
     }
 
     /// What found a kept connection closed goes to the same endpoint on a new one: it is tied to that one perhaps, and
-    /// nothing speaks against it.
+    /// nothing speaks against it, unless it is gone.
     fn resend(&self, member: &Rc<Member>) -> Option<Chosen> {
-        let same = self.service.chosen(self.snapshot, member.clone());
-        same.or_else(|| self.choose().ok())
+        let is_there = self.snapshot.has(member);
+        let same = is_there.then(|| self.service.chosen(&self.snapshot, member.clone()));
+        same.flatten().or_else(|| self.choose().ok())
     }
 
     fn is_tried(&self, member: &Rc<Member>) -> bool {
-        self.tried.iter().any(|tried| Rc::ptr_eq(tried, member))
+        self.tried.iter().any(|tried| tried.endpoint.id == member.endpoint.id)
     }
 
     fn retried(&self, ended: &Result<Answer, Failure>) -> Retried {
@@ -113,7 +116,8 @@ impl Call<'_> {
                 Outcome::Failed { error: &failure.error, kept_connection: failure.kept_connection }
             }
         };
-        let tried = self.tried.len() + usize::from(!self.is_tried(member));
+        let is_further = self.snapshot.has(member) && !self.is_tried(member);
+        let tried = self.tried.len() + usize::from(is_further);
         Facts {
             role: self.role(),
             method: &self.head.method,

@@ -340,3 +340,28 @@ fn an_opaque_connection_that_has_no_place_in_time_does_not_line_up_again() {
         assert!(began.elapsed() < 2 * max_wait, "it waits once: {:?}", began.elapsed());
     });
 }
+
+#[test]
+fn who_waited_is_sent_to_an_endpoint_that_is_there_when_the_wait_is_over() {
+    run(async {
+        let stage = Stage::new();
+        let before = Application::start(|_| Reply::Silence).await;
+        let after = Application::start(|_| Reply::status("200 OK", "", "hi")).await;
+        let destination = limited(vec![before.plain()], patient(1, 0));
+        let state = destination.state.clone();
+        stage.pin_destination(destination);
+        let mut first = stage.connect().await;
+        send(&mut first, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n").await;
+        until("the first to arrive", || before.count() == 1).await;
+        let change = async {
+            until("the second to wait", || state.requests.waiting() == 1).await;
+            let state = state.clone();
+            let next = limited(vec![after.plain()], patient(1, 0));
+            stage.pin_destination(Destination { state, ..next });
+            drop(first);
+        };
+        let (answer, ()) = tokio::join!(stage.ask(GET), change);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!((before.count(), after.count()), (1, 1));
+    });
+}

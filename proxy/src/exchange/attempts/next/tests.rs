@@ -1,6 +1,6 @@
 //! Where the next attempt goes. Nothing is dialled: attempts end as the test says.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use http::{HeaderMap, Method, Version};
 use weft_proto::Port;
@@ -33,15 +33,20 @@ fn request() -> Request {
     Request { head, body: Body::Empty, interim: Interim::default() }
 }
 
-/// A service with this many endpoints, and the exchange of a connection to it.
-async fn service(stage: &Stage, endpoints: u16) -> (Rc<Service>, Exchange) {
+/// The service has endpoints at these ports from now on.
+fn pin(stage: &Stage, ports: Range<u16>) {
     let endpoint = |number| {
-        let address = ([127, 0, 0, 1], 9_000 + number).into();
+        let address = ([127, 0, 0, 1], number).into();
         Arc::new(Endpoint::plain(address, Port::new(80).expect("a port")))
     };
     let mut destination = Destination::empty("shop/cart:80".into());
-    destination.endpoints = (0..endpoints).map(endpoint).collect();
+    destination.endpoints = ports.map(endpoint).collect();
     stage.pin_destination(destination);
+}
+
+/// A service with this many endpoints, and the exchange of a connection to it.
+async fn service(stage: &Stage, endpoints: u16) -> (Rc<Service>, Exchange) {
+    pin(stage, 9_000..9_000 + endpoints);
     let service = stage.service().await;
     let origin = Origin::Outbound(Outbound::to(service.clone()));
     (service, Exchange::new(stage.client().clone(), origin))
@@ -98,5 +103,61 @@ fn an_endpoint_is_chosen_when_the_wait_is_over() {
         let (next, ()) = tokio::join!(call.next(&first, &mut ended), change);
         let next = next.expect("in time").expect("another attempt").member;
         assert_eq!(next.endpoint.id, bad.id, "they have changed places meanwhile");
+    });
+}
+
+#[test]
+fn endpoints_that_went_during_the_wait_are_not_tried() {
+    run(async {
+        let stage = Stage::new();
+        let (service, exchange) = service(&stage, 3).await;
+        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        let mut request = request();
+        let routed =
+            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
+        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let first = call.choose().expect("there are endpoints").member;
+        let mut ended = failed(ProxyError::after_send(Reason::ConnectionLost, ""), false);
+        let change = async { pin(&stage, 9_100..9_101) };
+        let (next, ()) = tokio::join!(call.next(&first, &mut ended), change);
+        let next = next.expect("in time").expect("another attempt").member;
+        assert_eq!(next.endpoint.address.port(), 9_100, "the one that is there now");
+        assert!(call.tried.is_empty(), "what was tried is gone");
+    });
+}
+
+#[test]
+fn a_service_that_went_during_the_wait_gets_no_further_attempt() {
+    run(async {
+        let stage = Stage::new();
+        let (service, exchange) = service(&stage, 3).await;
+        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        let mut request = request();
+        let routed =
+            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
+        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let first = call.choose().expect("there are endpoints").member;
+        let mut ended = failed(ProxyError::after_send(Reason::ConnectionLost, ""), false);
+        let change = async { pin(&stage, 0..0) };
+        let (next, ()) = tokio::join!(call.next(&first, &mut ended), change);
+        assert!(next.expect("in time").is_none(), "the failure goes to the client");
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_not_sent_what_found_its_kept_connection_closed() {
+    run(async {
+        let stage = Stage::new();
+        let (service, exchange) = service(&stage, 1).await;
+        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        let mut request = request();
+        let routed =
+            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
+        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let first = call.choose().expect("there is an endpoint").member;
+        pin(&stage, 9_100..9_101);
+        let mut ended = failed(ProxyError::new(Reason::ConnectionLost, ""), true);
+        let next = call.next(&first, &mut ended).await.expect("in time").expect("resent").member;
+        assert_eq!(next.endpoint.address.port(), 9_100);
     });
 }
