@@ -208,7 +208,10 @@ fn of_policy(key: &ObjectKey, facts: &PolicyFacts, refused: &Refused) -> Vec<Jud
             no(ACCEPTED, reason, message.clone())
         }
         (None, _) => match &facts.idle {
-            Some(message) => no(ACCEPTED, UNSUPPORTED, message.clone()),
+            Some(message) if facts.is_idle_everywhere() => {
+                no(ACCEPTED, UNSUPPORTED, message.clone())
+            }
+            Some(message) => Judgement { message: message.clone(), ..yes(ACCEPTED, ACCEPTED) },
             None => yes(ACCEPTED, ACCEPTED),
         },
     };

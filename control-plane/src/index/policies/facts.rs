@@ -21,8 +21,10 @@ pub struct PolicyFacts {
     pub unresolved: Vec<(&'static str, String)>,
     /// How many references there are.
     pub references: usize,
-    /// What of it holds for nothing although its target is there, in words.
+    /// What of it holds for nothing at targets that are there, in words.
     pub idle: Option<String>,
+    /// How many such targets there are.
+    pub idle_references: usize,
 }
 
 impl PolicyFacts {
@@ -30,6 +32,12 @@ impl PolicyFacts {
     #[must_use]
     pub fn holds_for_nothing(&self) -> bool {
         self.references > 0 && self.unresolved.len() == self.references
+    }
+
+    /// Whether what is idle of it acts at none of its targets.
+    #[must_use]
+    pub fn is_idle_everywhere(&self) -> bool {
+        self.idle.is_some() && self.idle_references + self.unresolved.len() == self.references
     }
 }
 
@@ -39,9 +47,11 @@ impl Index {
     pub fn traffic_policy_facts(&self, policy: &Resource<TrafficPolicySpec>) -> PolicyFacts {
         let metadata = &policy.metadata;
         let key = ObjectKey::new(Kind::TrafficPolicy, &metadata.namespace, &metadata.name);
+        let idle = self.without_servers(policy);
         PolicyFacts {
             conflict: self.policies.conflicts.get(&key).cloned(),
-            idle: self.without_servers(policy),
+            idle_references: idle.len(),
+            idle: idle_in_words(policy, &idle),
             ..self.references(&policy.spec.target_refs, metadata)
         }
     }
@@ -55,12 +65,16 @@ impl Index {
         }
     }
 
-    /// What is said to the sidecars of servers, of a target behind which there are none of them.
-    fn without_servers(&self, policy: &Resource<TrafficPolicySpec>) -> Option<String> {
-        let section = policy.spec.sections().of_server().names().into_iter().next()?;
+    /// The targets behind which there are no sidecars of servers, and why, where the policy says something to these.
+    fn without_servers(&self, policy: &Resource<TrafficPolicySpec>) -> Vec<String> {
+        if policy.spec.sections().of_server().names().is_empty() {
+            return Vec::new();
+        }
         let namespace = &policy.metadata.namespace;
-        let refs = policy.spec.target_refs.iter();
-        let (name, why) = refs.into_iter().find_map(|target| {
+        let there = policy.spec.target_refs.iter().enumerate();
+        let there =
+            there.filter(|(at, target)| self.missing(*at, target, &policy.metadata).is_none());
+        let idle = there.filter_map(|(_, target)| {
             let why = match target.kind {
                 TargetKind::ExternalService => "is outside the mesh",
                 TargetKind::HTTPRoute | TargetKind::GRPCRoute => {
@@ -74,12 +88,9 @@ impl Index {
                 }
                 TargetKind::Service | TargetKind::Namespace => return None,
             };
-            Some((format!("{} {namespace}/{}", target.kind.name(), target.name), why))
-        })?;
-        Some(format!(
-            "spec.{section}: acts in the sidecars of servers, and {name} {why}: set it on a Service that serves; \
-             what else the policy says holds"
-        ))
+            Some(format!("{} {namespace}/{} {why}", target.kind.name(), target.name))
+        });
+        idle.collect()
     }
 
     /// Whether another policy's default holds instead of this one's, at one of its targets.
@@ -106,6 +117,7 @@ impl Index {
         PolicyFacts {
             conflict: None,
             idle: None,
+            idle_references: 0,
             unresolved: each.filter_map(|(at, target)| self.missing(at, target, policy)).collect(),
             references: refs.len(),
         }
@@ -257,4 +269,17 @@ fn once_each<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
         }
     }
     all
+}
+
+/// What of a policy holds for nothing at targets without sidecars of servers.
+fn idle_in_words(policy: &Resource<TrafficPolicySpec>, idle: &[String]) -> Option<String> {
+    let section = policy.spec.sections().of_server().names().into_iter().next()?;
+    if idle.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "spec.{section}: acts in the sidecars of servers, and {}: set it on a Service that serves; what else the policy \
+         says holds",
+        idle.join(", and ")
+    ))
 }

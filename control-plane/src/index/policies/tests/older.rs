@@ -90,6 +90,18 @@ fn sections_for_servers_say_where_they_hold_for_nothing() {
             "HTTPRoute money/theirs has no backend",
         ),
         ("shop/p", "{kind: HTTPRoute, name: out}", limits, "HTTPRoute shop/out has no backend"),
+        (
+            "shop/p",
+            "{kind: HTTPRoute, name: out}, {kind: HTTPRoute, name: ours}",
+            limits,
+            "HTTPRoute shop/out has no backend",
+        ),
+        (
+            "shop/p",
+            "{kind: HTTPRoute, name: out}, {kind: ExternalService, name: pay}, {kind: Service, name: none}",
+            limits,
+            "and ExternalService shop/pay is outside",
+        ),
         ("shop/p", "{kind: HTTPRoute, name: ours}", limits, ""),
         ("money/p", "{kind: HTTPRoute, name: theirs}", "timeouts: {request: 1s}", ""),
     ] {
@@ -97,7 +109,9 @@ fn sections_for_servers_say_where_they_hold_for_nothing() {
         let mut index = mesh(&all);
         index.apply(&object);
         let (reason, message) = &conditions(&index, &object)["Accepted"];
-        let expected = if why.is_empty() { "Accepted" } else { "UnsupportedValue" };
+        // At the other target it acts.
+        let acts = why.is_empty() || target.contains("ours");
+        let expected = if acts { "Accepted" } else { "UnsupportedValue" };
         assert_eq!(*reason, expected, "{name} {target}: {message}");
         assert!(message.contains(why), "{message}");
     }
