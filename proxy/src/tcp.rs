@@ -52,8 +52,8 @@ pub struct Bounds<F> {
     pub idle: Duration,
     /// Ready, with why, when the connection may not go on.
     pub forbidden: F,
-    /// The client's bytes must not name the field by which an application knows its caller: nobody has declared
-    /// that they are no HTTP.
+    /// The client's bytes must not name the field by which an application knows its caller, and must not begin HTTP/2:
+    /// nobody has declared that they are no HTTP.
     pub may_be_http: bool,
 }
 
@@ -193,7 +193,7 @@ impl<'a> OneWay<'a> {
                 self.state = State::Ending;
             } else {
                 self.moved += read as u64;
-                if self.scanner.as_mut().is_some_and(|scanner| scanner.finds_name(&self.buffer)) {
+                if self.scanner.as_mut().is_some_and(|scanner| scanner.finds(&self.buffer)) {
                     return Poll::Ready(Err(Stopped::Forged));
                 }
                 self.to.write_bytes(self.buffer.split().freeze())?;

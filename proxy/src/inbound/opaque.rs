@@ -152,7 +152,7 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<poo
     let bounds = tcp::Bounds { idle, forbidden, may_be_http };
     let ended = tcp::splice_within(&facts.socket, &server, bounds).await;
     if ended.reason == Some(Reason::ProtocolMismatch) && !is_told.get() {
-        let detail = "the bytes name weft-client-id on a port that declares no protocol: declare http or tcp";
+        let detail = "the bytes name weft-client-id or begin HTTP/2 late, on a port that declares no protocol: declare http, http2, grpc or tcp";
         refuse(shared, facts.socket.peer(), Reason::ProtocolMismatch, detail);
     }
     ended.note(&mut record);

@@ -5,6 +5,7 @@ mod access;
 mod limits;
 mod open;
 mod scene;
+mod unread;
 
 use std::sync::Arc;
 
