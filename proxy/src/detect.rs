@@ -58,5 +58,23 @@ pub fn unfinished(bytes: &[u8]) -> Detected {
     }
 }
 
+/// Whether `bytes`, a server's first, begin the SETTINGS with which servers of HTTP/2 begin (RFC 9113 3.4), which they
+/// may send before they have heard anything; `None` when they are too few to tell.
+#[must_use]
+pub fn is_http2_server(bytes: &[u8]) -> Option<bool> {
+    // The header of a frame (RFC 9113 4.1): three bytes of length, the type, the flags, the stream.
+    let header = [Some(0), None, None, Some(4), Some(0), Some(0), Some(0), Some(0), Some(0)];
+    let is_other = |(byte, expected): (&u8, &Option<u8>)| expected.is_some_and(|it| it != *byte);
+    if bytes.iter().zip(&header).any(is_other) || bytes.get(1).is_some_and(|&high| high > 3) {
+        return Some(false);
+    }
+    let length = u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?]);
+    // Each setting has six bytes (RFC 9113 6.5.1).
+    if length % 6 != 0 {
+        return Some(false);
+    }
+    (bytes.len() >= header.len()).then_some(true)
+}
+
 #[cfg(test)]
 mod tests;

@@ -78,6 +78,22 @@ impl<'a> Peek<'a> {
         self.seen.first() == Some(&detect::HANDSHAKE_RECORD)
     }
 
+    /// Completes when it is clear what a server is that speaks first: HTTP/2 (true), or anything else; `None` when it
+    /// ends before.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn is_http2_server(&mut self) -> io::Result<Option<bool>> {
+        loop {
+            if let Some(decided) = detect::is_http2_server(&self.seen) {
+                return Ok(Some(decided));
+            }
+            if self.fill().await? == 0 {
+                return Ok((!self.seen.is_empty()).then_some(false));
+            }
+        }
+    }
+
     /// Completes when the peer has said anything (true), or ended without.
     ///
     /// # Errors

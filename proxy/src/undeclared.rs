@@ -2,8 +2,9 @@
 //!
 //! Comes in: the client's connection, and how to dial the server. Goes out: HTTP, in which version, or opaque bytes,
 //! with the server where it was dialled to find out. A client that speaks is looked at; one that is silent costs no
-//! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP. What a port turned
-//! out to be is remembered, and only shortens the wait: it never decides.
+//! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP, unless what it says is
+//! how servers of HTTP/2 begin: then the client decides after all. What a port turned out to be is remembered, and only
+//! shortens the wait: it never decides.
 //!
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
@@ -112,8 +113,8 @@ pub async fn find_out<D: AsRef<Socket>>(
     let spoken = tokio::select! {
         biased;
         decided = wait.decide(&mut client) => Ok(found(decided)),
-        spoke = from_server.any() => {
-            if let Ok(true) = spoke {
+        is_heard = speaks_first(&mut from_server) => {
+            if is_heard {
                 learned.set(Learned::ServerFirst);
             }
             Ok(Found::Opaque(None))
@@ -127,6 +128,16 @@ pub async fn find_out<D: AsRef<Socket>>(
         // A client that only half-closed may still want what the server says.
         Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
         http => Ok(http),
+    }
+}
+
+/// Completes when the server has said what makes the connection opaque (true), or ended without. What a server of HTTP/2
+/// says first decides nothing: it never completes then, and the client's bytes tell.
+async fn speaks_first(server: &mut Peek<'_>) -> bool {
+    match server.is_http2_server().await {
+        Ok(Some(true)) => std::future::pending().await,
+        Ok(Some(false)) => true,
+        Ok(None) | Err(_) => false,
     }
 }
 

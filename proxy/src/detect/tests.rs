@@ -281,3 +281,26 @@ proptest! {
         prop_assert_eq!(detect(line.as_bytes()), Detected::Opaque);
     }
 }
+
+#[test]
+fn settings_are_told_from_what_other_servers_say_first() {
+    let settings = b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    for count in 0..settings.len() {
+        let expected = (count >= 9).then_some(true);
+        assert_eq!(is_http2_server(&settings[..count]), expected, "{count} bytes");
+    }
+    let empty = b"\0\0\0\x04\0\0\0\0\0";
+    assert_eq!(is_http2_server(empty), Some(true));
+    let others: [&[u8]; 7] = [
+        b"220 ready\r\n",
+        b"J\0\0\0\n8.0.36",
+        b"\0\0\x13\x04\0\0\0\0\0",
+        b"\0\x04",
+        b"\0\0\x12\x04\x01\0\0\0\0",
+        b"\0\0\x12\x04\0\0\0\0\x01",
+        b"\0\0\x12\x07",
+    ];
+    for other in others {
+        assert_eq!(is_http2_server(other), Some(false), "{other:?}");
+    }
+}

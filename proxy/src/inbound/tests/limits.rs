@@ -153,6 +153,53 @@ fn nobody_gets_around_a_limit_by_sending_a_request_slowly() {
     worker::run(test).expect("a runtime");
 }
 
+/// An application that begins each connection like a server of HTTP/2, and says nothing more.
+async fn settings_first() -> (SocketAddr, Rc<std::cell::Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.2:0").await.expect("a free port");
+    let (address, opened) = (listener.local_addr().expect("bound"), Rc::default());
+    let count: Rc<std::cell::Cell<usize>> = Rc::clone(&opened);
+    tokio::task::spawn_local(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+            count.set(count.get() + 1);
+            tokio::task::spawn_local(async move {
+                while stream.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+            });
+        }
+    });
+    (address, opened)
+}
+
+#[test]
+fn nobody_gets_around_a_limit_by_letting_a_server_of_http2_speak_first() {
+    let test = async {
+        let (address, opened) = settings_first().await;
+        let number = Port::new(address.port()).expect("bound");
+        let port = limited_within(Protocol::Unspecified, 1, Box::new([]));
+        let inbound = InboundPorts { ports: [(number, port)].into(), others: None };
+        let sidecar = Sidecar::new(inbound);
+        let mut first = true;
+        for _ in 0..2 {
+            let before = opened.get();
+            let socket = sidecar.secured_for(Some(address), address.port(), Alpn::Tcp).await;
+            until("the application to be dialled", || opened.get() > before).await;
+            // The pause is what is tested: the server's bytes come first.
+            clock::sleep(Duration::from_millis(20)).await;
+            let (mut client, connection) = ::h2::client::handshake(socket).await.expect("HTTP/2");
+            tokio::task::spawn_local(async move { drop(connection.await) });
+            let mut send = || {
+                let request = http::Request::get("http://cart/").body(()).expect("good");
+                client.send_request(request, true).expect("open").0
+            };
+            // The application answers nothing: the first request stays under way.
+            let _held = std::mem::take(&mut first).then(&mut send);
+            let response = soon("an answer", send()).await.expect("an answer");
+            assert_eq!(response.status(), 429);
+        }
+    };
+    worker::run(test).expect("a runtime");
+}
+
 #[test]
 fn an_opaque_connection_counts_as_a_request() {
     for protocol in [Protocol::Unspecified, Protocol::Tcp] {
