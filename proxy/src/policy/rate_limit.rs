@@ -148,9 +148,10 @@ impl RateLimits {
         source: Source<'_>,
         now: u64,
     ) -> Result<Option<Quota>, Refused> {
-        let counts = |limit: &&Arc<RateLimit>| limit.counts(facts);
+        // Before anything is locked: to match a request may take long, and nobody else is to wait for it.
+        let counting: Vec<_> = self.0.iter().filter(|limit| limit.counts(facts)).collect();
         let mut held: Vec<_> =
-            self.0.iter().filter(counts).map(|limit| limit.lock(facts, source, now)).collect();
+            counting.into_iter().map(|limit| limit.lock(facts, source, now)).collect();
         let mut refused: Option<Refused> = None;
         for one in &mut held {
             if let Err(state) = one.check(now) {
