@@ -166,7 +166,9 @@ impl Service {
         }
     }
 
-    fn is_valid(&self, now: Instant) -> bool {
+    /// Whether its DNS answer, if it has one, is not too old.
+    #[must_use]
+    pub fn is_valid(&self, now: Instant) -> bool {
         self.valid_until.get().is_none_or(|valid_until| now < valid_until)
     }
 

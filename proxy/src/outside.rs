@@ -119,6 +119,13 @@ pub fn may_be_registered(shared: &Shared, name: &str) -> bool {
     mesh.is_some_and(|mesh| mesh.outside.may_register(address.port()))
 }
 
+/// Whether somebody registers a host (lower case, no dot at the end), on whatever port.
+#[must_use]
+pub fn registers(shared: &Shared, host: &str) -> bool {
+    let mesh = shared.destinations.directory().mesh();
+    mesh.is_some_and(|mesh| mesh.outside.registers(host))
+}
+
 /// Why a name outside the mesh has no address.
 #[must_use]
 pub fn unresolved(name: &str, why: &str) -> ProxyError {

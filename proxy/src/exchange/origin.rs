@@ -12,6 +12,7 @@ use http::uri::Authority;
 use weft_proto::{SpiffeId, discovery::Protocol};
 
 use crate::{
+    clock,
     destination::{Found, Service, authority},
     discovery::Transport,
     error::ProxyError,
@@ -60,8 +61,16 @@ enum Choice {
     Declined(Reason, Cow<'static, str>),
 }
 
+type Remembered = RefCell<Option<Last>>;
+
 /// What the last request named, and what that stands for.
-type Remembered = RefCell<Option<(Authority, Rc<Service>)>>;
+#[derive(Debug)]
+struct Last {
+    named: Authority,
+    /// Where the authority has no port, the scheme says it.
+    default_port: u16,
+    service: Rc<Service>,
+}
 
 /// A connection from another workload.
 #[derive(Debug)]
@@ -126,17 +135,15 @@ impl Outbound {
                 return Err(ProxyError::new(*reason, detail.clone()));
             }
         };
-        if let Some((last, service)) = &*remembered.borrow()
-            && *last == named
-            && !service.has_left()
-        {
-            carries_http(service)?;
-            return Ok(service.clone());
+        let default_port = default_port(head);
+        if let Some(service) = self.recall(shared, remembered, &named, default_port) {
+            carries_http(&service)?;
+            return Ok(service);
         }
         let service = match &self.choice {
             Choice::Address(address, _) => registered_or_at(shared, &named, address).await?,
             _ => {
-                let name = authority::canonical(&named, default_port(head))?;
+                let name = authority::canonical(&named, default_port)?;
                 match shared.destinations.find(&name).await? {
                     Found::Mesh(service) => service,
                     Found::Outside => outside::service(shared, &name).await?,
@@ -144,8 +151,31 @@ impl Outbound {
             }
         };
         carries_http(&service)?;
-        *remembered.borrow_mut() = Some((named, service.clone()));
+        *remembered.borrow_mut() = Some(Last { named, default_port, service: service.clone() });
         Ok(service)
+    }
+
+    /// What the last request went to, where this one names the same and that still stands for it: its name has not
+    /// changed sides, its DNS answer is not too old, and nobody has registered it meanwhile.
+    fn recall(
+        &self,
+        shared: &Shared,
+        remembered: &Remembered,
+        named: &Authority,
+        default_port: u16,
+    ) -> Option<Rc<Service>> {
+        let remembered = remembered.borrow();
+        let Last { service, .. } = remembered
+            .as_ref()
+            .filter(|last| last.named == *named && last.default_port == default_port)?;
+        if service.has_left() || !service.is_valid(clock::now()) {
+            return None;
+        }
+        // An address stays outside when the host that the request names does not.
+        let may_be_registered = matches!(self.choice, Choice::Address(..))
+            && service.is_outside()
+            && outside::registers(shared, &host_of(named));
+        (!may_be_registered).then(|| service.clone())
     }
 }
 
@@ -155,11 +185,15 @@ async fn registered_or_at(
     named: &Authority,
     address: &str,
 ) -> Result<Rc<Service>, ProxyError> {
-    let host = named.host().trim_end_matches('.').to_ascii_lowercase();
-    match outside::registered(shared, &host, address).await? {
+    match outside::registered(shared, &host_of(named), address).await? {
         Some(service) => Ok(service),
         None => outside::service(shared, address).await,
     }
+}
+
+/// The host as hosts are registered.
+fn host_of(named: &Authority) -> String {
+    named.host().trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// A service that declares opaque bytes gets none of HTTP's requests one by one: its sidecar and its

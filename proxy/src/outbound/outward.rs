@@ -134,15 +134,10 @@ async fn look(shared: &Rc<Shared>, client: &Socket, name: &str) -> Result<Seen, 
         undeclared::Found::Http(version) => Seen::Http(version),
         undeclared::Found::Nothing => Seen::Nothing,
         undeclared::Found::Opaque(server) => match server_name(client).await {
-            Some(host) if registers(shared, &host) => Seen::Tls(host),
+            Some(host) if outside::registers(shared, &host) => Seen::Tls(host),
             _ => Seen::Other(server.map(|server| server.0)),
         },
     })
-}
-
-fn registers(shared: &Shared, host: &str) -> bool {
-    let mesh = shared.destinations.directory().mesh();
-    mesh.is_some_and(|mesh| mesh.outside.registers(host))
 }
 
 /// The server name of a TLS hello that is there already.

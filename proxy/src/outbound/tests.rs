@@ -2,7 +2,7 @@
 //! kernel knows, is said by the test, and so is what the control plane says.
 
 use std::{
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
@@ -62,7 +62,7 @@ fn scope(port: u16, registered_only: bool) -> MeshScope {
 
 impl Sidecar {
     /// A sidecar that knows the registered host, whose address by DNS is the application's.
-    fn new(app: std::net::SocketAddr, protocol: Protocol, registered_only: bool) -> Self {
+    fn new(app: SocketAddr, protocol: Protocol, registered_only: bool) -> Self {
         let flags = ["weft-proxy", "--workload=shop/web"];
         let config = Arc::new(Command::try_parse_from(flags).expect("good flags").config);
         let mesh = scope(app.port(), registered_only);
@@ -117,7 +117,7 @@ impl Sidecar {
 }
 
 /// A server that sends back what it reads.
-async fn echo(ip: IpAddr) -> std::net::SocketAddr {
+async fn echo(ip: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::task::spawn_local(async move {
@@ -132,15 +132,20 @@ async fn echo(ip: IpAddr) -> std::net::SocketAddr {
 }
 
 /// An HTTP server that answers each request with "hi".
-async fn http_server(ip: IpAddr) -> std::net::SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).await.expect("a free port");
+async fn http_server(ip: IpAddr) -> SocketAddr {
+    http_server_saying((ip, 0).into(), "hi").await
+}
+
+/// An HTTP server that answers each request with this, of two bytes.
+async fn http_server_saying(address: SocketAddr, answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind(address).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::task::spawn_local(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::task::spawn_local(async move {
                 while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-                    if stream.write_all(answer).await.is_err() {
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{answer}");
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
                         return;
                     }
                 }
@@ -376,5 +381,60 @@ fn a_host_of_two_families_is_reached_by_the_one_that_works() {
         }
         let endpoint = Endpoint::plain(app, port);
         assert!(sidecar.shared.destinations.dialer().dial(&endpoint, &[], None).await.is_ok());
+    });
+}
+
+#[test]
+fn a_kept_connection_follows_what_its_requests_name() {
+    run(async {
+        let [one, two] = ["1=", "2="].map(|answer| (SocketAddr::from((loopback(), 0)), answer));
+        let one = http_server_saying(one.0, one.1).await;
+        let two = http_server_saying(two.0, two.1).await;
+        let sidecar = Sidecar::new(one, Protocol::Http1, false);
+        let keep = |name: &str, address: SocketAddr, until: Option<clock::Instant>| {
+            let port = Port::new(address.port()).expect("bound");
+            let endpoints = vec![Arc::new(Endpoint::plain(address, port))];
+            let destination = Destination { endpoints, ..Destination::empty("outside".into()) };
+            drop(sidecar.shared.destinations.keep_outside(name, destination, until));
+        };
+        let mut client = sidecar.connect(None).await;
+        let mut get = async |uri: &str| {
+            let bytes = get(uri, "other.example.com");
+            say(&mut client, bytes.as_bytes(), "=").await
+        };
+        // The scheme says the port.
+        keep("other.example.com:80", one, None);
+        keep("other.example.com:443", two, None);
+        assert!(get("http://other.example.com/").await.contains("\r\n\r\n1="));
+        assert!(get("https://other.example.com/").await.contains("\r\n\r\n2="));
+        // What DNS said is good for a while only.
+        let until = clock::now() + Duration::from_secs(1);
+        keep("other.example.com:80", one, Some(until));
+        assert!(get("http://other.example.com/").await.contains("\r\n\r\n1="));
+        clock::sleep_until(until).await;
+        keep("other.example.com:80", two, None);
+        assert!(get("http://other.example.com/").await.contains("\r\n\r\n2="));
+    });
+}
+
+#[test]
+fn an_intercepted_connection_goes_to_a_host_that_is_registered_meanwhile() {
+    let test = "an_intercepted_connection_goes_to_a_host_that_is_registered_meanwhile";
+    let Some(ip) = own_address(test) else { return };
+    run(async {
+        let registered = http_server_saying((loopback(), 0).into(), "1=").await;
+        let at_address = http_server_saying((ip, registered.port()).into(), "2=").await;
+        let sidecar = Sidecar::new(registered, Protocol::Http1, false);
+        let mut before = scope(sidecar.port, false);
+        before.outside.hosts = vec!["another.example.com".to_owned()];
+        let name = format!("{HOST}:{}", sidecar.port);
+        let service = sidecar.directory.resolve(&name).borrow().clone();
+        sidecar.directory.pin_mesh(before);
+        let mut client = sidecar.connect(Some(at_address.to_string())).await;
+        let get = get("/", HOST);
+        assert!(say(&mut client, get.as_bytes(), "=").await.contains("\r\n\r\n2="));
+        sidecar.directory.pin_mesh(scope(sidecar.port, false));
+        sidecar.directory.pin(&name, service);
+        assert!(say(&mut client, get.as_bytes(), "=").await.contains("\r\n\r\n1="));
     });
 }
