@@ -7,6 +7,7 @@
 //! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows. Access
 //! policy decides here about opaque bytes; about requests the exchange asks it, one by one.
 
+mod late;
 mod live;
 mod opaque;
 mod open;
@@ -52,6 +53,9 @@ struct Facts {
     peer: Option<Peer>,
     /// What mesh TLS agreed on.
     alpn: Option<Alpn>,
+    /// Nothing had come when the facts were collected from a connection that was going there: it may be mesh TLS all the
+    /// same, whose first bytes are late.
+    silent: Option<SocketAddr>,
 }
 
 impl Facts {
@@ -101,20 +105,22 @@ async fn admit(
     let waits_for_server = original.is_some_and(|original| is_permissive(shared, original));
     let limit = if waits_for_server { undeclared::SILENCE } else { patience };
     let first = match clock::timeout(limit, peek.any()).await {
-        Ok(Ok(true)) if !peek.may_be_tls() => Ok(Some(Detected::NeedMore)),
-        Ok(Ok(_)) => peek.decide(patience).await,
-        Ok(Err(error)) => Err(error),
-        Err(_) if waits_for_server => Ok(Some(Detected::NeedMore)),
+        Ok(Ok(true)) if !peek.may_be_tls() => Some(Ok(Some(Detected::NeedMore))),
+        Ok(Ok(_)) => Some(peek.decide(patience).await),
+        Ok(Err(error)) => Some(Err(error)),
+        Err(_) if waits_for_server => None,
         Err(_) => return Err(ProxyError::new(Reason::HeaderTimeout, "nothing was received")),
     };
     drop(peek);
+    let silent = original.filter(|_| first.is_none());
+    let first = first.unwrap_or(Ok(Some(Detected::NeedMore)));
     match first {
         Ok(Some(Detected::Tls(hello)))
             if hello.server_name.as_deref().is_some_and(MeshServerName::is_mesh) =>
         {
             mesh(shared, socket, original).await.map(Some)
         }
-        Ok(Some(_)) => plain(shared, socket, original).map(Some),
+        Ok(Some(_)) => plain(shared, socket, original).map(|facts| Some(Facts { silent, ..facts })),
         Ok(None) | Err(_) => Ok(None),
     }
 }
@@ -162,6 +168,7 @@ async fn mesh(
         application,
         peer: Some(accepted.peer),
         alpn: accepted.alpn,
+        silent: None,
     })
 }
 
@@ -193,7 +200,7 @@ fn plain(
     }
     let way = Way::of(shared, &socket, port, original);
     let application = shared.application(port, &policy, way.application());
-    Ok(Facts { socket, port, policy, application, peer: None, alpn: None })
+    Ok(Facts { socket, port, policy, application, peer: None, alpn: None, silent: None })
 }
 
 fn is_own(shared: &Shared, address: SocketAddr) -> bool {
@@ -265,15 +272,21 @@ fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyE
     }
 }
 
-async fn treat(shared: &Rc<Shared>, facts: Facts) {
+async fn treat(shared: &Rc<Shared>, mut facts: Facts) {
     let peer_address = facts.socket.peer();
-    let decided = match treatment(facts.policy.protocol, facts.alpn) {
-        Ok(Treatment::Http1) => Ok(Found::Http(Detected::Http1)),
-        Ok(Treatment::Http2) => Ok(Found::Http(Detected::Http2)),
-        Ok(Treatment::Opaque) => Ok(Found::Opaque(None)),
-        Ok(Treatment::Detect) => detect(shared, &facts).await,
-        Err(error) => Err(error),
-    };
+    let mut decided = decide(shared, &facts).await;
+    if let Some(original) = facts.silent
+        && late::speaks_mesh(&facts.socket).await
+    {
+        // What was dialled to find out was dialled for a stranger.
+        drop(decided);
+        // Boxed: it happens seldom.
+        facts = match Box::pin(mesh(shared, facts.socket, Some(original))).await {
+            Ok(facts) => facts,
+            Err(error) => return refuse(shared, peer_address, error.reason, &error.detail),
+        };
+        decided = Box::pin(decide(shared, &facts)).await;
+    }
     match decided {
         Ok(Found::Http(version)) => http(shared, facts, version == Detected::Http2).await,
         Ok(Found::Opaque(server)) => opaque::serve(shared, facts, server).await,
@@ -282,6 +295,17 @@ async fn treat(shared: &Rc<Shared>, facts: Facts) {
             refuse(shared, peer_address, error.reason, &error.detail);
             facts.socket.abort();
         }
+    }
+}
+
+/// What the connection carries, by the port's policy and its bytes.
+async fn decide(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
+    match treatment(facts.policy.protocol, facts.alpn)? {
+        Treatment::Http1 => Ok(Found::Http(Detected::Http1)),
+        Treatment::Http2 => Ok(Found::Http(Detected::Http2)),
+        Treatment::Opaque if facts.silent.is_none() => Ok(Found::Opaque(None)),
+        Treatment::Opaque => late::first_bytes(shared, facts).await,
+        Treatment::Detect => detect(shared, facts).await,
     }
 }
 

@@ -58,6 +58,8 @@ pub enum Wait {
     /// So long altogether. What could be a request then is one, for the codec to refuse: nobody gets around what holds
     /// for requests by sending one slowly.
     Whole(Duration),
+    /// Not at all; but a TLS hello that has begun may take so long altogether.
+    Tls(Duration),
 }
 
 impl Wait {
@@ -65,6 +67,10 @@ impl Wait {
         match self {
             Self::Gap(gap) => client.decide_while_it_speaks(gap).await,
             Self::Whole(patience) => client.decide(patience).await,
+            Self::Tls(patience) => match client.any().await {
+                Ok(true) if client.may_be_tls() => client.decide(patience).await,
+                spoke => spoke.map(|spoke| spoke.then_some(Detected::Opaque)),
+            },
         }
     }
 }

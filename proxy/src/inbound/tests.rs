@@ -2,6 +2,7 @@
 //! by the test.
 
 mod access;
+mod late;
 mod limits;
 mod open;
 mod scene;
@@ -110,11 +111,15 @@ impl Sidecar {
     }
 
     async fn secured_for(&self, original: Option<SocketAddr>, named: u16, alpn: Alpn) -> Socket {
+        self.secure(self.connect(original).await, named, alpn).await
+    }
+
+    /// The client's side of mesh TLS, over a connection.
+    async fn secure(&self, socket: Socket, named: u16, alpn: Alpn) -> Socket {
         let identity: Identity = self.root.sidecar("web");
         let tls = MutualTls::new(identity, self.shared.config.timeouts.tls, self.metrics.tls());
         let named = MeshServerName::of_port(Port::new(named).expect("a port"));
         let expected: Arc<[_]> = Arc::new([spiffe_id("cart")]);
-        let socket = self.connect(original).await;
         let connected = tls.connect(socket, "test", &expected, &named, &[alpn]).await;
         connected.expect("both belong to the mesh").socket
     }
