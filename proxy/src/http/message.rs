@@ -67,8 +67,8 @@ impl RequestHead {
 /// The final response to a request.
 #[derive(Debug)]
 pub struct Response {
-    /// Status and fields.
-    pub head: ResponseHead,
+    /// Status and fields. In a box: a response changes hands a dozen times on its way.
+    pub head: Box<ResponseHead>,
     /// The body, not read yet.
     pub body: Body,
     /// What is still to be sent of the request: the server codec drives it while it writes the response, so
@@ -122,7 +122,7 @@ impl Response {
     /// A response with this head and body, nothing left to send of the request.
     #[must_use]
     pub fn new(head: ResponseHead, body: Body) -> Self {
-        Self { head, body, upload: None, takeover: None }
+        Self { head: Box::new(head), body, upload: None, takeover: None }
     }
 }
 

@@ -227,7 +227,7 @@ impl Connection {
                     if *interims > MAX_INTERIM {
                         return Poll::Ready(Err(protocol("too many 1xx responses")));
                     }
-                    interim.send(parsed.head);
+                    interim.send(*parsed.head);
                 }
                 Some(parsed) => return Poll::Ready(check_upgrade(parsed, request, pump)),
                 None => match ready!(self.inbox.poll_fill(cx)) {

@@ -49,7 +49,7 @@ pub struct ParsedRequest {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsedResponse {
     /// The head for the exchange.
-    pub head: ResponseHead,
+    pub head: Box<ResponseHead>,
     /// Where the body ends.
     pub length: BodyLength,
     /// The server lets the connection go on.
@@ -246,13 +246,13 @@ fn build_response(
         length,
         keep_alive: keeps_alive(&fields, version) && length != BodyLength::UntilClose,
         idle_timeout: fields.hop.idle_timeout,
-        head: ResponseHead {
+        head: Box::new(ResponseHead {
             status,
             reason_phrase: (!is_usual).then(|| source.share(phrase)),
             headers: fields.headers,
             case: fields.case,
             upgrade,
-        },
+        }),
     })
 }
 

@@ -92,7 +92,7 @@ async fn send_response<H: Handler>(
         response
     };
     let Response { head, body, upload, takeover: _ } = response;
-    let head = head::to_client(head);
+    let head = head::to_client(*head);
     let ended = body.is_end();
     match responder.send_response(head, ended) {
         Ok(stream) if ended => send_body(Outgoing::ended(stream), upload).await,
