@@ -147,7 +147,7 @@ fn host() -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "maxLength": 255,
-        "pattern": format!("^({name}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"),
+        "pattern": format!("^({name}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"),
         "x-kubernetes-validations": [{
             "rule": "!self.matches('^([*][.])?[0-9.]+$') || self.matches('^[0-9]+([.][0-9]+){3}$')",
             "message": "it is neither a name nor an address",
