@@ -7,6 +7,7 @@ use weft_proto::Port;
 
 use super::*;
 use crate::{
+    balance::EndpointSet,
     clock,
     destination::Service,
     discovery::{Destination, Endpoint},
@@ -44,12 +45,32 @@ fn pin(stage: &Stage, ports: Range<u16>) {
     stage.pin_destination(destination);
 }
 
-/// A service with this many endpoints, and the exchange of a connection to it.
-async fn service(stage: &Stage, endpoints: u16) -> (Rc<Service>, Exchange) {
-    pin(stage, 9_000..9_000 + endpoints);
-    let service = stage.service().await;
-    let origin = Origin::Outbound(Outbound::to(service.clone()));
-    (service, Exchange::new(stage.client().clone(), origin))
+/// A request to a service, and all that its attempts need.
+struct Called {
+    service: Rc<Service>,
+    exchange: Exchange,
+    snapshot: Rc<EndpointSet>,
+    policy: RequestPolicy,
+    request: Request,
+}
+
+impl Called {
+    /// To a service with this many endpoints.
+    async fn at(stage: &Stage, endpoints: u16) -> Self {
+        pin(stage, 9_000..9_000 + endpoints);
+        let service = stage.service().await;
+        let origin = Origin::Outbound(Outbound::to(service.clone()));
+        let exchange = Exchange::new(stage.client().clone(), origin);
+        let snapshot = service.snapshot();
+        Self { service, exchange, snapshot, policy: RequestPolicy::default(), request: request() }
+    }
+
+    /// Its attempts, none made yet.
+    fn call(&mut self) -> Call<'_> {
+        let Self { service, exchange, snapshot, policy, request } = self;
+        let routed = Routed { service, snapshot, policy, deadline: None };
+        Call::new(exchange, routed, request, clock::now())
+    }
 }
 
 fn failed(error: ProxyError, kept_connection: bool) -> Result<Answer, Failure> {
@@ -60,13 +81,9 @@ fn failed(error: ProxyError, kept_connection: bool) -> Result<Answer, Failure> {
 fn what_found_a_kept_connection_closed_goes_to_the_same_endpoint_first() {
     run(async {
         let stage = Stage::new();
-        let (service, exchange) = service(&stage, 5).await;
-        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
+        let mut called = Called::at(&stage, 5).await;
         for _ in 0..20 {
-            let mut request = request();
-            let routed =
-                Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
-            let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+            let mut call = called.call();
             let first = call.choose().expect("there are endpoints").member;
             let mut ended = failed(ProxyError::new(Reason::ConnectionLost, ""), true);
             let same = call.next(&first, &mut ended).await.expect("in time").expect("resent");
@@ -83,12 +100,9 @@ fn what_found_a_kept_connection_closed_goes_to_the_same_endpoint_first() {
 fn an_endpoint_is_chosen_when_the_wait_is_over() {
     run(async {
         let stage = Stage::new();
-        let (service, exchange) = service(&stage, 3).await;
-        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
-        let mut request = request();
-        let routed =
-            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
-        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let mut called = Called::at(&stage, 3).await;
+        let snapshot = called.snapshot.clone();
+        let mut call = called.call();
         let first = call.choose().expect("there are endpoints").member;
         let mut others =
             snapshot.destination.endpoints.iter().filter(|it| it.id != first.endpoint.id);
@@ -110,12 +124,8 @@ fn an_endpoint_is_chosen_when_the_wait_is_over() {
 fn endpoints_that_went_during_the_wait_are_not_tried() {
     run(async {
         let stage = Stage::new();
-        let (service, exchange) = service(&stage, 3).await;
-        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
-        let mut request = request();
-        let routed =
-            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
-        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let mut called = Called::at(&stage, 3).await;
+        let mut call = called.call();
         let first = call.choose().expect("there are endpoints").member;
         let mut ended = failed(ProxyError::after_send(Reason::ConnectionLost, ""), false);
         let change = async { pin(&stage, 9_100..9_101) };
@@ -130,12 +140,8 @@ fn endpoints_that_went_during_the_wait_are_not_tried() {
 fn a_service_that_went_during_the_wait_gets_no_further_attempt() {
     run(async {
         let stage = Stage::new();
-        let (service, exchange) = service(&stage, 3).await;
-        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
-        let mut request = request();
-        let routed =
-            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
-        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let mut called = Called::at(&stage, 3).await;
+        let mut call = called.call();
         let first = call.choose().expect("there are endpoints").member;
         let mut ended = failed(ProxyError::after_send(Reason::ConnectionLost, ""), false);
         let change = async { pin(&stage, 0..0) };
@@ -148,12 +154,8 @@ fn a_service_that_went_during_the_wait_gets_no_further_attempt() {
 fn an_endpoint_that_is_gone_is_not_sent_what_found_its_kept_connection_closed() {
     run(async {
         let stage = Stage::new();
-        let (service, exchange) = service(&stage, 1).await;
-        let (snapshot, policy) = (service.snapshot(), RequestPolicy::default());
-        let mut request = request();
-        let routed =
-            Routed { service: &service, snapshot: &snapshot, policy: &policy, deadline: None };
-        let mut call = Call::new(&exchange, routed, &mut request, clock::now());
+        let mut called = Called::at(&stage, 1).await;
+        let mut call = called.call();
         let first = call.choose().expect("there is an endpoint").member;
         pin(&stage, 9_100..9_101);
         let mut ended = failed(ProxyError::new(Reason::ConnectionLost, ""), true);
