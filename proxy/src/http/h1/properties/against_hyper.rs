@@ -34,8 +34,10 @@ const STRICTER: &[HeadError] = &[
     // One reader takes the one, another the other (RFC 9112 section 6.3).
     HeadError::Framing("both Content-Length and Transfer-Encoding"),
     HeadError::Framing("several Content-Length fields"),
-    // Beside chunked, hyper does not look at it.
+    // Beside chunked, hyper does not look at it, whatever it says.
     HeadError::Framing("Content-Length is empty"),
+    HeadError::Framing("Content-Length is not a number"),
+    HeadError::Framing("Content-Length is too large"),
     HeadError::Framing("several Transfer-Encoding fields"),
     // Of several lines that are one list, the first.
     HeadError::Framing("Transfer-Encoding does not end with chunked"),
