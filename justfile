@@ -40,6 +40,10 @@ test-k8s *ARGS:
 bench *ARGS:
     bench/run {{ARGS}}
 
+# Count the instructions of the hot path (docs/performance.md); --write for a new baseline, --rounds 5 for the spread.
+instructions *ARGS:
+    bench/count {{ARGS}}
+
 # The whole gate.
 ci:
     .ci/run
