@@ -3,7 +3,10 @@
 //!
 //! A Service of the same name goes before it. Of two that register a host with a port, the older one is meant by it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use weft_proto::{Port, ServiceName, ServicePort, discovery};
 
@@ -64,9 +67,11 @@ impl Index {
         patterns(host).find_map(|pattern| self.registrant(&pattern, port))
     }
 
-    /// Every port on which a registered host listens.
+    /// Every port on which a host listens that is registered by its name. One that is an address is found by it: no
+    /// connection must be looked at for that.
     pub(super) fn external_ports(&self) -> BTreeSet<Port> {
-        let services = self.hosts.values().flatten();
+        let named = self.hosts.iter().filter(|(host, _)| host.parse::<IpAddr>().is_err());
+        let services = named.flat_map(|(_, services)| services);
         let built = services.filter_map(|service| self.built.get(service));
         built.flat_map(|built| built.ports.keys().copied()).collect()
     }

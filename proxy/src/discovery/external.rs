@@ -64,10 +64,12 @@ impl OutsideScope {
         addresses.any(|registered| registered == address)
     }
 
-    /// Whether a connection to an address outside may be for a registered host, and so is to be looked at.
+    /// Whether a connection to an address outside may be for a host that is registered by its name, and so is to be
+    /// looked at. A registered address has been found by then.
     #[must_use]
     pub fn may_register(&self, port: u16) -> bool {
-        !self.hosts.is_empty() && (self.ports.is_empty() || self.ports.contains(&port))
+        let mut names = self.hosts.iter().filter(|host| host.parse::<IpAddr>().is_err());
+        (self.ports.is_empty() || self.ports.contains(&port)) && names.next().is_some()
     }
 }
 
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn on_other_ports_than_the_registered_ones_no_connection_is_looked_at() {
+    fn only_where_a_name_may_be_registered_is_a_connection_looked_at() {
         let hosts = vec!["api.example.com".to_owned()];
         for (hosts, ports, expected) in [
             (vec![], vec![], false),
@@ -179,6 +181,8 @@ mod tests {
             (hosts.clone(), vec![443], true),
             (hosts.clone(), vec![80], false),
             (hosts, vec![], true),
+            (vec!["192.0.2.7".to_owned(), "2001:db8::7".to_owned()], vec![], false),
+            (vec!["192.0.2.7".to_owned(), "*.example.com".to_owned()], vec![443], true),
         ] {
             let scope = OutsideScope { hosts, ports, registered_only: false };
             assert_eq!(scope.may_register(443), expected, "{scope:?}");

@@ -68,6 +68,7 @@ fn a_registered_host_stands_for_its_service_at_the_ports_that_it_has() {
     let external = external.expect("it is there").declaration.external.clone().expect("outside");
     assert_eq!((external.hosts.len(), external.port), (2, 443));
     assert_eq!(index.mesh().external_hosts, ["*.pay.com", "api.pay.com", "pay.org"]);
+    assert_eq!(index.mesh().external_ports, [80, 443]);
 }
 
 #[test]
@@ -92,6 +93,7 @@ fn an_address_is_registered_as_a_host_is() {
         assert_eq!(target(&index, destination), expected, "{destination}");
     }
     assert_eq!(index.mesh().external_hosts, ["192.0.2.7", "192.0.2.8", "2001:db8::7"]);
+    assert!(index.mesh().external_ports.is_empty(), "an address is not looked for in first bytes");
     let asked = index.target("shop", "192.0.2.7:5432").depends_on;
     assert!(asked.contains(&Dependency::Host("192.0.2.7".into())), "{asked:?}");
 }
