@@ -6,14 +6,16 @@
 //!
 //! What a change costs, with n endpoints in the services that it touches:
 //! - a registration or a readiness: O(log n) for each service port that the workload serves;
-//! - a `Workload`: its services are built anew, O(n), and the selectors of its namespace looked at;
+//! - a `Workload`: its services are built anew, O(n);
 //! - a route, a grant: the routes of the services concerned are made anew, see `routes`;
-//! - a `Service`: it is built anew, O(n), and the workloads of its namespace and all pods looked at;
+//! - a `Service`: it is built anew, O(n), and the workloads of its namespace and the pods that it selects looked at;
 //! - `MeshConfig`: every workload's inbound is touched; when the suffixes change, every target too;
 //! - a policy: the services that it holds for are built anew, and all policies looked at.
 //!
 //! - [`changes`]: what a change touched.
-//! - `build`: a service from its object and its workloads; `declaration`: what is said of its ports; `endpoint`: an endpoint from an instance.
+//! - `members`: which workloads belong to which service; `labels`: who is selected, looked up.
+//! - `build`: a service from its object and its workloads; `built`: the service, as pushed; `difference`: how it differs from before.
+//!   `declaration`: what is said of its ports; `endpoint`: an endpoint from an instance.
 //! - `cluster`: pods and endpoint slices; `slices`: which of their endpoints callers are told of.
 //! - [`admission`]: which registration which object allows; `inbound`: what a workload serves.
 //! - [`routes`]: where requests to a service port go.
@@ -26,12 +28,16 @@ pub mod admission;
 pub mod applied;
 pub mod authz;
 mod build;
+mod built;
 pub mod changes;
 mod cluster;
 mod declaration;
+mod difference;
 mod endpoint;
 mod external;
 mod inbound;
+mod labels;
+mod members;
 mod mesh;
 pub mod policies;
 #[cfg(any(test, fuzzing))]
@@ -55,11 +61,12 @@ use crate::model::{
 };
 
 pub use admission::Refusal;
-pub use build::{HeldEndpoint, ServiceView};
+pub use built::{HeldEndpoint, ServiceView};
 pub use changes::{Changes, Dependency, EndpointChange, ResolvedTarget};
 
-use build::BuiltService;
+use built::BuiltService;
 use cluster::Cluster;
+use labels::Selectors;
 use policies::Policies;
 use routes::Routes;
 
@@ -70,6 +77,8 @@ pub struct Index {
     defaults: Defaults,
     config: MeshConfigSpec,
     services: BTreeMap<ServiceName, Arc<Resource<ServiceSpec>>>,
+    /// By which labels they select.
+    selectors: Selectors,
     workloads: BTreeMap<WorkloadName, Arc<Resource<WorkloadSpec>>>,
     registrations: BTreeMap<InstanceKey, Registration>,
     /// Services as pushed: those with an object, and those that workloads imply.
@@ -120,6 +129,7 @@ impl Index {
             defaults,
             config: MeshConfigSpec::default(),
             services: BTreeMap::new(),
+            selectors: Selectors::default(),
             workloads: BTreeMap::new(),
             registrations: BTreeMap::new(),
             built: HashMap::new(),
@@ -169,6 +179,7 @@ impl Index {
                 let old = self.services.insert(name.clone(), Arc::new(service.clone()));
                 if !old.as_ref().is_some_and(|old| same(old, service)) {
                     changes.mesh |= old.is_none() && self.enter_namespace(&name.namespace);
+                    self.selectors.set(&name, &service.spec);
                     self.touch_selected(&name, old.as_deref(), changes);
                     self.touch_selected(&name, Some(service), changes);
                     self.route_state += 1;
@@ -215,6 +226,7 @@ impl Index {
             Kind::Service => {
                 let name = service_name(key);
                 if let Some(old) = self.services.remove(&name) {
+                    self.selectors.remove(&name);
                     self.touch_selected(&name, Some(&old), &mut changes);
                     self.route_state += 1;
                     changes.mesh |= self.leave_namespace(&name.namespace);
@@ -394,35 +406,6 @@ impl Index {
         if let Some(new) = &new {
             dirty.extend(self.services_of(name, new));
         }
-    }
-
-    /// The services that a workload belongs to: the one that it names, and those whose selector takes it.
-    fn services_of(
-        &self,
-        name: &WorkloadName,
-        workload: &Resource<WorkloadSpec>,
-    ) -> BTreeSet<ServiceName> {
-        let first = ServiceName { namespace: Arc::clone(&name.namespace), name: "".into() };
-        let selecting = self
-            .services
-            .range(first..)
-            .take_while(|(service, _)| service.namespace == name.namespace)
-            .filter(|(_, service)| service.spec.selects(&workload.metadata.labels))
-            .map(|(service, _)| service.clone());
-        let named = workload.spec.service.as_deref().map(|service| ServiceName {
-            namespace: Arc::clone(&name.namespace),
-            name: service.into(),
-        });
-        selecting.chain(named).collect()
-    }
-
-    fn registrations_of(&self, name: &WorkloadName) -> impl Iterator<Item = &Registration> {
-        let first = InstanceKey { workload: name.clone(), instance: "".into() };
-        let of_workload = name.clone();
-        self.registrations
-            .range(first..)
-            .take_while(move |(key, _)| key.workload == of_workload)
-            .map(|(_, registration)| registration)
     }
 
     /// Marks the targets that name an instance of this workload by its address.

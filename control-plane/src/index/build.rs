@@ -2,137 +2,20 @@
 //! instances of its workloads. A registration's change touches one endpoint; all else builds the service
 //! anew and reports how it differs from before.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use weft_proto::{Port, ServiceName, ServicePort, WorkloadName, digest, discovery};
+use weft_proto::{Port, ServiceName, ServicePort, WorkloadName};
 
 use super::{
     Changes, Dependency, EndpointChange, Index,
-    declaration::Declared,
-    endpoint::{Instance, static_instances},
+    built::{BuiltPort, BuiltService, Placed},
+    difference::report_difference,
+    endpoint::Instance,
+    members::{Members, port_behind},
 };
 use crate::model::{
-    NamespacedName, Resource, ServicePortSpec, TargetPort, WorkloadPort, WorkloadSpec,
-    registration::InstanceKey,
+    Resource, ServicePortSpec, WorkloadPort, WorkloadSpec, registration::InstanceKey,
 };
-
-/// A service, as pushed.
-#[derive(Debug, Default)]
-pub(super) struct BuiltService {
-    pub(super) ports: BTreeMap<Port, BuiltPort>,
-    pub(super) members: BTreeSet<WorkloadName>,
-    /// The pods that its slices list, with the service's port and their own behind it.
-    pub(super) pods: BTreeMap<NamespacedName, BTreeSet<(Port, Port)>>,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Of a service outside the mesh: what it is called there.
-    pub(super) hosts: Vec<String>,
-}
-
-/// A port of a service, as pushed.
-#[derive(Debug)]
-pub(super) struct BuiltPort {
-    pub(super) declaration: Arc<discovery::Service>,
-    /// The digest of that without its routes, and with them.
-    pub(super) bare: u64,
-    pub(super) declared: u64,
-    /// The state of the index at which the routes were made.
-    pub(super) routed_at: Option<u64>,
-    /// As callers in these namespaces are told it, which have routes of their own.
-    pub(super) consumers: Arc<BTreeMap<Arc<str>, Declared>>,
-    /// Which port of each member stands behind this one.
-    pub(super) serving: BTreeMap<WorkloadName, String>,
-    endpoints: BTreeMap<Arc<str>, HeldEndpoint>,
-    /// The sum of the declaration's and the endpoints' digests: kept up with each change, so that a
-    /// version does not cost a walk over all endpoints.
-    pub(super) digest: u64,
-}
-
-/// An endpoint and its digest.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeldEndpoint {
-    /// As it travels.
-    pub endpoint: Arc<discovery::Endpoint>,
-    /// [`digest::of_message`] of it.
-    pub digest: u64,
-}
-
-/// A service port and its endpoints at this moment.
-#[derive(Debug, Clone, Copy)]
-pub struct ServiceView<'a> {
-    /// All of it but the endpoints.
-    pub declaration: &'a Arc<discovery::Service>,
-    /// The digest of that.
-    pub declared: u64,
-    /// The ready endpoints, by id.
-    pub endpoints: &'a BTreeMap<Arc<str>, HeldEndpoint>,
-    /// The digest of the declaration and all endpoints, equal wherever the content is.
-    pub digest: u64,
-}
-
-impl BuiltService {
-    pub(super) fn view(&self, port: Port) -> Option<ServiceView<'_>> {
-        self.ports.get(&port).map(BuiltPort::view)
-    }
-
-    /// What references by port hang on: which ports there are, and how they are to be read.
-    fn outline(&self) -> Vec<(Port, &str, i32)> {
-        let ports = self.ports.iter();
-        let outline = ports.map(|(number, port)| {
-            (*number, port.declaration.port_name.as_str(), port.declaration.protocol)
-        });
-        outline.collect()
-    }
-
-    /// By what policies refer to its ports.
-    fn port_names(&self) -> Vec<(Port, &str)> {
-        let ports = self.ports.iter();
-        ports.map(|(number, port)| (*number, port.declaration.port_name.as_str())).collect()
-    }
-}
-
-impl BuiltPort {
-    pub(super) fn new(declaration: discovery::Service) -> Self {
-        let digest = digest::of_message(&declaration);
-        Self {
-            declaration: Arc::new(declaration),
-            bare: digest,
-            declared: digest,
-            routed_at: None,
-            consumers: Arc::default(),
-            serving: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            digest,
-        }
-    }
-
-    pub(super) fn view(&self) -> ServiceView<'_> {
-        ServiceView {
-            declaration: &self.declaration,
-            declared: self.declared,
-            endpoints: &self.endpoints,
-            digest: self.digest,
-        }
-    }
-
-    /// Puts the endpoint in, or takes it out. Whether that changed anything.
-    pub(super) fn set(&mut self, id: &Arc<str>, endpoint: Option<discovery::Endpoint>) -> bool {
-        let new = endpoint.map(|endpoint| HeldEndpoint {
-            digest: digest::of_message(&endpoint),
-            endpoint: Arc::new(endpoint),
-        });
-        let old = match &new {
-            Some(new) => self.endpoints.insert(Arc::clone(id), new.clone()),
-            None => self.endpoints.remove(id),
-        };
-        let of = |held: &Option<HeldEndpoint>| held.as_ref().map_or(0, |held| held.digest);
-        self.digest = self.digest.wrapping_add(of(&new)).wrapping_sub(of(&old));
-        old != new
-    }
-}
 
 impl Index {
     /// Builds a service anew and adds to `changes` how it differs from before.
@@ -239,36 +122,6 @@ impl Index {
         ports
     }
 
-    /// The workloads of a service, by name: those that name it and those that its selector takes.
-    pub(super) fn members(
-        &self,
-        name: &ServiceName,
-    ) -> BTreeMap<&WorkloadName, &Arc<Resource<WorkloadSpec>>> {
-        let first = WorkloadName { namespace: Arc::clone(&name.namespace), name: "".into() };
-        let selector = self.services.get(name);
-        self.workloads
-            .range(first..)
-            .take_while(|(workload, _)| workload.namespace == name.namespace)
-            .filter(|(_, workload)| {
-                workload.spec.service.as_deref() == Some(&*name.name)
-                    || selector.is_some_and(|s| s.spec.selects(&workload.metadata.labels))
-            })
-            .collect()
-    }
-
-    /// Every instance of a workload that its object allows.
-    pub(super) fn instances(
-        &self,
-        name: &WorkloadName,
-        workload: &Resource<WorkloadSpec>,
-    ) -> Vec<Instance> {
-        let live = self
-            .registrations_of(name)
-            .filter(|registration| self.check_registration(registration).is_ok())
-            .map(Instance::from);
-        live.chain(static_instances(name, workload)).collect()
-    }
-
     /// Puts one instance's endpoints where they belong in a service, tells of each that changed.
     fn place(
         &self,
@@ -311,27 +164,6 @@ impl Index {
                 changes.services.insert(service_port.clone());
                 changes.endpoints.push(EndpointChange { service_port, id, endpoint });
             }
-        }
-    }
-
-    /// Marks the pods whose ports are declared differently now, to their own sidecars and to those who dial them by
-    /// address.
-    fn report_pods(
-        &self,
-        old: Option<&BuiltService>,
-        new: Option<&BuiltService>,
-        declared_anew: bool,
-        changes: &mut Changes,
-    ) {
-        let ports = |built: Option<&BuiltService>, pod| built?.pods.get(pod).cloned();
-        for pod in old.iter().chain(&new).flat_map(|built| built.pods.keys()) {
-            if !declared_anew && ports(old, pod) == ports(new, pod) {
-                continue;
-            }
-            let Some(pod) = self.pod(pod) else { continue };
-            changes.pods.insert(pod.instance());
-            let addresses = pod.addresses.iter();
-            changes.targets.extend(addresses.map(|address| Dependency::Address(*address)));
         }
     }
 
@@ -381,125 +213,4 @@ impl Index {
             self.cluster_addresses.entry(*address).or_default().insert(name.clone());
         }
     }
-}
-
-/// An endpoint that changed at a port of a service.
-struct Placed {
-    port: Port,
-    id: Arc<str>,
-    endpoint: Option<Arc<discovery::Endpoint>>,
-}
-
-impl BuiltService {
-    /// Takes out endpoints of an instance that it no longer has: its app moved to another port, or it is
-    /// gone.
-    fn withdraw(&mut self, key: &InstanceKey, now: Option<&Instance>) -> Vec<Placed> {
-        let prefix = format!("{key}:");
-        let mut placed = Vec::new();
-        for (number, port) in &mut self.ports {
-            let serving = port.serving.get(&key.workload);
-            let kept = now
-                .zip(serving)
-                .and_then(|(now, name)| now.port(name).map(|at| now.endpoint_id(at.app_port)));
-            let from: Arc<str> = prefix.as_str().into();
-            let stale: Vec<Arc<str>> = port
-                .endpoints
-                .range(from..)
-                .map(|(id, _)| id)
-                .take_while(|id| id.starts_with(&prefix))
-                .filter(|id| Some(*id) != kept.as_ref())
-                .cloned()
-                .collect();
-            for id in stale {
-                port.set(&id, None);
-                placed.push(Placed { port: *number, id, endpoint: None });
-            }
-        }
-        placed
-    }
-}
-
-type Members<'a> = BTreeMap<&'a WorkloadName, &'a Arc<Resource<WorkloadSpec>>>;
-
-/// The workload's port behind a service's: the one that `targetPort` means by name or number; without it
-/// the one of the same name, or the same number, or the only one.
-pub(super) fn port_behind(port: &ServicePortSpec, workload: &WorkloadSpec) -> Option<WorkloadPort> {
-    let ports = workload.ports();
-    let find =
-        |wanted: &dyn Fn(&WorkloadPort) -> bool| ports.iter().find(|own| wanted(own)).cloned();
-    match &port.target_port {
-        Some(TargetPort::Name(name)) => find(&|own| own.name == *name),
-        Some(TargetPort::Number(number)) => find(&|own| own.port == Some(*number)),
-        None => find(&|own| !port.name.is_empty() && own.name == port.name)
-            .or_else(|| find(&|own| own.port == Some(port.port)))
-            .or_else(|| find(&|own| own.service_port() == port.port))
-            .or_else(|| find(&|_| ports.len() == 1)),
-    }
-}
-
-/// Adds to `changes` how two states of a service differ. Whether its ports, or what stands behind them, do.
-fn report_difference(
-    name: &ServiceName,
-    old: Option<&BuiltService>,
-    new: Option<&BuiltService>,
-    changes: &mut Changes,
-) -> bool {
-    let ports = |built: Option<&BuiltService>| -> BTreeSet<Port> {
-        built.map(|built| built.ports.keys().copied().collect()).unwrap_or_default()
-    };
-    let (before, after) = (ports(old), ports(new));
-    if before != after {
-        changes.targets.insert(Dependency::Service(name.clone()));
-    }
-    let mut inbound = before != after;
-    for port in before.union(&after) {
-        let one = old.and_then(|old| old.ports.get(port));
-        let other = new.and_then(|new| new.ports.get(port));
-        let service_port = ServicePort { service: name.clone(), port: *port };
-        inbound |= one.map(what_servers_are_told) != other.map(what_servers_are_told);
-        if one.map(|one| one.digest) != other.map(|other| other.digest)
-            || !tell_the_same(one, other)
-        {
-            changes.services.insert(service_port.clone());
-            endpoint_difference(&service_port, one, other, changes);
-        }
-    }
-    inbound
-}
-
-/// Whether callers with routes of their own are told the same.
-fn tell_the_same(one: Option<&BuiltPort>, other: Option<&BuiltPort>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => {
-            Arc::ptr_eq(&one.consumers, &other.consumers) || one.consumers == other.consumers
-        }
-        (one, other) => one.is_none() && other.is_none(),
-    }
-}
-
-/// What of a port its servers' sidecars act by: policies for callers are none of theirs.
-fn what_servers_are_told(port: &BuiltPort) -> (i32, &str, &BTreeMap<WorkloadName, String>) {
-    (port.declaration.protocol, &port.declaration.port_name, &port.serving)
-}
-
-fn endpoint_difference(
-    service_port: &ServicePort,
-    old: Option<&BuiltPort>,
-    new: Option<&BuiltPort>,
-    changes: &mut Changes,
-) {
-    let none = BTreeMap::new();
-    let before = old.map_or(&none, |old| &old.endpoints);
-    let after = new.map_or(&none, |new| &new.endpoints);
-    let change = |id: &Arc<str>, endpoint| EndpointChange {
-        service_port: service_port.clone(),
-        id: Arc::clone(id),
-        endpoint,
-    };
-    let gone = before.keys().filter(|id| !after.contains_key(*id)).map(|id| change(id, None));
-    let fresh = after
-        .iter()
-        .filter(|(id, held)| before.get(*id) != Some(held))
-        .map(|(id, held)| change(id, Some(Arc::clone(&held.endpoint))));
-    changes.endpoints.extend(gone.chain(fresh));
 }

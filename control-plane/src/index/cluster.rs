@@ -2,7 +2,10 @@
 //!
 //! What a change costs, with n endpoints in the services that it touches: a slice, or a pod that matters otherwise
 //! than before, builds its services anew, O(n); a pod of which nothing that is used changed costs a comparison. Each looks
-//! through the networks that pods are in, which are fewer than the nodes.
+//! through the networks that pods are in, which are fewer than the nodes. Who is selected is looked up by label.
+//!
+//! A service without a selector has the pods that its slices list: before one does, nothing says that a pod is behind it,
+//! and so its rules hold at none.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +15,7 @@ use std::{
 
 use weft_proto::{Port, ServiceName, ServicePort, discovery};
 
-use super::{Changes, Dependency, Index, build::BuiltService};
+use super::{Changes, Dependency, Index, built::BuiltService, labels::Labelled};
 use crate::model::{
     Cidr, EndpointSlice, InstanceKey, Life, NamespacedName, Pod, Resource, ServiceSpec, TargetPort,
 };
@@ -21,6 +24,8 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub(super) struct Cluster {
     pub(super) pods: HashMap<NamespacedName, Arc<Pod>>,
+    /// Which pods have which labels.
+    labelled: Labelled<NamespacedName>,
     slices: HashMap<NamespacedName, Arc<EndpointSlice>>,
     /// Whose address it is, or was until the latest change: a new pod may get the address of an ended one.
     pods_at: HashMap<IpAddr, BTreeSet<NamespacedName>>,
@@ -55,11 +60,13 @@ impl Cluster {
             self.pods_at.entry(*address).or_default().insert(pod.key.clone());
             *self.networks.entry(Cidr::around(*address)).or_default() += 1;
         }
+        self.labelled.insert(&pod.key.namespace, &pod.labels, &pod.key);
         self.pods.insert(pod.key.clone(), Arc::clone(pod));
     }
 
     fn forget(&mut self, key: &NamespacedName) -> Option<Arc<Pod>> {
         let pod = self.pods.remove(key)?;
+        self.labelled.remove(&key.namespace, &pod.labels, key);
         for address in own_addresses(&pod) {
             if let Some(owners) = self.pods_at.get_mut(address) {
                 owners.remove(key);
@@ -117,6 +124,7 @@ impl Cluster {
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.pods.is_empty()
+            && self.labelled.is_empty()
             && self.slices.is_empty()
             && self.pods_at.is_empty()
             && self.networks.is_empty()
@@ -233,10 +241,7 @@ impl Index {
                 (ServicePort { service: service.clone(), port: *port }, *own)
             })
         });
-        let first = ServiceName { namespace: Arc::clone(&pod.key.namespace), name: "".into() };
-        let services = self.services.range(first..);
-        let services = services.take_while(|(name, _)| name.namespace == pod.key.namespace);
-        let selecting = services.filter(|(_, service)| is_before(&service.spec, pod));
+        let selecting = self.selecting(&pod.key.namespace, &pod.labels);
         let selected = selecting.flat_map(|(name, service)| {
             let ports = service.spec.ports.iter().filter(|port| port.protocol.is_tcp());
             ports.filter_map(move |port| {
@@ -289,15 +294,10 @@ impl Index {
         name: &'a ServiceName,
         service: &'a ServiceSpec,
     ) -> impl Iterator<Item = &'a Arc<Pod>> {
-        let pods = self.cluster.pods.values();
-        pods.filter(|pod| pod.key.namespace == name.namespace && is_before(service, pod))
+        let candidates = self.cluster.labelled.candidates(&name.namespace, &service.selector);
+        let pods = candidates.filter_map(|key| self.cluster.pods.get(key));
+        pods.filter(|pod| service.selects(&pod.labels))
     }
-}
-
-/// Whether a service takes a pod by its selector. A name for what is outside stands in front of no pod, whatever else the
-/// object says.
-fn is_before(service: &ServiceSpec, pod: &Pod) -> bool {
-    !service.is_external() && service.selects(&pod.labels)
 }
 
 /// Marks what hangs on pods themselves: who is meant by their addresses, and what their sidecars take.

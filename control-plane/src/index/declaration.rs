@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_proto::{Port, ServiceName, digest, discovery};
 
-use super::{Index, ServiceView, build::BuiltPort, policies::Place};
+use super::{Index, ServiceView, built::BuiltPort, policies::Place};
 use crate::model::AppProtocol;
 
 /// The routes of a service port.

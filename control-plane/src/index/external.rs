@@ -10,7 +10,7 @@ use std::{
 
 use weft_proto::{Port, ServiceName, ServicePort, discovery};
 
-use super::{Changes, Dependency, Index, build::BuiltService};
+use super::{Changes, Dependency, Index, built::BuiltService};
 use crate::model::{ExternalServiceSpec, Resource};
 
 impl Index {
@@ -55,7 +55,7 @@ impl Index {
             let mut declaration = self.declaration(name, port.port, &port.name, port.protocol);
             declaration.external =
                 Some(discovery::External { hosts: hosts.clone(), port: port.port.into() });
-            (port.port, super::build::BuiltPort::new(declaration))
+            (port.port, super::built::BuiltPort::new(declaration))
         });
         let ports: BTreeMap<Port, _> = ports.collect();
         Some(BuiltService { ports, hosts, ..BuiltService::default() })

@@ -40,6 +40,7 @@ pub fn check(bytes: &[u8]) {
     assert!(at_once.cluster.is_empty() && at_once.routes.is_empty());
     assert!(at_once.policies.is_empty());
     assert!(at_once.hosts.is_empty() && at_once.objects.is_empty());
+    assert!(at_once.selectors.is_empty());
 }
 
 /// Everything that proxies can be told.

@@ -5,8 +5,8 @@ use weft_proto::{Port, ServiceName, ServicePort, TrustDomain, WorkloadName, api}
 
 use super::{
     Index, Refusal,
-    build::port_behind,
     endpoint::{Instance, identity},
+    members::port_behind,
     slices::Standing,
 };
 

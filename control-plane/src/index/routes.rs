@@ -37,7 +37,7 @@ use weft_proto::{Port, ServiceName, ServicePort, discovery, discovery::Protocol}
 
 pub(super) use http::{grpc_match, http_match};
 
-use super::{Changes, Index, build::BuiltService, declaration::PortRoutes};
+use super::{Changes, Index, built::BuiltService, declaration::PortRoutes};
 use crate::model::{
     Kind, Object, ObjectKey, ParentStatus, Route,
     gateway::{reference_grant::ReferenceGrantSpec, route::Fate},

@@ -19,7 +19,7 @@ use std::{
 
 use weft_proto::{Port, ServiceName, SpiffeId, WorkloadName, discovery};
 
-use super::{Index, build::BuiltService};
+use super::{Index, built::BuiltService};
 use crate::model::{AppProtocol, EndpointSlice, Life, NamespacedName, Pod, SliceEndpoint};
 
 /// Whether callers are told of an endpoint.

@@ -179,10 +179,12 @@ impl ServiceSpec {
         self.cluster_addresses().first().is_some_and(IpAddr::is_ipv6)
     }
 
-    /// Whether the selector, where there is one, matches these labels.
+    /// Whether the selector, where there is one, matches these labels. A name for what is outside stands in front of
+    /// nothing in the mesh, whatever else the object says.
     #[must_use]
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.selector.is_empty()
+        !self.is_external()
+            && !self.selector.is_empty()
             && self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }

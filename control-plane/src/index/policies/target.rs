@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use weft_proto::ServiceName;
 
 use crate::{
-    index::build::BuiltService,
+    index::built::BuiltService,
     model::{
         AccessPolicySpec, Metadata, Resource, TargetKind, TargetRef, TrafficPolicySpec,
         access_policy::ROOT_NAMESPACE,
