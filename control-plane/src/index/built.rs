@@ -70,13 +70,13 @@ impl BuiltService {
         self.ports.get(&port).map(BuiltPort::view)
     }
 
-    /// What references by port hang on: which ports there are, and how they are to be read.
-    pub(super) fn outline(&self) -> Vec<(Port, &str, i32)> {
+    /// What references to it hang on: whether it is outside, which ports there are, and how they are to be read.
+    pub(super) fn outline(&self) -> (bool, Vec<(Port, &str, i32)>) {
         let ports = self.ports.iter();
         let outline = ports.map(|(number, port)| {
             (*number, port.declaration.port_name.as_str(), port.declaration.protocol)
         });
-        outline.collect()
+        (!self.hosts.is_empty(), outline.collect())
     }
 
     /// By what policies refer to its ports.

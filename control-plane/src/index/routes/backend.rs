@@ -88,6 +88,9 @@ impl Index {
             let message = format!("there is no service {service}: correct the name, or make it");
             return no("BackendNotFound", message);
         };
+        if let Some(message) = self.of_another_kind(backend.is_external(), &service) {
+            return no("BackendNotFound", message);
+        }
         let Some(protocol) = ports.get(&port) else {
             let ports: Vec<String> = ports.keys().map(ToString::to_string).collect();
             let message =
@@ -102,6 +105,20 @@ impl Index {
             return no("UnsupportedProtocol", message);
         }
         Ok(ServicePort { service, port })
+    }
+
+    /// That what a reference means as a service outside the mesh is one in it, or the other way round: a name alone does
+    /// not say which.
+    pub(super) fn of_another_kind(&self, outside: bool, service: &ServiceName) -> Option<String> {
+        match (outside, self.is_external(service)) {
+            (true, false) => Some(format!(
+                "{service} is a Service, and no ExternalService: name it as group \"\", kind Service"
+            )),
+            (false, true) => Some(format!(
+                "{service} is an ExternalService, and no Service: name it as group weft.dev, kind ExternalService"
+            )),
+            (true, true) | (false, false) => None,
+        }
     }
 }
 

@@ -61,6 +61,9 @@ impl Index {
                 format!("{at}.name: there is no service {service}: correct the name, or make it");
             return Standing::refused("NoMatchingParent", message);
         };
+        if let Some(message) = self.of_another_kind(parent.is_external(), &service) {
+            return Standing::refused("NoMatchingParent", format!("{at}.kind: {message}"));
+        }
         if self.is_alias(&service) {
             let message =
                 format!("{at}.name: Service {service} is only another name (spec.externalName)");
@@ -147,6 +150,7 @@ impl Index {
             && parents.any(|(_, parent)| {
                 parent.is_service()
                     && parent.service(namespace) == *service
+                    && parent.is_external() == self.is_external(service)
                     && parent.unsupported("").is_empty()
                     && takes(parent, number, &port.port_name)
             })

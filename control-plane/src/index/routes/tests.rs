@@ -8,6 +8,7 @@ use super::*;
 use crate::{index::Index, model::parse_documents};
 
 mod conflicts;
+mod external;
 mod kept;
 mod precedence;
 mod wire;

@@ -46,10 +46,16 @@ impl ParentRef {
         (self.group.as_deref().unwrap_or(GROUP), self.kind.as_deref().unwrap_or("Gateway"))
     }
 
-    /// Whether it is a service of the mesh: another's kinds are another's to answer for.
+    /// Whether it is a service, of the mesh or outside: another's kinds are another's to answer for.
     #[must_use]
     pub fn is_service(&self) -> bool {
         is_service(self.group_kind())
+    }
+
+    /// Whether it is one outside the mesh.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        is_external(self.group_kind())
     }
 
     /// The service, for a route in this namespace.
@@ -131,10 +137,16 @@ impl BackendRef {
         (self.group.as_deref().unwrap_or(""), self.kind.as_deref().unwrap_or("Service"))
     }
 
-    /// Whether it is a service of the mesh.
+    /// Whether it is a service, of the mesh or outside.
     #[must_use]
     pub fn is_service(&self) -> bool {
         is_service(self.group_kind())
+    }
+
+    /// Whether it is one outside the mesh.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        is_external(self.group_kind())
     }
 
     /// The service, for a route in this namespace.
@@ -189,5 +201,9 @@ pub(super) fn check_backends(at: &str, backends: &[BackendRef]) -> Result<(), Fi
 }
 
 fn is_service(group_kind: (&str, &str)) -> bool {
-    matches!(group_kind, ("", "Service") | (WEFT_GROUP, "ExternalService"))
+    group_kind == ("", "Service") || is_external(group_kind)
+}
+
+fn is_external(group_kind: (&str, &str)) -> bool {
+    group_kind == (WEFT_GROUP, "ExternalService")
 }
