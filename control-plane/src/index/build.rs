@@ -53,32 +53,38 @@ impl Index {
 
     fn build(&self, name: &ServiceName) -> Option<BuiltService> {
         let members = self.members(name);
-        let object = self.services.get(name);
-        if object.is_none() && members.is_empty() {
-            return self.build_external(name);
-        }
-        let mut built = match object {
+        let mut built = if self.services.contains_key(name) || !members.is_empty() {
+            self.build_inside(name, &members)
+        } else {
+            self.build_external(name)?
+        };
+        self.route_ports(name, &mut built, self.built.get(name));
+        Some(built)
+    }
+
+    /// A service of the mesh: of an object or of members, or both.
+    fn build_inside(&self, name: &ServiceName, members: &Members<'_>) -> BuiltService {
+        let mut built = match self.services.get(name) {
             Some(object) => {
                 let declared = object.spec.ports.iter().filter(|port| port.protocol.is_tcp());
                 let ports =
-                    declared.map(|port| (port.port, self.declared_port(name, port, &members)));
+                    declared.map(|port| (port.port, self.declared_port(name, port, members)));
                 let addresses = object.spec.cluster_addresses();
                 BuiltService { ports: ports.collect(), addresses, ..BuiltService::default() }
             }
-            None => BuiltService {
-                ports: self.implied_ports(name, &members),
-                ..BuiltService::default()
-            },
+            None => {
+                let ports = self.implied_ports(name, members);
+                BuiltService { ports, ..BuiltService::default() }
+            }
         };
         built.members = members.keys().map(|member| (*member).clone()).collect();
-        for (member, workload) in &members {
+        for (member, workload) in members {
             for instance in self.instances(member, workload) {
                 self.place(&mut built, workload, &instance, &mut |_| ());
             }
         }
         self.place_slices(name, &mut built);
-        self.route_ports(name, &mut built, self.built.get(name));
-        Some(built)
+        built
     }
 
     /// A port of a Service object. What it does not declare, the first workload behind it does, or the pods do.

@@ -173,4 +173,43 @@ spec: {targetRefs: [{kind: HTTPRoute, name: theirs}], timeouts: {request: 1s}}
         );
         assert!([1, 3, 4].iter().all(|index| said(&objects[*index]).is_none()));
     }
+
+    #[test]
+    fn a_refused_inbound_is_told_by_the_policies_that_it_is_made_of() {
+        let text = "
+apiVersion: weft.dev/v1alpha1
+kind: Workload
+metadata: {name: cart, namespace: shop}
+spec: {service: cart, port: 80}
+---
+apiVersion: weft.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: who, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: cart}], default: Deny}
+---
+apiVersion: weft.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: calls, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: cart}], timeouts: {request: 1s}}
+";
+        let parsed = crate::model::parse_documents("", text).into_iter();
+        let objects: Vec<_> = parsed.map(|parsed| parsed.expect("valid").object).collect();
+        let mut index = Index::new(weft_proto::TrustDomain::default());
+        index.apply_all(&objects);
+        let key = crate::model::InstanceKey {
+            workload: "shop/cart".parse().expect("valid"),
+            instance: "0".into(),
+        };
+        let refusal = Refusal { key, kind: "inbound", name: "inbound".into(), reason: "no".into() };
+        assert_eq!(meant(&refusal, &index), ["AccessPolicy shop/who"]);
+        let refused = Refused::new(&[refusal], &index);
+        let programmed = |object| {
+            let judged = crate::status::judge(object, &index, &refused).conditions;
+            judged.into_iter().find(|one| one.r#type == "Programmed").expect("always said")
+        };
+        let who = programmed(&objects[1]);
+        assert_eq!((who.holds, who.reason), (false, "Refused"));
+        assert!(who.message.contains("the sidecar of shop/cart/0 refuses it"), "{}", who.message);
+        assert!(programmed(&objects[2]).holds);
+    }
 }

@@ -232,3 +232,19 @@ async fn a_status_that_is_not_taken_keeps_no_other_from_its_own() {
     let [None, Some(length)] = lengths[..] else { panic!("{lengths:?}") };
     assert!((30_000..32_768).contains(&length), "what Kubernetes takes: {length}");
 }
+
+#[test]
+fn a_grant_that_says_more_than_is_known_says_that_this_grants_nothing() {
+    let grant = "
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: routes, namespace: lab}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop, unless: x}]
+  to: [{group: '', kind: Service}]
+";
+    let said = said(&[grant]);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("UnsupportedValue"), "{said:?}");
+    assert!(said[0].contains("spec.from[0].unless"), "{said:?}");
+}

@@ -174,6 +174,22 @@ spec: {targetRefs: [{kind: Service, name: picked}], rules: [{action: Allow, from
 }
 
 #[test]
+fn a_pods_ports_that_nobody_names_are_under_the_rules_of_its_namespace() {
+    let text = "
+apiVersion: weft.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: closed, namespace: shop}
+spec: {default: Deny}
+";
+    let mut index = index();
+    index.apply(&parse_documents("", text).remove(0).unwrap().object);
+    let pod = pod("cart-1", &["10.1.0.1"]);
+    index.apply_pod(pod.clone());
+    let others = index.inbound(&pod.instance()).unwrap().others.unwrap();
+    assert!(others.access.unwrap().enforced.unwrap().deny);
+}
+
+#[test]
 fn a_name_for_what_is_outside_stands_before_no_pod_even_with_a_selector() {
     let text = "
 apiVersion: v1

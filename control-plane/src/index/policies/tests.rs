@@ -1,5 +1,6 @@
 //! Policies as tables: objects in, what proxies are told out, and what a change touched.
 
+mod levels;
 mod older;
 mod routed;
 mod shared;

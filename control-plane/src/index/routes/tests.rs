@@ -134,6 +134,14 @@ fn a_reference_into_another_namespace_needs_a_grant_there() {
         (format!("{{{from}, to: [{{group: '', kind: Service, name: v4}}]}}"), refused),
         (format!("{{{from}, to: [{{group: '', kind: Secret}}]}}"), refused),
         (format!("{{{from}, to: [{{group: '', kind: Service, unless: x}}]}}"), refused),
+        (format!("{{{from}, to: [{{group: '', kind: Service}}], unless: x}}"), refused),
+        (
+            format!(
+                "{{{}, to: [{{group: '', kind: Service}}]}}",
+                from.replace("}]", ", unless: x}]")
+            ),
+            refused,
+        ),
         (
             format!("{{{}, to: [{{group: '', kind: Service}}]}}", from.replace("HTTP", "GRPC")),
             refused,
@@ -153,6 +161,32 @@ fn a_reference_into_another_namespace_needs_a_grant_there() {
         assert_eq!(touched, changed, "{spec}");
         index.remove(&grant.key());
         assert_eq!(first_backends(&index, "web"), [refused]);
+        // One of a third namespace grants nothing of this one's.
+        for third in ["a", "z"] {
+            let mut other = grant.clone();
+            other.metadata_mut().namespace = third.to_owned();
+            index.apply(&other);
+            assert_eq!(first_backends(&index, "web"), [refused], "a grant in {third}");
+        }
+    }
+}
+
+#[test]
+fn a_route_that_is_not_accepted_as_a_whole_is_not_in_force() {
+    let away = "apiVersion: v1\nkind: Service\nmetadata: {name: away, namespace: shop}\nspec: {type: ExternalName, externalName: a.org, ports: [{port: 80}]}\n---\n";
+    let at_away = "parentRefs: [{group: '', kind: Service, name: away}]";
+    for (port, spec) in [
+        ("shop/cart:80", format!("later: 1, {}", to("{name: cart, port: 80}"))),
+        ("shop/away:80", format!("{at_away}, {}", to("{name: cart, port: 80}"))),
+    ] {
+        let text = route("HTTPRoute", "shop/split", &spec);
+        let index = index(&[away, &services(CART), &text]);
+        assert_eq!(told(&index, port, "shop"), None, "{spec}");
+        let object = objects(&text).remove(0);
+        let standing = Route::of(&object)
+            .map(|route| index.route_standing(route, 0, &route.parents()[0]))
+            .expect("a route");
+        assert_eq!(standing.refused.expect("why").0, "UnsupportedValue", "{spec}");
     }
 }
 

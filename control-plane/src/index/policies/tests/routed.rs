@@ -74,6 +74,17 @@ fn a_limit_of_a_route_counts_what_its_rules_take_as_the_server_sees_it() {
             &["GET /a* x-a=b x-b=c x-c=d a.example.com"],
         ),
         (format!("rules: [{{{matches}, {TO_CART}}}]"), "match: [{methods: [PUT]}]", &[]),
+        // The limit's hosts may be the wider ones, its headers are asked for as well, and a backend has filters of its own.
+        (
+            format!("hostnames: [a.example.com], rules: [{{{TO_CART}}}]"),
+            "match: [{hosts: ['*.example.com'], headers: [{name: x-d, exact: e}]}]",
+            &["/* x-d=e a.example.com"],
+        ),
+        (
+            format!("rules: [{{backendRefs: [{{name: cart, port: 80, {header}}}]}}]"),
+            "",
+            &["/* x-a=new"],
+        ),
         ("rules: [{backendRefs: [{name: cart, port: 9000}]}]".to_owned(), "", &[]),
         ("rules: [{backendRefs: [{name: bank, namespace: money, port: 80}]}]".to_owned(), "", &[]),
         (format!("rules: [{{sessionPersistence: {{}}, {TO_CART}}}]"), "", &[]),

@@ -122,3 +122,26 @@ fn of_two_tls_routes_with_one_server_name_the_older_has_it() {
     let said = told(&index, &wholly).join("");
     assert!(said.starts_with("Accepted=false Conflicted"), "{said}");
 }
+
+#[test]
+fn the_older_of_two_is_in_force_also_where_its_name_comes_last() {
+    let young = dated("TCPRoute", "shop/a", 2, TO_CART);
+    let old = dated("TCPRoute", "shop/b", 1, TO_CART);
+    let mut index = with(&[&young, &old]);
+    assert_eq!(rules_at(&index, "80", "web"), ["TCPRoute shop/b rules[0]"]);
+    // One that is made again is as old as it is now.
+    index.apply(&dated("TCPRoute", "shop/b", 3, TO_CART));
+    assert_eq!(rules_at(&index, "80", "web"), ["TCPRoute shop/a rules[0]"]);
+}
+
+#[test]
+fn a_route_that_is_not_in_force_takes_nothing_from_those_after_it() {
+    let host = |hosts: &str| format!("hostnames: [{hosts}], {TO_CART}");
+    let first = dated("HTTPRoute", "shop/first", 1, &host("a.org"));
+    let lost = dated("GRPCRoute", "shop/lost", 2, &host("a.org, b.org"));
+    let last = dated("HTTPRoute", "shop/last", 3, &host("b.org"));
+    let index = with(&[&first, &lost, &last]);
+    let expected = ["HTTPRoute shop/first rules[0]", "HTTPRoute shop/last rules[0]"];
+    assert_eq!(rules_at(&index, "80", "web"), expected);
+    assert_eq!(told(&index, &last), Vec::<String>::new());
+}

@@ -7,7 +7,7 @@ const AWAY: &str = "---
 apiVersion: weft.dev/v1alpha1
 kind: ExternalService
 metadata: {name: pay, namespace: shop}
-spec: {hosts: [api.pay.com], ports: [{port: 80, protocol: http}]}
+spec: {hosts: [api.pay.com], ports: [{name: http, port: 80, protocol: http}]}
 ";
 const OUTSIDE: &str = "group: weft.dev, kind: ExternalService, name: pay";
 const INSIDE: &str = "group: '', kind: Service, name: pay";
@@ -64,5 +64,18 @@ fn a_route_follows_when_a_service_takes_the_place_of_the_one_outside() {
     assert!(told(&index, "shop/pay:80", "shop").is_none());
     index.remove(&service.key());
     assert_eq!(first_backends(&index, "shop"), ["shop/pay:80 x1"]);
+    assert!(told(&index, "shop/pay:80", "shop").is_some());
+}
+
+#[test]
+fn a_service_outside_keeps_its_routes_when_its_hosts_or_its_policies_change() {
+    let mut index = index(&[AWAY.trim_start_matches("---\n"), &to_pay(OUTSIDE, OUTSIDE)]);
+    index.apply(&objects(&AWAY.replace("api.pay.com", "api.pay.org")).remove(0));
+    let view = index.service(&"shop/pay:80".parse().expect("valid")).expect("it is there");
+    let hosts = view.declaration.external.clone().expect("outside").hosts;
+    assert_eq!(hosts, ["api.pay.org"]);
+    assert!(view.declaration.routes.is_some());
+    let policy = "apiVersion: weft.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: pay, namespace: shop}\nspec: {targetRefs: [{kind: ExternalService, name: pay}], timeouts: {request: 1s}}";
+    index.apply(&objects(policy).remove(0));
     assert!(told(&index, "shop/pay:80", "shop").is_some());
 }

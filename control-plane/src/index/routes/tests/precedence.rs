@@ -57,6 +57,27 @@ fn matches_of_one_route_go_by_what_they_say_and_then_by_their_place() {
             &["/b* -> split rules[0]", "/a* -> split rules[0]", "/a* -> split rules[1]"],
         ),
         (&["{headers: [{name: X, value: a}, {name: x, value: b}]}"], &["/* x=a -> split rules[0]"]),
+        // How long a pattern is says nothing, nor does a prefix's last slash.
+        (
+            &[
+                "{path: {type: RegularExpression, value: '/.*'}}",
+                "{path: {type: RegularExpression, value: '/a/.*'}}",
+                "{path: {value: /a}}",
+                "{path: {value: /a/}, method: GET}",
+                "{path: {value: /a}, method: PUT}",
+            ],
+            &[
+                "~/.* -> split rules[0]",
+                "~/a/.* -> split rules[1]",
+                "GET /a* -> split rules[3]",
+                "PUT /a* -> split rules[4]",
+                "/a* -> split rules[2]",
+            ],
+        ),
+        (
+            &["{path: {value: /a}}", "{path: {value: /a/}}"],
+            &["/a* -> split rules[0]", "/a* -> split rules[1]"],
+        ),
     ];
     for (given, expected) in cases {
         assert_eq!(ordered(&[route("HTTPRoute", "shop/split", &rules(given))]), *expected);
@@ -82,6 +103,12 @@ fn calls_of_grpc_go_by_service_method_and_headers() {
         "gRPC * -> split rules[0]",
     ];
     assert_eq!(ordered(&[route("GRPCRoute", "shop/split", &given)]), expected);
+    let alike = rules(&[
+        "{method: {type: RegularExpression, service: abc, method: Ad.}}",
+        "{method: {service: abc, method: Add}}",
+    ]);
+    let said = ordered(&[route("GRPCRoute", "shop/split", &alike)]);
+    assert_eq!(said[0], "gRPC /abc/Add -> split rules[1]", "of two as long the exact one");
 }
 
 #[test]

@@ -156,3 +156,20 @@ fn a_route_of_which_every_rule_is_dropped_leaves_its_service_and_others_routes_a
     assert!(producers.is_some());
     assert_eq!(told(&both, "shop/cart:80", "lab"), producers);
 }
+
+#[test]
+fn the_longer_server_name_goes_first_whatever_the_age_and_the_name() {
+    let tls = |name: &str, host: &str| {
+        let rest = "rules: [{backendRefs: [{name: cart, port: 443}]}]";
+        route("TLSRoute", name, &format!("hostnames: ['{host}'], {rest}"))
+    };
+    let index = index(&[
+        &services(&["shop/cart:443=tls"]),
+        &tls("shop/a", "*.example.com"),
+        &tls("shop/b", "*.deep.example.com"),
+        &tls("shop/c", "a.deep.example.com"),
+    ]);
+    let opaque = told(&index, "shop/cart:443", "web").expect("routes").opaque;
+    let names: Vec<_> = opaque.iter().flat_map(|rule| &rule.server_names).collect();
+    assert_eq!(names, ["a.deep.example.com", "*.deep.example.com", "*.example.com"]);
+}
