@@ -158,7 +158,7 @@ metadata: {name: split, namespace: shop}
 spec:
   parentRefs: [{group: '', kind: Service, name: cart, port: 80}]
   rules:
-  - {name: one, timeouts: {request: 7ms}, backendRefs: [{name: cart, port: 80}]}
+  - {name: one, timeouts: {request: 7ms, backendRequest: 5ms}, backendRefs: [{name: cart, port: 80}]}
   - {backendRefs: [{name: cart, port: 80}]}
 ";
     let rule = "{kind: HTTPRoute, name: split, sectionName: one}";
@@ -188,7 +188,7 @@ spec:
     assert_eq!(
         rules(&index),
         [
-            (Some(7), Some(1_000), Some(9_000), named(&["one", "split", "cart"])),
+            (Some(7), Some(5), Some(9_000), named(&["one", "split", "cart"])),
             (Some(2_000), Some(1_000), Some(9_000), named(&["split", "cart"])),
         ]
     );

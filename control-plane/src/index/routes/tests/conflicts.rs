@@ -145,3 +145,31 @@ fn a_route_that_is_not_in_force_takes_nothing_from_those_after_it() {
     assert_eq!(rules_at(&index, "80", "web"), expected);
     assert_eq!(told(&index, &last), Vec::<String>::new());
 }
+
+#[test]
+fn a_route_with_a_flawed_rule_that_loses_a_name_says_both() {
+    let names = |hosts: &str, rules: &str| format!("hostnames: [{hosts}], rules: [{rules}]");
+    let good = "{backendRefs: [{name: cart, port: 80}]}";
+    let at_80 = "parentRefs: [{group: '', kind: Service, name: cart, port: 80}]";
+    let old = dated("HTTPRoute", "shop/old", 1, &format!("{at_80}, {}", names("a.org", good)));
+    let flawed = "{sessionPersistence: {}, backendRefs: [{name: cart, port: 80}]}";
+    let young = names("a.org", &format!("{flawed}, {good}"));
+    let young = dated("GRPCRoute", "shop/young", 2, &young);
+    let told = told(&with(&[&old, &young]), &young);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("PartiallyInvalid=true UnsupportedValue: Dropped Rule 0"),
+        "{told:?}"
+    );
+    assert!(told[0].contains("; at port 80: HTTPRoute shop/old is older"), "{told:?}");
+}
+
+#[test]
+fn of_two_consumers_routes_the_older_is_in_force_for_callers_there() {
+    let to_shop = "rules: [{backendRefs: [{name: cart, namespace: shop, port: 80}]}]";
+    let young = dated("TCPRoute", "lab/a", 2, to_shop);
+    let old = dated("TCPRoute", "lab/b", 1, to_shop);
+    let index = with(&[&young, &old]);
+    assert_eq!(rules_at(&index, "80", "lab"), ["TCPRoute lab/b rules[0]"]);
+    assert!(rules_at(&index, "80", "web").is_empty());
+}
