@@ -58,6 +58,8 @@ struct Status {
     /// How many bytes had reached the kernel when it ended.
     written_at_end: Cell<u64>,
     in_flight: Cell<usize>,
+    /// A response came since the driver looked.
+    answered: Cell<bool>,
     /// Where it is said that a stream has ended.
     returns: OnceCell<Rc<Returns>>,
 }
@@ -139,6 +141,7 @@ impl Http2Client {
             socket: RefCell::new(Some(socket)),
             written_at_end: Cell::new(0),
             in_flight: Cell::new(0),
+            answered: Cell::new(false),
             returns: OnceCell::new(),
         });
         let driver = drive(connection, EndNote(Rc::clone(&status)), settings.keep_alive);
@@ -208,6 +211,7 @@ impl Http2Client {
         let mut outgoing = (!ended).then(|| Outgoing::new(stream, body));
         let received = poll_fn(|cx| self.poll_response(&mut response, &mut outgoing, interim, cx));
         let received = received.await.map_err(|error| self.judge(error, written_before))?;
+        self.0.status.answered.set(true);
         Ok(self.response(head, received, outgoing, &open))
     }
 
@@ -307,10 +311,9 @@ async fn drive(
             return Poll::Ready(ended.map_err(|error| error.to_string()));
         }
         let active = status.in_flight.get() > 0;
-        match keep_alive.as_mut().map(|keep_alive| keep_alive.poll_dead(active, cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err("no answer to PING".to_owned())),
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
+        let answered = status.answered.take();
+        let Some(keep_alive) = &mut keep_alive else { return Poll::Pending };
+        keep_alive.poll_dead(active, answered, cx).map(|()| Err("no answer to PING".to_owned()))
     })
     .await;
     if let Err(error) = ended {

@@ -99,7 +99,8 @@ pub async fn serve<H: Handler>(
             }
             let active = !streams.is_empty();
             if let Some(keep_alive) = &mut keep_alive
-                && keep_alive.poll_dead(active, cx).is_ready()
+                // Every stream is the client's word.
+                && keep_alive.poll_dead(active, true, cx).is_ready()
             {
                 return Poll::Ready(Event::Dead);
             }

@@ -341,6 +341,28 @@ fn an_endpoint_that_is_lost_is_noticed() {
 }
 
 #[test]
+fn an_endpoint_that_is_lost_is_noticed_though_every_request_gives_up_sooner() {
+    worker(async {
+        let (near, mut server) = streams().await;
+        server.write_all(&settings()).await.expect("written");
+        let interval = Duration::from_millis(100);
+        let settings = ClientSettings { keep_alive: interval, ..client_settings() };
+        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
+        let (client, driver) = handshake.await.expect("a handshake");
+        spawn_local(driver);
+        let head = get();
+        let asked = async {
+            while !client.is_closed() {
+                let _ = clock::timeout(interval / 4, send(&client, &head, Body::Empty)).await;
+                // The connection is at rest in between.
+                clock::sleep(interval / 20).await;
+            }
+        };
+        clock::timeout(20 * interval, asked).await.expect("it is noticed");
+    });
+}
+
+#[test]
 fn an_endpoint_that_answers_pings_may_take_its_time() {
     worker(async {
         let (near, far) = streams().await;
