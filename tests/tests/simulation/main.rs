@@ -10,6 +10,7 @@ mod certificates;
 mod control_plane_lost;
 mod dials;
 mod objects;
+mod policies;
 mod shop;
 mod site;
 mod world;

@@ -27,6 +27,12 @@ impl Objects {
         self.0.apply(self.next(), Arc::new(object));
     }
 
+    /// Deletes an object, given as it was applied.
+    pub(crate) fn remove(&self, object: &serde_json::Value) {
+        let object = parse_object(&object.to_string()).expect("an object");
+        self.0.remove(self.next(), &object.key());
+    }
+
     fn next(&self) -> Version {
         Version(self.0.list().version.0 + 1)
     }

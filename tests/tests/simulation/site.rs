@@ -52,17 +52,21 @@ pub(crate) struct Call {
     pub(crate) at: Duration,
     /// How long the answer took.
     pub(crate) took: Duration,
-    /// The answer's status.
-    pub(crate) status: StatusCode,
+    /// Which of the application's calls it was.
+    pub(crate) number: usize,
+    /// The answer's status; none where it broke off.
+    pub(crate) status: Option<StatusCode>,
     /// The sidecar's reason, where it answered by itself.
     pub(crate) reason: String,
     /// The application that answered.
     pub(crate) app: String,
+    /// How many attempts the sidecar made.
+    pub(crate) attempts: usize,
 }
 
 impl Call {
     pub(crate) fn is_answered(&self) -> bool {
-        self.status == StatusCode::OK
+        self.status == Some(StatusCode::OK)
     }
 }
 
@@ -105,17 +109,21 @@ impl Site {
             // Not idempotent: nobody may send it twice.
             let mut request = request("POST", load.uri, count.to_string());
             request.headers_mut().insert(COUNT, count.into());
-            let answer = client.send(request).await?;
-            if answer.status == StatusCode::OK {
-                assert_eq!(answer.body, count.to_string(), "another call's answer");
-            }
-            self.calls.borrow_mut().push(Call {
+            let answer = client.send(request).await.ok();
+            let field = |name| answer.as_ref().map(|answer| answer.field(name).to_owned());
+            let call = Call {
                 at,
                 took: turmoil::elapsed() - began,
-                status: answer.status,
-                reason: answer.field("weft-reason").to_owned(),
-                app: answer.field("app").to_owned(),
-            });
+                number: count,
+                status: answer.as_ref().map(|answer| answer.status),
+                reason: field("weft-reason").unwrap_or_default(),
+                app: field("app").unwrap_or_default(),
+                attempts: field("weft-attempts").and_then(|said| said.parse().ok()).unwrap_or(1),
+            };
+            if let Some(answer) = answer.filter(|_| call.is_answered()) {
+                assert_eq!(answer.body, count.to_string(), "another call's answer");
+            }
+            self.calls.borrow_mut().push(call);
             tokio::time::sleep(load.pause).await;
         }
         Ok(())

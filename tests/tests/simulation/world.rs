@@ -169,6 +169,16 @@ impl World {
         self.folder.path().join(account.replace('/', "-")).display().to_string()
     }
 
+    /// Creates or replaces an object.
+    pub(crate) fn apply(&self, object: &serde_json::Value) {
+        self.objects.apply(object);
+    }
+
+    /// Deletes an object, given as it was applied.
+    pub(crate) fn remove(&self, object: &serde_json::Value) {
+        self.objects.remove(object);
+    }
+
     /// How much simulated time has passed.
     pub(crate) fn now(&self) -> Duration {
         self.sim.elapsed()
