@@ -1,6 +1,9 @@
 //! Programs that nobody here wrote, through the mesh: what they need must work as they were shipped.
 
+mod calls;
 mod databases;
+mod floods;
+mod policies;
 
 use std::net::SocketAddr;
 
