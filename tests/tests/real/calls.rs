@@ -88,7 +88,7 @@ impl Watch {
 }
 
 fn said(line: &str) -> Said {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    serde_json::from_str(line).expect("a line of JSON")
 }
 
 fn count(said: &[Said], code: &str, text: &str) -> usize {

@@ -49,7 +49,9 @@ async fn slow(seen: Arc<Seen>) -> App {
 fn number(out: &str, line: &str, word: &str) -> u32 {
     let line = out.lines().find_map(|found| found.strip_prefix(line));
     let part = line.and_then(|line| line.split(',').find_map(|part| part.strip_suffix(word)));
-    part.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("{word}: {out}"))
+    let number: Option<u32> = part.and_then(|number| number.trim().parse().ok());
+    assert!(number.is_some(), "no number of {word}: {out}");
+    number.unwrap_or_default()
 }
 
 /// How the requests fared.
