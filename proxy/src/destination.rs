@@ -141,8 +141,12 @@ impl Service {
     #[must_use]
     pub fn without_endpoints(&self, snapshot: &EndpointSet) -> ProxyError {
         let label = &self.label;
-        if snapshot.destination.external.is_some() {
-            let detail = format!("no host of {label} outside the mesh was found by DNS");
+        if let Some(external) = &snapshot.destination.external {
+            let hosts = external.names(&self.name).join(", ");
+            let detail = match &*hosts {
+                "" => format!("{label} has wildcards only: say which host"),
+                hosts => format!("DNS has no address for {hosts} (of {label})"),
+            };
             return ProxyError::new(Reason::DestinationUnresolved, detail);
         }
         ProxyError::new(Reason::NoEndpoints, format!("{label} has no ready endpoint"))

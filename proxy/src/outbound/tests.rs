@@ -438,3 +438,31 @@ fn an_intercepted_connection_goes_to_a_host_that_is_registered_meanwhile() {
         assert!(say(&mut client, get.as_bytes(), "=").await.contains("\r\n\r\n1="));
     });
 }
+
+#[test]
+fn a_registered_host_without_an_address_is_named() {
+    run(async {
+        let app = SocketAddr::new(loopback(), 80);
+        let sidecar = Sidecar::new(app, Protocol::Http1, false);
+        for (hosts, named) in
+            [(HOST, HOST), ("*.example.com", HOST), ("api.other.example", "api.other.example")]
+        {
+            let external =
+                External { hosts: vec![hosts.to_owned()], port: Port::new(80).expect("a port") };
+            let destination = Destination {
+                protocol: Protocol::Http1,
+                external: Some(Arc::new(external)),
+                ..Destination::empty("shop/api:80".into())
+            };
+            let name = format!("{HOST}:80");
+            sidecar.directory.pin(&name, Resolution::Mesh(Arc::new(destination)));
+            let Ok(Found::Mesh(service)) = sidecar.shared.destinations.find(&name).await else {
+                panic!("{name} is registered")
+            };
+            let error = service.without_endpoints(&service.snapshot());
+            assert_eq!(error.reason, Reason::DestinationUnresolved);
+            let expected = format!("DNS has no address for {named} (of shop/api:80)");
+            assert_eq!(error.detail, expected);
+        }
+    });
+}
