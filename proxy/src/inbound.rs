@@ -11,10 +11,11 @@ mod late;
 mod live;
 mod opaque;
 mod open;
+mod treatment;
 
 use std::{net::SocketAddr, pin::pin, rc::Rc};
 
-use weft_proto::{MeshServerName, Port, discovery::Protocol};
+use weft_proto::{MeshServerName, Port};
 
 pub use live::LivePort;
 
@@ -31,7 +32,6 @@ use crate::{
     io::Socket,
     peek::Peek,
     policy::authz::Source,
-    pool,
     reason::Reason,
     seldom::Seldom,
     shared::Shared,
@@ -40,7 +40,6 @@ use crate::{
     tls::{Alpn, Peer},
     undeclared::{self, Found},
 };
-use opaque::Bytes;
 use open::{Carries, Open};
 
 /// All that is known of a connection before it is served.
@@ -53,15 +52,27 @@ struct Facts {
     peer: Option<Peer>,
     /// What mesh TLS agreed on.
     alpn: Option<Alpn>,
-    /// Nothing had come when the facts were collected from a connection that was going there: it may be mesh TLS all the
-    /// same, whose first bytes are late.
-    silent: Option<SocketAddr>,
+    /// Nothing had come when the facts were collected: it may be mesh TLS all the same, whose first bytes are late.
+    silent: bool,
+    /// Where the connection was going.
+    original: Option<SocketAddr>,
+    /// Where the application is looked for.
+    going_to: Option<SocketAddr>,
 }
 
 impl Facts {
     /// Who calls, for access policy.
     fn source(&self) -> Source<'_> {
         source(self.peer.as_ref(), &self.socket)
+    }
+
+    /// The same, by the policy as it stands now; whether that is another.
+    fn refresh(&mut self, shared: &Shared) -> bool {
+        let now = shared.inbound_port(self.port).filter(|port| *port != self.policy);
+        let Some(policy) = now else { return false };
+        self.application = shared.application(self.port, &policy, self.going_to);
+        self.policy = policy;
+        true
     }
 }
 
@@ -70,16 +81,6 @@ fn source<'a>(peer: Option<&'a Peer>, socket: &Socket) -> Source<'a> {
         identity: peer.map(|peer| &peer.identity),
         address: socket.peer().map(|address| address.ip()),
     }
-}
-
-/// How a connection is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Treatment {
-    Http1,
-    Http2,
-    Opaque,
-    /// The bytes decide.
-    Detect,
 }
 
 /// Serves one accepted connection to its end.
@@ -101,18 +102,17 @@ async fn admit(
 ) -> Result<Option<Facts>, ProxyError> {
     let patience = shared.config.timeouts.header;
     let mut peek = Peek::new(&socket);
-    // A client of a permissive port may wait for the server to speak first.
-    let waits_for_server = original.is_some_and(|original| is_permissive(shared, original));
-    let limit = if waits_for_server { undeclared::SILENCE } else { patience };
+    let may_be_silent = may_be_silent(shared, original);
+    let limit = if may_be_silent { undeclared::SILENCE } else { patience };
     let first = match clock::timeout(limit, peek.any()).await {
         Ok(Ok(true)) if !peek.may_be_tls() => Some(Ok(Some(Detected::NeedMore))),
         Ok(Ok(_)) => Some(peek.decide(patience).await),
         Ok(Err(error)) => Some(Err(error)),
-        Err(_) if waits_for_server => None,
+        Err(_) if may_be_silent => None,
         Err(_) => return Err(ProxyError::new(Reason::HeaderTimeout, "nothing was received")),
     };
     drop(peek);
-    let silent = original.filter(|_| first.is_none());
+    let silent = first.is_none();
     let first = first.unwrap_or(Ok(Some(Detected::NeedMore)));
     match first {
         Ok(Some(Detected::Tls(hello)))
@@ -125,10 +125,19 @@ async fn admit(
     }
 }
 
-fn is_permissive(shared: &Rc<Shared>, original: SocketAddr) -> bool {
-    Port::new(original.port())
-        .and_then(|port| shared.inbound_port(port))
-        .is_some_and(|port| !port.strict)
+/// Whether a connection on which nothing has come may be served all the same: one of a permissive port, whose client may
+/// wait for the server to speak first, or has opened it ahead of its first request.
+fn may_be_silent(shared: &Rc<Shared>, original: Option<SocketAddr>) -> bool {
+    let original = original.filter(|original| !is_own(shared, *original));
+    let port = match original {
+        Some(original) => Port::new(original.port()),
+        None => shared.only_permissive_port(),
+    };
+    let policy = port.and_then(|port| shared.inbound_port(port));
+    policy.is_some_and(|policy| {
+        // At this proxy's own port sidecars are expected, and a server that speaks first would be too early for them.
+        !policy.strict && (original.is_some() || treatment::is_http(policy.protocol))
+    })
 }
 
 /// Mutual TLS from another sidecar.
@@ -160,7 +169,8 @@ async fn mesh(
         );
         ProxyError::new(Reason::PortNotServed, detail)
     })?;
-    let application = shared.application(port, &policy, way.application());
+    let going_to = way.application();
+    let application = shared.application(port, &policy, going_to);
     Ok(Facts {
         socket: accepted.socket,
         port,
@@ -168,7 +178,9 @@ async fn mesh(
         application,
         peer: Some(accepted.peer),
         alpn: accepted.alpn,
-        silent: None,
+        silent: false,
+        original,
+        going_to,
     })
 }
 
@@ -198,9 +210,10 @@ fn plain(
     if policy.strict {
         return Err(strict(Some(port)));
     }
-    let way = Way::of(shared, &socket, port, original);
-    let application = shared.application(port, &policy, way.application());
-    Ok(Facts { socket, port, policy, application, peer: None, alpn: None, silent: None })
+    let going_to = Way::of(shared, &socket, port, original).application();
+    let application = shared.application(port, &policy, going_to);
+    let (peer, alpn, silent) = (None, None, false);
+    Ok(Facts { socket, port, policy, application, peer, alpn, silent, original, going_to })
 }
 
 fn is_own(shared: &Shared, address: SocketAddr) -> bool {
@@ -248,46 +261,20 @@ impl Way {
     }
 }
 
-/// The port's policy decides how bytes are treated. What the caller's ALPN says is followed only where the
-/// policy leaves it open, and never to pass bytes unread that may be HTTP.
-fn treatment(declared: Protocol, alpn: Option<Alpn>) -> Result<Treatment, ProxyError> {
-    let said = match alpn {
-        Some(Alpn::WeftHttp2 | Alpn::Http2) => Treatment::Http2,
-        Some(Alpn::Http1) => Treatment::Http1,
-        Some(Alpn::Tcp) => Treatment::Opaque,
-        None => Treatment::Detect,
-    };
-    match (declared, said) {
-        (Protocol::Tcp | Protocol::Tls, Treatment::Opaque | Treatment::Detect) => {
-            Ok(Treatment::Opaque)
-        }
-        (Protocol::Tcp | Protocol::Tls, Treatment::Http1 | Treatment::Http2) => {
-            Err(ProxyError::new(
-                Reason::ProtocolMismatch,
-                "the port is opaque; the caller speaks HTTP to it",
-            ))
-        }
-        (_, Treatment::Opaque) => Ok(Treatment::Detect),
-        (_, said) => Ok(said),
-    }
-}
-
 async fn treat(shared: &Rc<Shared>, mut facts: Facts) {
     let peer_address = facts.socket.peer();
-    let mut decided = decide(shared, &facts).await;
-    if let Some(original) = facts.silent
-        && late::speaks_mesh(&facts.socket).await
-    {
+    let mut found = treatment::find(shared, &mut facts).await;
+    if facts.silent && late::speaks_mesh(&facts.socket).await {
         // What was dialled to find out was dialled for a stranger.
-        drop(decided);
+        drop(found);
         // Boxed: it happens seldom.
-        facts = match Box::pin(mesh(shared, facts.socket, Some(original))).await {
+        facts = match Box::pin(mesh(shared, facts.socket, facts.original)).await {
             Ok(facts) => facts,
             Err(error) => return refuse(shared, peer_address, error.reason, &error.detail),
         };
-        decided = Box::pin(decide(shared, &facts)).await;
+        found = Box::pin(treatment::find(shared, &mut facts)).await;
     }
-    match decided {
+    match found {
         Ok(Found::Http(version)) => http(shared, facts, version == Detected::Http2).await,
         Ok(Found::Opaque(server)) => opaque::serve(shared, facts, server).await,
         Ok(Found::Nothing) => {}
@@ -295,39 +282,6 @@ async fn treat(shared: &Rc<Shared>, mut facts: Facts) {
             refuse(shared, peer_address, error.reason, &error.detail);
             facts.socket.abort();
         }
-    }
-}
-
-/// What the connection carries, by the port's policy and its bytes.
-async fn decide(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
-    match treatment(facts.policy.protocol, facts.alpn)? {
-        Treatment::Http1 => Ok(Found::Http(Detected::Http1)),
-        Treatment::Http2 => Ok(Found::Http(Detected::Http2)),
-        Treatment::Opaque if facts.silent.is_none() => Ok(Found::Opaque(None)),
-        Treatment::Opaque => late::first_bytes(shared, facts).await,
-        Treatment::Detect => detect(shared, facts).await,
-    }
-}
-
-/// Lets the bytes decide, as far as the policy allows.
-async fn detect(shared: &Rc<Shared>, facts: &Facts) -> Result<Found<pool::Dialled>, ProxyError> {
-    let (patience, application) = (shared.config.timeouts.header, &facts.application);
-    let bytes = opaque::bytes(&facts.policy, facts.source());
-    let is_undeclared = facts.policy.protocol == Protocol::Unspecified;
-    // The application is not even dialled for whom it is not to hear.
-    if is_undeclared && bytes == Bytes::Allowed {
-        let wait = opaque::wait(facts, patience);
-        let client =
-            undeclared::Client { socket: &facts.socket, learned: &application.learned, wait };
-        let idle = shared.config.timeouts.tcp_idle;
-        return undeclared::find_out(client, idle, opaque::dial(application)).await;
-    }
-    let mut peek = Peek::new(&facts.socket);
-    match clock::timeout(patience, peek.decide(patience)).await {
-        Ok(Ok(Some(version @ (Detected::Http1 | Detected::Http2)))) => Ok(Found::Http(version)),
-        Ok(Ok(None)) if is_undeclared => Ok(Found::Nothing),
-        _ if bytes == Bytes::Denied && is_undeclared => Ok(Found::Opaque(None)),
-        _ => Err(opaque::must_be_http()),
     }
 }
 

@@ -9,7 +9,7 @@
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
 
-use std::{cell::Cell, io, time::Duration};
+use std::{cell::Cell, future::poll_fn, io, pin::pin, time::Duration};
 
 use crate::{clock, detect::Detected, error::ProxyError, io::Socket, peek::Peek, reason::Reason};
 
@@ -63,6 +63,11 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// Whether there are limits that make the client wait.
+    const fn is_limited(self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
     async fn decide(self, client: &mut Peek<'_>) -> io::Result<Option<Detected>> {
         match self {
             Self::Gap(gap) => client.decide_while_it_speaks(gap).await,
@@ -114,7 +119,25 @@ pub async fn find_out<D: AsRef<Socket>>(
         });
         return Ok(found(decided));
     }
-    let server = dial.await?;
+    let mut dial = pin!(dial);
+    // Room at the server may have to be waited for: who speaks HTTP meanwhile needs none, and who leaves neither.
+    let dialled = tokio::select! {
+        biased;
+        decided = wait.decide(&mut client) => match found(decided) {
+            Found::Opaque(_) | Found::Nothing if wait.is_limited() => {
+                drop(client);
+                tokio::select! {
+                    biased;
+                    dialled = dial => return Ok(Found::Opaque(Some(dialled?))),
+                    () = poll_fn(|cx| socket.poll_peer_gone(cx)) => return Ok(Found::Nothing),
+                }
+            }
+            Found::Opaque(_) | Found::Nothing => return Ok(Found::Opaque(Some(dial.await?))),
+            http => return Ok(http),
+        },
+        dialled = &mut dial => dialled,
+    };
+    let server = dialled?;
     let mut from_server = Peek::new(server.as_ref());
     let spoken = tokio::select! {
         biased;

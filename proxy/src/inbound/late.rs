@@ -19,7 +19,6 @@ use crate::{
     error::ProxyError,
     io::Socket,
     peek::Peek,
-    pool,
     shared::Shared,
     undeclared::{self, Found, Learned, Wait},
 };
@@ -40,9 +39,9 @@ pub(super) async fn speaks_mesh(socket: &Socket) -> bool {
 pub(super) async fn first_bytes(
     shared: &Shared,
     facts: &Facts,
-) -> Result<Found<pool::Dialled>, ProxyError> {
+) -> Result<Found<opaque::Dialled>, ProxyError> {
     let (patience, socket) = (shared.config.timeouts.header, &facts.socket);
-    let is_limited = facts.policy.rate_limits.is_some() || facts.policy.concurrency.is_some();
+    let is_limited = opaque::is_limited(&facts.policy);
     // The application is dialled only for whom it is to hear now. Where connections are limited that is not known yet:
     // who waits for the server is then kept waiting for long enough to send a lost packet again.
     let alone = match opaque::bytes(&facts.policy, facts.source()) {
@@ -62,5 +61,5 @@ pub(super) async fn first_bytes(
     let learned = &Cell::new(Learned::ServerFirst);
     let client = undeclared::Client { socket, learned, wait: Wait::Tls(patience) };
     let idle = shared.config.timeouts.tcp_idle;
-    undeclared::find_out(client, idle, opaque::dial(&facts.application)).await
+    undeclared::find_out(client, idle, opaque::dial(shared, facts)).await
 }

@@ -10,9 +10,11 @@
 //! | other rate limits | each connection counts as one request | the same |
 //! | a concurrency limit | each is in flight for as long as it lives | the same |
 //!
-//! And where requests are limited, nothing is opaque that could still become a request: see [`Wait`].
+//! And where requests are limited, nothing is opaque that could still become a request: see [`Wait`]; and the application
+//! is dialled for nobody, not even for a client that is silent so far, whom these limits do not let in. The policy is
+//! that of the moment in which the bytes become opaque.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
 use weft_proto::{Port, discovery::Protocol};
 
@@ -26,11 +28,11 @@ use crate::{
     discovery::InboundPort,
     error::ProxyError,
     exchange::admission,
+    io::Socket,
     policy::{
         authz::{Access, Deed, Source},
         gate::Turn,
     },
-    pool,
     reason::Reason,
     shared::Shared,
     tcp,
@@ -92,7 +94,7 @@ pub(super) fn denied(
 /// How long the bytes of a caller, on a port that declares no protocol, are waited for to become a request.
 pub(super) fn wait(facts: &Facts, patience: Duration) -> Wait {
     let policy = &facts.policy;
-    if policy.rate_limits.is_some() || policy.concurrency.is_some() {
+    if is_limited(policy) {
         Wait::Whole(patience)
     } else if facts.alpn == Some(Alpn::Tcp) {
         // The caller's sidecar has waited already, and sent what it waited for at once.
@@ -102,37 +104,41 @@ pub(super) fn wait(facts: &Facts, patience: Duration) -> Wait {
     }
 }
 
-/// Dials the local application.
-pub(super) async fn dial(application: &Service) -> Result<pool::Dialled, ProxyError> {
+/// Whether connections to a port need room at the application.
+pub(super) const fn is_limited(policy: &InboundPort) -> bool {
+    policy.rate_limits.is_some() || policy.concurrency.is_some()
+}
+
+/// The local application, dialled for one connection.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    socket: Socket,
+    /// The connection's turn there, where these are limited.
+    turn: Option<Turn>,
+}
+
+impl AsRef<Socket> for Dialled {
+    fn as_ref(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+/// Dials the local application for a connection that may turn out to be opaque: where there is room for that.
+pub(super) async fn dial(shared: &Shared, facts: &Facts) -> Result<Dialled, ProxyError> {
+    let turn = room(shared, facts).await?;
+    Ok(Dialled { socket: connect(&facts.application).await?, turn })
+}
+
+async fn connect(application: &Service) -> Result<Socket, ProxyError> {
     match application.pick(&application.snapshot(), &[], None) {
-        Some(member) => member.pool.open_tcp().await,
+        Some(member) => member.pool.open_tcp().await.map(|dialled| dialled.socket),
         None => Err(ProxyError::new(Reason::NoEndpoints, "the application has no address")),
     }
 }
 
 /// Carries a connection's bytes to its end, where they may pass; the application may have been dialled already.
-pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<pool::Dialled>) {
-    let _turn = match admit(shared, &facts).await {
-        Ok(turn) => turn,
-        Err(error) => {
-            refuse(shared, facts.socket.peer(), error.reason, &error.detail);
-            return facts.socket.abort();
-        }
-    };
-    let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
-    let mut record = facts.application.metrics.connection(tls);
-    let dialled = match dialled {
-        Some(dialled) => Ok(dialled),
-        None => dial(&facts.application).await,
-    };
-    let server = match dialled {
-        Ok(dialled) => dialled.socket,
-        Err(error) => {
-            record.failed(error.reason);
-            tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
-            return facts.socket.abort();
-        }
-    };
+pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dialled>) {
+    let remote = facts.socket.peer();
     let (leave, _) = shared.drain.with_own();
     let open = Open {
         port: facts.port,
@@ -141,11 +147,39 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<poo
         carries: Carries::Bytes,
     };
     let is_told = Cell::new(false);
-    let forbidden = async {
+    let mut forbidden = pin!(async {
         let error = open.forbidden(shared, &leave).await;
         is_told.set(true);
-        refuse(shared, facts.socket.peer(), error.reason, &error.detail);
+        refuse(shared, remote, error.reason, &error.detail);
         error.reason
+    });
+    let admitted = tokio::select! {
+        biased;
+        _ = &mut forbidden => return facts.socket.abort(),
+        admitted = admit(shared, &facts, dialled) => admitted,
+        // Who leaves is not waited for; what it has sent until then is not delivered.
+        () = poll_fn(|cx| facts.socket.poll_peer_gone(cx)) => return,
+    };
+    let (dialled, _turn) = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            refuse(shared, remote, error.reason, &error.detail);
+            return facts.socket.abort();
+        }
+    };
+    let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
+    let mut record = facts.application.metrics.connection(tls);
+    let connected = match dialled {
+        Some(socket) => Ok(socket),
+        None => connect(&facts.application).await,
+    };
+    let server = match connected {
+        Ok(server) => server,
+        Err(error) => {
+            record.failed(error.reason);
+            tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
+            return facts.socket.abort();
+        }
     };
     let idle = shared.config.timeouts.tcp_idle;
     let may_be_http = facts.policy.protocol == Protocol::Unspecified;
@@ -153,15 +187,27 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<poo
     let ended = tcp::splice_within(&facts.socket, &server, bounds).await;
     if ended.reason == Some(Reason::ProtocolMismatch) && !is_told.get() {
         let detail = "the bytes name weft-client-id or begin HTTP/2 late, on a port that declares no protocol: declare http, http2, grpc or tcp";
-        refuse(shared, facts.socket.peer(), Reason::ProtocolMismatch, detail);
+        refuse(shared, remote, Reason::ProtocolMismatch, detail);
     }
     ended.note(&mut record);
 }
 
 /// Whether the connection may pass, by all policies: what it gets is its turn at the application, where these are
-/// limited.
-async fn admit(shared: &Shared, facts: &Facts) -> Result<Option<Turn>, ProxyError> {
+/// limited, and the application where that was dialled already.
+async fn admit(
+    shared: &Shared,
+    facts: &Facts,
+    dialled: Option<Dialled>,
+) -> Result<(Option<Socket>, Option<Turn>), ProxyError> {
     authorize(shared, facts)?;
+    match dialled {
+        Some(Dialled { socket, turn }) => Ok((Some(socket), turn)),
+        None => Ok((None, room(shared, facts).await?)),
+    }
+}
+
+/// Room for the connection at the application, where connections are limited.
+async fn room(shared: &Shared, facts: &Facts) -> Result<Option<Turn>, ProxyError> {
     if let Some(limits) = &facts.policy.rate_limits {
         let charged = admission::charge(shared, limits, None, facts.source());
         charged.map_err(|limited| limited.error)?;

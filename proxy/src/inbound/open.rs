@@ -35,6 +35,8 @@ pub(super) enum Carries {
     Requests(Requests),
     /// Opaque bytes.
     Bytes,
+    /// Nothing yet: what it will carry is not known.
+    Nothing,
 }
 
 impl Open<'_> {
@@ -73,7 +75,7 @@ impl Open<'_> {
             return Some(ProxyError::new(Reason::PolicyChanged, detail));
         };
         match (&self.carries, &port.access) {
-            (Carries::Requests(_), _) | (_, None) => None,
+            (Carries::Requests(_) | Carries::Nothing, _) | (_, None) => None,
             (Carries::Bytes, Some(access)) => match opaque::access(port, self.source) {
                 Bytes::Allowed => None,
                 Bytes::MustBeHttp => Some(opaque::must_be_http()),

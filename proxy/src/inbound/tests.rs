@@ -6,12 +6,14 @@ mod late;
 mod limits;
 mod open;
 mod scene;
+mod silent;
 mod unread;
 
 use std::sync::Arc;
 
 use clap::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_proto::discovery::Protocol;
 
 use super::*;
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     drain::{self, DrainTrigger},
     identity::Identity,
     net::{self, TcpListener},
+    pool,
     shared::Process,
     tasks::Tasks,
     telemetry::{Metrics, Telemetry},
@@ -49,12 +52,18 @@ struct Sidecar {
     directory: Directory,
     metrics: Metrics,
     root: Authority,
-    _drain: DrainTrigger,
+    drain: DrainTrigger,
 }
 
 impl Sidecar {
     fn new(inbound: InboundPorts) -> Self {
-        let flags = ["weft-proxy", "--workload=shop/cart", "--interception=transparent"];
+        Self::with(inbound, &[])
+    }
+
+    /// One with these flags beside those of all.
+    fn with(inbound: InboundPorts, flags: &[&str]) -> Self {
+        let of_all = ["weft-proxy", "--workload=shop/cart", "--interception=transparent"];
+        let flags = of_all.iter().chain(flags);
         let config = Arc::new(Command::try_parse_from(flags).expect("good flags").config);
         let mesh = MeshScope {
             trust_domain: weft_proto::TrustDomain::default(),
@@ -83,7 +92,7 @@ impl Sidecar {
             itself: pool::Itself::default(),
         };
         let shared = Shared::new(process, Tasks::default());
-        Self { shared, directory, metrics, root, _drain: trigger }
+        Self { shared, directory, metrics, root, drain: trigger }
     }
 
     /// A connection that the sidecar serves as one that was going to `original`.
@@ -272,6 +281,7 @@ fn an_open_connection_to_an_unlisted_port_ends_when_the_others_become_strict() {
 
 #[test]
 fn the_policy_decides_how_bytes_are_treated() {
+    use super::treatment::{Treatment, treatment};
     use Protocol::{Grpc, Http1, Http2, Tcp, Tls, Unspecified};
     let rows = [
         (Unspecified, Some(Alpn::Http1), Some(Treatment::Http1)),

@@ -15,7 +15,7 @@ fn limited(requests: u64) -> InboundPort {
 }
 
 /// So many requests of these kinds.
-fn limited_within(
+pub(super) fn limited_within(
     protocol: Protocol,
     requests: u64,
     operations: Box<[crate::policy::operation::Operation]>,
@@ -32,7 +32,7 @@ fn limited_within(
     }
 }
 
-fn narrow(max_in_flight: u32, max_pending: u32) -> InboundPort {
+pub(super) fn narrow(max_in_flight: u32, max_pending: u32) -> InboundPort {
     InboundPort {
         concurrency: Some(Arc::new(Concurrency {
             policy: "TrafficPolicy shop/cart".into(),
@@ -175,27 +175,28 @@ fn nobody_gets_around_a_limit_by_letting_a_server_of_http2_speak_first() {
     let test = async {
         let (address, opened) = settings_first().await;
         let number = Port::new(address.port()).expect("bound");
-        let port = limited_within(Protocol::Unspecified, 1, Box::new([]));
+        // One for the connection for which the application is dialled, and one for its first request.
+        let port = limited_within(Protocol::Unspecified, 2, Box::new([]));
         let inbound = InboundPorts { ports: [(number, port)].into(), others: None };
         let sidecar = Sidecar::new(inbound);
-        let mut first = true;
-        for _ in 0..2 {
-            let before = opened.get();
-            let socket = sidecar.secured_for(Some(address), address.port(), Alpn::Tcp).await;
-            until("the application to be dialled", || opened.get() > before).await;
-            // The pause is what is tested: the server's bytes come first.
-            clock::sleep(Duration::from_millis(20)).await;
-            let (mut client, connection) = ::h2::client::handshake(socket).await.expect("HTTP/2");
-            tokio::task::spawn_local(async move { drop(connection.await) });
-            let mut send = || {
-                let request = http::Request::get("http://cart/").body(()).expect("good");
-                client.send_request(request, true).expect("open").0
-            };
-            // The application answers nothing: the first request stays under way.
-            let _held = std::mem::take(&mut first).then(&mut send);
-            let response = soon("an answer", send()).await.expect("an answer");
-            assert_eq!(response.status(), 429);
-        }
+        let silent = || sidecar.secured_for(Some(address), address.port(), Alpn::Tcp);
+        let socket = silent().await;
+        until("the application to be dialled", || opened.get() == 1).await;
+        // The pause is what is tested: the server's bytes come first.
+        clock::sleep(Duration::from_millis(20)).await;
+        let (mut client, connection) = ::h2::client::handshake(socket).await.expect("HTTP/2");
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        let mut send = || {
+            let request = http::Request::get("http://cart/").body(()).expect("good");
+            client.send_request(request, true).expect("open").0
+        };
+        // The application answers nothing: the first request stays under way.
+        let _held = send();
+        let response = soon("an answer", send()).await.expect("an answer");
+        assert_eq!(response.status(), 429);
+        let before = opened.get();
+        assert_eq!(Client(silent().await).rest().await, "");
+        assert_eq!((sidecar.refused(Reason::RateLimited), opened.get()), (1, before));
     };
     worker::run(test).expect("a runtime");
 }

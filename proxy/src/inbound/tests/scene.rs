@@ -90,8 +90,13 @@ pub(super) struct Scene {
 impl Scene {
     /// The application's port has this policy.
     pub(super) async fn with(port: InboundPort) -> Self {
+        Self::under(port, &[]).await
+    }
+
+    /// The same, of a sidecar with these flags.
+    pub(super) async fn under(port: InboundPort, flags: &[&str]) -> Self {
         let app = App::start().await;
-        let sidecar = Sidecar::new(Self::ports(&app, port));
+        let sidecar = Sidecar::with(Self::ports(&app, port), flags);
         Self { app, sidecar }
     }
 
