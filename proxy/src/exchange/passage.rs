@@ -72,7 +72,15 @@ pub struct Passage {
     place: usize,
     /// The version of the policy that it was judged by last.
     seen: Cell<u64>,
-    head: Option<Rc<RequestHead>>,
+    kept: Option<Rc<Kept>>,
+}
+
+/// What is kept of a request that lasts, shared by its response's side and its upload's.
+#[derive(Debug)]
+struct Kept {
+    head: RequestHead,
+    /// One of them has counted that the request may go on no longer.
+    is_counted: Cell<bool>,
 }
 
 impl Requests {
@@ -153,12 +161,12 @@ impl Places {
 }
 
 impl Passage {
-    fn of(connection: &Rc<Connection>, head: Option<Rc<RequestHead>>) -> Self {
+    fn of(connection: &Rc<Connection>, kept: Option<Rc<Kept>>) -> Self {
         Self {
             place: connection.places.borrow_mut().take(),
             seen: Cell::new(connection.port.version()),
             connection: Rc::downgrade(connection),
-            head,
+            kept,
         }
     }
 
@@ -168,19 +176,22 @@ impl Passage {
         if is_short && response.upload.is_none() && response.takeover.is_none() {
             return;
         }
-        self.head = Some(Rc::new(head));
+        self.kept = Some(Rc::new(Kept { head, is_counted: Cell::new(false) }));
         let Some(connection) = self.connection.upgrade() else { return };
         if let Some(upload) = response.upload.take() {
-            let passage = Self::of(&connection, self.head.clone());
+            let passage = Self::of(&connection, self.kept.clone());
             passage.seen.set(self.seen.get());
             response.upload = Some(Upload::new(passage.bound(upload)));
         }
     }
 
-    /// An upload that ends with the passage. The response's side says why.
+    /// An upload that ends with the passage. The response's side says why, as long as there is one.
     async fn bound(self, mut upload: Upload) -> Result<(), BodyError> {
         poll_fn(|cx| {
-            if self.judge(None).is_some() {
+            if let Some(error) = self.revoked(None) {
+                if self.kept.as_ref().is_some_and(|kept| Rc::strong_count(kept) == 1) {
+                    tracing::info!(reason = %error.reason, detail = %error.detail, "upload ended behind its response");
+                }
                 return Poll::Ready(Err(BodyError::Expired(Reason::AuthzDenied)));
             }
             let polled = Pin::new(&mut upload).poll(cx);
@@ -220,10 +231,11 @@ impl Passage {
         .await
     }
 
-    /// Why the request may not go on, by its head where that is at hand; `None` where it may. Counts what it ends.
+    /// Why the request may not go on, by its head where that is at hand; `None` where it may. Counts what it ends, once.
     pub(super) fn revoked(&self, head: Option<&RequestHead>) -> Option<ProxyError> {
         let (policy, error) = self.judge(head)?;
-        if let Some(connection) = self.connection.upgrade() {
+        let is_counted = self.kept.as_ref().is_some_and(|kept| kept.is_counted.replace(true));
+        if let Some(connection) = self.connection.upgrade().filter(|_| !is_counted) {
             connection.metrics.refused(&policy, Reason::AuthzDenied);
         }
         Some(error)
@@ -238,7 +250,7 @@ impl Passage {
         }
         let port = connection.port.now();
         let (access, source) = (port.access.as_ref()?, connection.source());
-        let head = head.or(self.head.as_deref());
+        let head = head.or(self.kept.as_deref().map(|kept| &kept.head));
         let decision = match head {
             Some(head) => access.decide(source, Deed::Request(&RequestFacts::new(head))),
             None => access.decide(source, Deed::AnyRequest),

@@ -208,3 +208,22 @@ fn a_stream_of_changes_under_load_drops_no_request_that_is_allowed() {
     };
     worker::run(test).expect("a runtime");
 }
+
+#[test]
+fn an_upload_that_is_cut_is_counted_once_behind_its_response_and_beside_it() {
+    let test = async {
+        let labels = ["policy=\"MeshConfig mesh\"", "reason=\"authz-denied\""];
+        for (path, begins) in [("/", "HTTP/1.1 200 "), ("/stream", "HTTP/1.1 200 ")] {
+            let scene = Scene::with(only("web")).await;
+            let mut client = scene.web(Alpn::Http1).await;
+            let head = format!("POST {path} HTTP/1.1\r\nHost: cart\r\nContent-Length: 100000\r\n\r\n");
+            client.send(&head).await;
+            client.reads(begins).await;
+            until("the request to arrive", || scene.app.saw("POST") == 1).await;
+            scene.change(only("other"));
+            let _ = client.rest().await;
+            assert_eq!(scene.metric("weft_policy_refusals_total", &labels), 1, "{path}");
+        }
+    };
+    worker::run(test).expect("a runtime");
+}
