@@ -171,6 +171,13 @@ impl Socket {
         self.connection.poll_peer_gone(cx)
     }
 
+    /// Whether the connection is broken, as far as the system knows: for a connection whose peer has ended its side, on
+    /// which a reset wakes nobody.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.connection.is_broken()
+    }
+
     /// Ready when anything at all happens on a connection on which nothing is expected: bytes (kept for the
     /// next read), its end, or an error. Such a kept connection is not to be used again.
     pub fn poll_disturbed(&self, cx: &mut Context<'_>) -> Poll<()> {

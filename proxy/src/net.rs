@@ -11,19 +11,19 @@ mod simulated;
 mod system;
 
 #[cfg(weft_sim)]
-pub(crate) use simulated::unacknowledged;
-#[cfg(weft_sim)]
 pub use simulated::{
     Binding, TcpListener, TcpStream, bind, connect, connect_by_name, original_destination,
     reset_at_end,
 };
-#[cfg(not(weft_sim))]
-pub(crate) use system::unacknowledged;
+#[cfg(weft_sim)]
+pub(crate) use simulated::{failed, unacknowledged};
 #[cfg(not(weft_sim))]
 pub use system::{
     Binding, TcpListener, TcpStream, bind, connect, connect_by_name, original_destination,
     reset_at_end,
 };
+#[cfg(not(weft_sim))]
+pub(crate) use system::{failed, unacknowledged};
 
 /// The address that people know: an IPv4 peer of a dual-stack socket shows as `::ffff:10.0.0.1` otherwise.
 #[must_use]

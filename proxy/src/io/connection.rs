@@ -145,6 +145,16 @@ impl Connection {
         self.with_answers(|state| state.poll_disturbed(cx))
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        self.with(|state| {
+            let failed = state.stream.as_ref().and_then(net::failed);
+            if let Some(error) = failed {
+                state.fail(Failure::from(&error));
+            }
+            state.failure.is_some()
+        })
+    }
+
     pub(super) fn unread(&self, bytes: Bytes) {
         self.with(|state| state.put_back(bytes));
     }

@@ -162,5 +162,10 @@ pub(crate) const fn unacknowledged(_stream: &TcpStream) -> Option<u64> {
     None
 }
 
+/// What broke a connection shows in its next read or write alone.
+pub(crate) const fn failed(_stream: &TcpStream) -> Option<std::io::Error> {
+    None
+}
+
 /// The peer sees a FIN, or a reset where something is unread.
 pub const fn reset_at_end(_stream: &TcpStream) {}

@@ -146,6 +146,11 @@ pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
     original.ok()?.as_socket().filter(|original| *original != local)
 }
 
+/// What has broken a connection since somebody was told last.
+pub(crate) fn failed(stream: &TcpStream) -> Option<io::Error> {
+    stream.take_error().ok().flatten()
+}
+
 /// Makes the end of the connection a reset, whatever is unsent or unread; the kernel sends it when the stream
 /// is dropped.
 pub fn reset_at_end(stream: &TcpStream) {

@@ -12,9 +12,10 @@
 //! ```
 //!
 //! A client that leaves cancels the handler; one that has said that it sends no more (`Connection: close`), and
-//! half-closes its connection, still gets its answer. It must never end a body cleanly that was cut short, nor go
+//! half-closes its connection, still gets its answer, as long as it is there (see [`half_closed`]). It must never end a body cleanly that was cut short, nor go
 //! on behind a request whose end it does not know.
 
+mod half_closed;
 mod reply;
 
 use std::{
@@ -26,6 +27,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use half_closed::HalfClosed;
 use http::{Method, StatusCode, Version};
 
 use super::{
@@ -44,10 +46,6 @@ use crate::{
 /// Bytes of further requests that are read while one is being answered: enough to notice that the client is
 /// gone, not enough to be a burden.
 const READ_AHEAD: usize = 16 * 1024;
-
-/// A client that has half-closed its connection has this long for its response to begin: should it have left
-/// altogether, nothing else tells.
-const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the last response of a connection may take to leave.
 const LAST_WRITE: Duration = Duration::from_secs(30);
@@ -94,8 +92,8 @@ struct Connection<'a> {
     settings: &'a ServerSettings,
     timer: Timer,
     waiting: Waiting,
-    /// Runs once the client has half-closed.
-    half_closed: Timer,
+    /// Looked at once the client has half-closed.
+    half_closed: HalfClosed,
 }
 
 /// What is waited for, and so how long.
@@ -151,7 +149,7 @@ impl<'a> Connection<'a> {
             settings,
             timer: Timer::default(),
             waiting: Waiting::Nothing,
-            half_closed: Timer::default(),
+            half_closed: HalfClosed::default(),
         }
     }
 
@@ -248,7 +246,10 @@ impl<'a> Connection<'a> {
         match answer {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending if self.poll_gone(cx, facts).is_ready() => Poll::Ready(None),
-            Poll::Pending => self.poll_half_closed(cx).map(|()| None),
+            Poll::Pending if self.inbox.has_ended() => {
+                self.half_closed.poll_awaiting(cx, &self.socket, facts.version).map(|()| None)
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -282,17 +283,6 @@ impl<'a> Connection<'a> {
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-
-    /// Ready when a client has waited for too long with its side closed.
-    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.inbox.has_ended() {
-            return Poll::Pending;
-        }
-        if !self.half_closed.is_set() {
-            self.half_closed.set(clock::now() + HALF_CLOSED_PATIENCE);
-        }
-        self.half_closed.poll(cx)
     }
 
     /// A handler's response that does not fit the request is a defect, and is answered as one.

@@ -216,7 +216,8 @@ fn an_upload_that_is_cut_is_counted_once_behind_its_response_and_beside_it() {
         for (path, begins) in [("/", "HTTP/1.1 200 "), ("/stream", "HTTP/1.1 200 ")] {
             let scene = Scene::with(only("web")).await;
             let mut client = scene.web(Alpn::Http1).await;
-            let head = format!("POST {path} HTTP/1.1\r\nHost: cart\r\nContent-Length: 100000\r\n\r\n");
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: cart\r\nContent-Length: 100000\r\n\r\n");
             client.send(&head).await;
             client.reads(begins).await;
             until("the request to arrive", || scene.app.saw("POST") == 1).await;

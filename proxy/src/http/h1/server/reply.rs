@@ -108,7 +108,7 @@ impl Connection<'_> {
 
     /// Goes on in both directions; ready when the response was written, or cannot be.
     fn poll_reply(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         transfer: &mut Transfer,
         upload: &mut Option<Upload>,
@@ -122,9 +122,13 @@ impl Connection<'_> {
         }
         match transfer.poll(cx, &self.socket) {
             Poll::Ready(sent) => Poll::Ready(sent),
-            Poll::Pending => self
-                .poll_gone(cx, facts)
-                .map(|()| Err(TransferError::Socket(std::io::ErrorKind::ConnectionReset))),
+            Poll::Pending => {
+                let mut gone = self.poll_gone(cx, facts);
+                if gone.is_pending() && self.inbox.has_ended() {
+                    gone = self.half_closed.poll_receiving(cx, &self.socket);
+                }
+                gone.map(|()| Err(TransferError::Socket(std::io::ErrorKind::ConnectionReset)))
+            }
         }
     }
 

@@ -246,6 +246,46 @@ fn a_half_closed_client_is_not_waited_for_for_ever() {
     });
 }
 
+/// For how long a client keeps what it holds that has sent its last request and then left altogether.
+async fn held_by_who_left<R: Future<Output = Response> + 'static>(
+    version: &str,
+    handler: impl Fn(Request) -> R + 'static,
+) -> u64 {
+    let raw = serve(Answer(handler)).await;
+    let Raw { mut stream, served, .. } = raw;
+    let request = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let began = clock::now();
+    drop(stream);
+    assert!(matches!(served.await, Ok(Served::Closed(Some(Reason::ConnectionLost)))));
+    began.elapsed().as_secs()
+}
+
+#[test]
+fn a_client_that_leaves_behind_its_last_request_is_missed_soon() {
+    run_paused(async {
+        let unanswered = |_| async {
+            pending::<()>().await;
+            text(200, "")
+        };
+        assert_eq!(held_by_who_left("1.1", unanswered).await, 2);
+        // It cannot be asked.
+        assert_eq!(held_by_who_left("1.0", unanswered).await, 60);
+        let (sender, body) = crate::http::body::channel();
+        let body = std::cell::RefCell::new(Some(body));
+        let streaming = move |_| {
+            let body = body.borrow_mut().take().expect("once");
+            async {
+                // Its end is read before.
+                clock::sleep(Duration::from_millis(100)).await;
+                Response::new(ResponseHead::new(http::StatusCode::OK), body)
+            }
+        };
+        assert_eq!(held_by_who_left("1.1", streaming).await, 1);
+        drop(sender);
+    });
+}
+
 #[test]
 fn a_client_that_leaves_cancels_the_handler() {
     struct Cancelled(Seen<&'static str>);
