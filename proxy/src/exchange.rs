@@ -11,10 +11,12 @@
 //!
 //! - `course`: which rule of a route takes it, its filters, its backend; `mirror`: copies of it;
 //! - `admission`: who may do what, and how much of it, at the server's side; `passage`: for how long;
+//! - `carry`: what a request became that asked for another protocol;
 //! - `attempts`: everything from the pick of an endpoint to a response's head.
 
 pub(crate) mod admission;
 mod attempts;
+pub(crate) mod carry;
 pub mod connect;
 mod course;
 mod mirror;
@@ -33,7 +35,7 @@ pub use record::{Record, RecordedBody};
 
 use crate::{
     error::ProxyError,
-    http::{Asked, Audience, Handler, Request, Response, respond, side},
+    http::{Asked, Audience, Handler, Request, Response, Takeover, Tunnel, respond, side},
     outside,
     shared::Shared,
 };
@@ -75,6 +77,10 @@ impl Handler for Exchange {
     fn refuse(&self, error: ProxyError, asked: Asked) -> Response {
         let response = respond::respond(&error, asked, self.origin.audience());
         Record::unread(&self.shared, &self.origin, asked).refuse(error, response)
+    }
+
+    async fn carry(&self, client: &Tunnel, takeover: Takeover) {
+        self.go_on(client, takeover).await;
     }
 }
 

@@ -20,6 +20,7 @@ pub mod send_error;
 pub mod side;
 
 pub use body::{Body, BodyError, Frame};
+pub use h2::Tunnel;
 pub use message::{
     HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, Takeover,
 };
@@ -40,6 +41,12 @@ pub trait Handler {
     /// The response to a message that the codec itself refuses: malformed, or beyond a limit.
     fn refuse(&self, error: ProxyError, asked: Asked) -> Response {
         respond::respond(&error, asked, Audience::Stranger)
+    }
+
+    /// Carries what a request became of a connection that carries others too, to its end. What is dropped before is reset.
+    fn carry(&self, client: &Tunnel, takeover: Takeover) -> impl Future<Output = ()> {
+        let _ = client;
+        async move { drop(takeover) }
     }
 }
 

@@ -28,14 +28,13 @@ use crate::{
     drain::Drain,
     error::ProxyError,
     exchange::{Exchange, Inbound, Origin, Requests},
-    http::{Served, Takeover, h1, h2},
+    http::{Served, h1, h2},
     io::Socket,
     peek::Peek,
     policy::authz::Source,
     reason::Reason,
     seldom::Seldom,
     shared::Shared,
-    tcp,
     telemetry::Direction,
     tls::{Alpn, Peer},
     undeclared::{self, Found},
@@ -314,7 +313,7 @@ async fn exchanges(
     drain: &Drain,
 ) {
     let origin = Origin::Inbound(Inbound {
-        requests: requests.clone(),
+        requests,
         application: facts.application,
         side_headers: facts.alpn == Some(Alpn::WeftHttp2),
     });
@@ -326,26 +325,8 @@ async fn exchanges(
     };
     match served {
         Served::Closed(reason) => shared.listeners.closed(Direction::Inbound, reason),
-        Served::TakenOver(client, Takeover::Splice(server)) => {
-            splice(shared, &requests, &client, &server.socket).await;
-        }
-        // Only a request of the local application opens a tunnel to a destination.
-        Served::TakenOver(_, Takeover::Tunnel { .. } | Takeover::Outside(_)) => {}
+        Served::TakenOver(client, takeover) => exchange.go_on(&client, takeover).await,
     }
-}
-
-/// What a request became that took its connection over: bytes, for as long as the request may go on.
-async fn splice(shared: &Rc<Shared>, requests: &Requests, client: &Socket, server: &Socket) {
-    let held = requests.taken_over();
-    let forbidden = async {
-        let Some(passage) = &held.passage else { return std::future::pending().await };
-        let error = passage.ended().await;
-        refuse(shared, client.peer(), error.reason, &error.detail);
-        error.reason
-    };
-    let bounds =
-        tcp::Bounds { idle: shared.config.timeouts.tcp_idle, forbidden, may_be_http: false };
-    tcp::splice_within(client, server, bounds).await;
 }
 
 fn refuse(shared: &Rc<Shared>, peer: Option<SocketAddr>, reason: Reason, detail: &str) {

@@ -20,10 +20,9 @@ use crate::{
     discovery::Transport,
     drain::Drain,
     error::ProxyError,
-    exchange::{Exchange, Origin, Outbound},
+    exchange::{Exchange, Origin, Outbound, carry},
     http::{Served, Takeover, h1, h2},
     io::Socket,
-    outside,
     peek::Peek,
     policy::{breaker::Verdict, retry},
     pool,
@@ -161,16 +160,8 @@ async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: O
 /// What follows an Upgrade, or a tunnel to outside the mesh.
 async fn spliced(shared: &Rc<Shared>, served: Served) {
     match served {
-        Served::TakenOver(client, Takeover::Splice(server)) => {
-            tcp::splice(&client, &server.socket, shared.config.timeouts.tcp_idle).await;
-        }
-        Served::TakenOver(client, Takeover::Outside(server)) => {
-            let ended = outside::splice(shared, &client, &server.socket).await;
-            if ended.reason == Some(Reason::EgressDenied) {
-                shared.listeners.closed(Direction::Outbound, ended.reason);
-            }
-        }
-        Served::Closed(_) | Served::TakenOver(_, Takeover::Tunnel { .. }) => {}
+        Served::TakenOver(client, takeover) => carry::onward(shared, &client, takeover).await,
+        Served::Closed(_) => {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opaque forwarding: bytes between two sockets, each direction for itself.
+//! Opaque forwarding: bytes between two ends, each direction for itself.
 //!
 //! Half-close is kept: the end of one direction is passed on while the other goes on. A slow reader holds
 //! back its sender: nothing is read for a side whose buffer is above its high-water mark. A broken side
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use forged::Scanner;
 
 use crate::{
@@ -45,6 +45,49 @@ impl Spliced {
     }
 }
 
+/// One end of what is spliced: a connection, or a stream of one that carries others too.
+pub trait End {
+    /// Reads more, appending to `buffer`; `Ok(0)` at a clean end. Cancel-safe.
+    fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>>;
+
+    /// Ready when more may be written.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Takes bytes, whatever waits already; they leave as [`End::poll_writable`] is polled.
+    ///
+    /// # Errors
+    /// It is broken, or was shut down.
+    fn write_bytes(&self, bytes: Bytes) -> io::Result<()>;
+
+    /// Sends what waits, then that nothing more comes.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends it so that nobody takes it for a clean end.
+    fn abort(&self);
+}
+
+impl End for Socket {
+    fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        Self::poll_fill(self, cx, buffer)
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_writable(self, cx)
+    }
+
+    fn write_bytes(&self, bytes: Bytes) -> io::Result<()> {
+        Self::write_bytes(self, bytes)
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(self, cx)
+    }
+
+    fn abort(&self) {
+        Self::abort(self);
+    }
+}
+
 /// What may end two spliced connections before they end by themselves.
 #[derive(Debug)]
 pub struct Bounds<F> {
@@ -59,19 +102,19 @@ pub struct Bounds<F> {
 
 /// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound). Dropped
 /// before, it breaks both sides with a reset.
-pub async fn splice(client: &Socket, server: &Socket, idle: Duration) -> Spliced {
+pub async fn splice(client: &impl End, server: &Socket, idle: Duration) -> Spliced {
     let bounds = Bounds { idle, forbidden: std::future::pending(), may_be_http: false };
     splice_within(client, server, bounds).await
 }
 
 /// Like [`splice`], within more bounds, each of which ends it by a reset.
 pub async fn splice_within(
-    client: &Socket,
+    client: &impl End,
     server: &Socket,
     bounds: Bounds<impl Future<Output = Reason>>,
 ) -> Spliced {
     let Bounds { idle, forbidden, may_be_http } = bounds;
-    let mut cut = Cut { sockets: [client, server], clean: false };
+    let mut cut = Cut { client, server, clean: false };
     let mut forbidden = pin!(forbidden);
     let mut up = OneWay::new(client, server);
     up.scanner = may_be_http.then(Scanner::default);
@@ -101,24 +144,24 @@ pub async fn splice_within(
 }
 
 /// Breaks both sides when dropped, unless they ended cleanly.
-struct Cut<'a> {
-    sockets: [&'a Socket; 2],
+struct Cut<'a, C: End> {
+    client: &'a C,
+    server: &'a Socket,
     clean: bool,
 }
 
-impl Drop for Cut<'_> {
+impl<C: End> Drop for Cut<'_, C> {
     fn drop(&mut self) {
         if !self.clean {
-            for socket in self.sockets {
-                socket.abort();
-            }
+            self.client.abort();
+            self.server.abort();
         }
     }
 }
 
-fn poll_both(
-    up: &mut OneWay<'_>,
-    down: &mut OneWay<'_>,
+fn poll_both<C: End>(
+    up: &mut OneWay<'_, C, Socket>,
+    down: &mut OneWay<'_, Socket, C>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stopped>> {
     let up = up.poll(cx)?;
@@ -142,9 +185,9 @@ fn poll_idle(
 }
 
 /// One direction: copying, then passing on the end.
-struct OneWay<'a> {
-    from: &'a Socket,
-    to: &'a Socket,
+struct OneWay<'a, F, T> {
+    from: &'a F,
+    to: &'a T,
     buffer: BytesMut,
     moved: u64,
     state: State,
@@ -179,8 +222,8 @@ enum State {
     Ended,
 }
 
-impl<'a> OneWay<'a> {
-    fn new(from: &'a Socket, to: &'a Socket) -> Self {
+impl<'a, F: End, T: End> OneWay<'a, F, T> {
+    fn new(from: &'a F, to: &'a T) -> Self {
         Self { from, to, buffer: BytesMut::new(), moved: 0, state: State::Copying, scanner: None }
     }
 

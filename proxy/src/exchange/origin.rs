@@ -16,7 +16,7 @@ use crate::{
     destination::{Found, Service, authority},
     discovery::Transport,
     error::ProxyError,
-    http::{RequestHead, Response, ResponseHead, forward, respond::Audience, side},
+    http::{RequestHead, Response, ResponseHead, Takeover, forward, respond::Audience, side},
     outside,
     reason::Reason,
     shared::Shared,
@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     passage::{Passage, Requests},
-    record::Record,
+    record::{Held, Record},
 };
 
 /// Whose requests a connection carries.
@@ -296,15 +296,13 @@ impl Origin {
     }
 
     /// Keeps what a request holds for as long as its connection, where the response hands that over: its record ends
-    /// with the response's head. On the client's side that is its place among the service's requests.
+    /// with the response's head.
     pub fn keep_with(&self, response: &mut Response, record: &mut Record) {
-        let Some(takeover) = &mut response.takeover else { return };
-        if let Some(onward) = takeover.onward() {
-            onward.hold(record.take_turn());
-        }
-        if let Self::Inbound(inbound) = self {
-            inbound.requests.keep(record.take_held());
-        }
+        let Some(onward) = response.takeover.as_mut().and_then(Takeover::onward) else { return };
+        onward.hold(record.take_turn());
+        let Held { passage, turn } = record.take_held();
+        onward.hold(turn);
+        onward.bound(passage);
     }
 
     /// The direction, for telemetry.

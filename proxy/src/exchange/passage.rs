@@ -25,7 +25,7 @@ use std::{
 
 use weft_proto::SpiffeId;
 
-use super::{admission, record::Held};
+use super::admission;
 use crate::{
     discovery::InboundPort,
     error::{Delivery, ProxyError},
@@ -53,8 +53,6 @@ struct Connection {
     remote: Option<SocketAddr>,
     metrics: Arc<AdmissionMetrics>,
     places: RefCell<Places>,
-    /// Of a request that took the whole connection over.
-    kept: RefCell<Held>,
 }
 
 /// Who is to be woken.
@@ -67,7 +65,6 @@ struct Places {
 /// A request that is under way; not any more once dropped.
 #[derive(Debug)]
 pub struct Passage {
-    /// What became of the connection is kept there together with this.
     connection: Weak<Connection>,
     place: usize,
     /// The version of the policy that it was judged by last.
@@ -92,8 +89,8 @@ impl Requests {
         remote: Option<SocketAddr>,
         metrics: Arc<AdmissionMetrics>,
     ) -> Self {
-        let (places, kept) = (RefCell::default(), RefCell::default());
-        Self(Rc::new(Connection { port, peer, remote, metrics, places, kept }))
+        let places = RefCell::default();
+        Self(Rc::new(Connection { port, peer, remote, metrics, places }))
     }
 
     /// The port's policy as it stands now.
@@ -123,17 +120,6 @@ impl Requests {
     /// A request begins.
     pub(super) fn enter(&self) -> Passage {
         Passage::of(&self.0, None)
-    }
-
-    /// Keeps what a request holds, which takes the connection over.
-    pub(super) fn keep(&self, held: Held) {
-        self.0.kept.replace(held);
-    }
-
-    /// What the request holds that took the connection over.
-    #[must_use]
-    pub fn taken_over(&self) -> Held {
-        self.0.kept.take()
     }
 
     /// The port's policy may be another: each request looks.

@@ -2,8 +2,9 @@
 //!
 //! In come sockets that speak HTTP/2 (prior knowledge or ALPN), out go the messages of [`super`]. Nothing is
 //! spawned per stream: a client's streams are polled by their connection's task, and the only future that a
-//! caller spawns is the driver of a connection to an endpoint. It never offers the extended CONNECT, never
-//! pushes, and never forwards a field that speaks about a connection.
+//! caller spawns is the driver of a connection to an endpoint. A client's extended CONNECT (RFC 8441) is taken for a
+//! WebSocket, which the seam has as HTTP/1's Upgrade. It never makes one itself, never pushes, and never forwards a
+//! field that speaks about a connection.
 //!
 //! # Windows
 //! Each stream may have a window of bytes on the way to its reader, and a connection as much as all its streams
@@ -22,6 +23,8 @@ mod outgoing;
 mod resets;
 mod server;
 mod stream;
+mod tunnel;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,9 @@ use std::time::Duration;
 pub use client::Http2Client;
 pub use incoming::IncomingBody;
 pub use server::serve;
+pub use tunnel::Tunnel;
+#[cfg(test)]
+pub(crate) use websocket::accept as websocket_accept;
 
 use crate::config::Config;
 

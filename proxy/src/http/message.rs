@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::{Body, body::Upload};
-use crate::{io::Socket, policy::gate::Turn};
+use crate::{exchange::passage::Passage, io::Socket, policy::gate::Turn};
 
 /// A request on its way through the proxy.
 #[derive(Debug)]
@@ -148,18 +148,30 @@ pub struct Onward {
     /// The connection.
     pub socket: Socket,
     turns: Vec<Turn>,
+    passage: Option<Passage>,
 }
 
 impl Onward {
     /// A connection that holds nothing.
     #[must_use]
     pub const fn new(socket: Socket) -> Self {
-        Self { socket, turns: Vec::new() }
+        Self { socket, turns: Vec::new(), passage: None }
     }
 
     /// Holds this until it ends.
     pub fn hold(&mut self, turn: Option<Turn>) {
         self.turns.extend(turn);
+    }
+
+    /// Goes on for as long as its request may, on the server's side.
+    pub fn bound(&mut self, passage: Option<Passage>) {
+        self.passage = passage;
+    }
+
+    /// For how long the request may go on; `None` where nothing bounds it.
+    #[must_use]
+    pub const fn passage(&self) -> Option<&Passage> {
+        self.passage.as_ref()
     }
 }
 

@@ -8,6 +8,7 @@ mod open;
 mod scene;
 mod silent;
 mod unread;
+mod websocket;
 
 use std::sync::Arc;
 

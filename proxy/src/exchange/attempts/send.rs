@@ -112,7 +112,8 @@ impl Call<'_> {
     /// The client's version decides, but towards an application that declares one: it gets that, whatever its
     /// clients speak. gRPC is HTTP/2 always.
     fn travels_as_http2(&self) -> bool {
-        let spoken = self.head.version == Version::HTTP_2;
+        // A protocol that a request asks for instead takes its connection over.
+        let spoken = self.head.version == Version::HTTP_2 && self.head.upgrade.is_none();
         match (self.origin, self.snapshot.destination.protocol) {
             (Origin::Inbound(_), Protocol::Http1) => spoken && self.head.is_grpc(),
             (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc) => self.head.upgrade.is_none(),

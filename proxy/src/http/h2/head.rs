@@ -3,6 +3,7 @@
 //! What the `h2` crate lets pass and the RFC does not is refused here. What goes out carries no field that
 //! speaks about a connection, and `host` only where it is no `:authority`.
 
+use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     header::{
@@ -13,7 +14,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::ServerSettings;
+use super::{ServerSettings, websocket};
 use crate::{
     error::ProxyError,
     http::{HeaderCase, RequestHead, ResponseHead, SendError},
@@ -27,9 +28,10 @@ const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-aut
 
 /// A client's request, as the seam has it, with the error that refuses it where it breaks the rules.
 pub(super) fn from_client(
-    parts: request::Parts,
+    mut parts: request::Parts,
     settings: &ServerSettings,
 ) -> (RequestHead, Result<(), ProxyError>) {
+    let protocol = parts.extensions.remove::<Protocol>();
     let mut head = RequestHead {
         method: parts.method,
         target: parts.uri,
@@ -45,7 +47,17 @@ pub(super) fn from_client(
     for name in [PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
         head.headers.remove(name);
     }
-    let checked = check(&head, settings);
+    // RFC 8441 section 4: in an extended CONNECT alone.
+    let is_known = protocol.as_ref().map(|protocol| protocol.as_str() == websocket::PROTOCOL);
+    if is_known == Some(true) {
+        websocket::into_upgrade(&mut head);
+    }
+    let checked = match is_known {
+        Some(false) => {
+            Err(bad_request("`:protocol` is not websocket, the only one that is supported"))
+        }
+        Some(true) | None => check(&head, settings),
+    };
     if checked.is_ok() {
         join_content_lengths(&mut head.headers);
     }

@@ -164,6 +164,7 @@ async fn handshake(socket: Socket, settings: &ServerSettings) -> Result<Connecti
             settings.stream_window,
         ))
         .max_concurrent_streams(settings.max_streams)
+        .enable_connect_protocol()
         // Above its own bound the h2 crate answers 431 by itself, without a reason: the check is ours.
         .max_header_list_size(settings.max_header_bytes.saturating_mul(2))
         .max_send_buffer_size(SEND_BUFFER)

@@ -12,14 +12,17 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason as Code, RecvStream, server::SendResponse};
+use http::HeaderValue;
 
 use super::{
     IncomingBody, ServerSettings, head,
     outgoing::{Outgoing, Stopped},
+    tunnel::Tunnel,
+    websocket,
 };
 use crate::{
     error::ProxyError,
-    http::{Body, Handler, Interim, Request, Response, body::Upload, respond::Asked},
+    http::{Body, Handler, Interim, Request, RequestHead, Response, body::Upload, respond::Asked},
     reason::Reason,
 };
 
@@ -41,6 +44,12 @@ pub(super) async fn serve<H: Handler>(
 ) -> StreamEnd {
     let (parts, stream) = request.into_parts();
     let (head, checked) = head::from_client(parts, settings);
+    if checked.is_ok()
+        && let Some(key) = websocket::key(&head)
+    {
+        // Boxed: it is rare, and lasts.
+        return Box::pin(open_websocket(head, &key, stream, responder, handler)).await;
+    }
     let response = match checked {
         Err(error) => handler.refuse(error, Asked::from(&head)),
         Ok(()) => {
@@ -56,6 +65,48 @@ pub(super) async fn serve<H: Handler>(
         }
     };
     send_response(response, responder, handler).await
+}
+
+/// Serves the stream of a client that asks for a WebSocket, and carries that when it is opened.
+async fn open_websocket<H: Handler>(
+    head: RequestHead,
+    key: &HeaderValue,
+    stream: RecvStream,
+    mut responder: SendResponse<Bytes>,
+    handler: &H,
+) -> StreamEnd {
+    let interim = Interim::default();
+    let request = Request { head, body: Body::Empty, interim: interim.clone() };
+    let handling = handler.handle(request);
+    let Some(mut response) = await_response(handling, &interim, &mut responder).await else {
+        return StreamEnd::ResetByClient;
+    };
+    let refused = |detail| {
+        let error = ProxyError::after_send(Reason::UpstreamProtocol, detail);
+        handler.refuse(error, Asked::default())
+    };
+    let Some(takeover) = response.takeover.take() else {
+        if response.head.status.is_success() {
+            // The client would take it for a WebSocket.
+            response = refused("the server answers as if no websocket had been asked for");
+        }
+        return send_response(response, responder, handler).await;
+    };
+    if let Err(detail) = websocket::opened(&mut response.head, key) {
+        drop(takeover);
+        return send_response(refused(detail), responder, handler).await;
+    }
+    let head = head::to_client(*response.head);
+    let tunnel = match responder.send_response(head, false) {
+        Ok(send) => Tunnel::new(send, stream),
+        Err(error) => {
+            tracing::debug!(%error, "a response could not be sent");
+            responder.send_reset(Code::INTERNAL_ERROR);
+            return StreamEnd::Done;
+        }
+    };
+    handler.carry(&tunnel, takeover).await;
+    if tunnel.was_reset() { StreamEnd::ResetByClient } else { StreamEnd::Done }
 }
 
 /// The handler's response, with 1xx ones sent on as they come; `None` when the client gave up.

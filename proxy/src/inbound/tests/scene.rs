@@ -62,12 +62,25 @@ impl App {
             if line.contains("/hold") {
                 release.notified().await;
             }
-            let answer: &[u8] = match line.contains("/upgrade") {
-                true => b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-                false => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+            let answer = match line.contains("/upgrade") {
+                true => Self::switched(&text),
+                false => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
             };
-            let _ = stream.write_all(answer).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
+    }
+
+    /// The response to an upgrade; to `/upgrade/deaf` one that has not heard the key.
+    fn switched(request: &str) -> String {
+        let mut answer =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                .to_owned();
+        let key = request.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        if let Some(key) = key.filter(|_| !request.contains("/upgrade/deaf")) {
+            let accept = h2::websocket_accept(&key.parse().expect("a value"));
+            answer.push_str(&format!("Sec-WebSocket-Accept: {accept}\r\n"));
+        }
+        answer + "\r\n"
     }
 
     /// How many requests came whose line contains this.
