@@ -9,3 +9,4 @@ mod replicas;
 mod shop;
 mod streams;
 mod truncation;
+mod websockets;
