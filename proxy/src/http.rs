@@ -22,7 +22,7 @@ pub mod side;
 pub use body::{Body, BodyError, Frame};
 pub use h2::Tunnel;
 pub use message::{
-    HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, Takeover,
+    HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, ServerEnd, Takeover,
 };
 pub use respond::{Asked, Audience};
 pub use returns::Returns;

@@ -65,7 +65,7 @@ pub async fn connect(shared: &Rc<Shared>, name: &str) -> Result<Socket, ProxyErr
 }
 
 /// Forwards between the application and a server outside, for as long as traffic may leave the mesh.
-pub async fn splice(shared: &Rc<Shared>, client: &impl End, server: &Socket) -> Spliced {
+pub async fn splice(shared: &Rc<Shared>, client: &impl End, server: &impl End) -> Spliced {
     let forbidden = async {
         shared.destinations.directory().until_registered_only().await;
         Reason::EgressDenied

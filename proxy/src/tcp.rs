@@ -102,7 +102,7 @@ pub struct Bounds<F> {
 
 /// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound). Dropped
 /// before, it breaks both sides with a reset.
-pub async fn splice(client: &impl End, server: &Socket, idle: Duration) -> Spliced {
+pub async fn splice(client: &impl End, server: &impl End, idle: Duration) -> Spliced {
     let bounds = Bounds { idle, forbidden: std::future::pending(), may_be_http: false };
     splice_within(client, server, bounds).await
 }
@@ -110,7 +110,7 @@ pub async fn splice(client: &impl End, server: &Socket, idle: Duration) -> Splic
 /// Like [`splice`], within more bounds, each of which ends it by a reset.
 pub async fn splice_within(
     client: &impl End,
-    server: &Socket,
+    server: &impl End,
     bounds: Bounds<impl Future<Output = Reason>>,
 ) -> Spliced {
     let Bounds { idle, forbidden, may_be_http } = bounds;
@@ -144,13 +144,13 @@ pub async fn splice_within(
 }
 
 /// Breaks both sides when dropped, unless they ended cleanly.
-struct Cut<'a, C: End> {
+struct Cut<'a, C: End, S: End> {
     client: &'a C,
-    server: &'a Socket,
+    server: &'a S,
     clean: bool,
 }
 
-impl<C: End> Drop for Cut<'_, C> {
+impl<C: End, S: End> Drop for Cut<'_, C, S> {
     fn drop(&mut self) {
         if !self.clean {
             self.client.abort();
@@ -159,9 +159,9 @@ impl<C: End> Drop for Cut<'_, C> {
     }
 }
 
-fn poll_both<C: End>(
-    up: &mut OneWay<'_, C, Socket>,
-    down: &mut OneWay<'_, Socket, C>,
+fn poll_both<C: End, S: End>(
+    up: &mut OneWay<'_, C, S>,
+    down: &mut OneWay<'_, S, C>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stopped>> {
     let up = up.poll(cx)?;

@@ -42,7 +42,7 @@ impl Exchange {
         };
         let idle = self.shared.config.timeouts.tcp_idle;
         let bounds = tcp::Bounds { idle, forbidden, may_be_http: false };
-        tcp::splice_within(client, &server.socket, bounds).await;
+        tcp::splice_within(client, &server.end, bounds).await;
     }
 }
 
@@ -50,10 +50,10 @@ impl Exchange {
 pub(crate) async fn onward(shared: &Rc<Shared>, client: &impl End, takeover: Takeover) {
     match takeover {
         Takeover::Splice(server) => {
-            tcp::splice(client, &server.socket, shared.config.timeouts.tcp_idle).await;
+            tcp::splice(client, &server.end, shared.config.timeouts.tcp_idle).await;
         }
         Takeover::Outside(server) => {
-            let ended = outside::splice(shared, client, &server.socket).await;
+            let ended = outside::splice(shared, client, &server.end).await;
             if ended.reason == Some(Reason::EgressDenied) {
                 shared.listeners.closed(Direction::Outbound, ended.reason);
             }

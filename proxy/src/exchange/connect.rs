@@ -11,7 +11,7 @@ use super::Origin;
 use crate::{
     destination::{Found, authority},
     error::ProxyError,
-    http::{Body, Onward, RequestHead, Response, ResponseHead, Takeover},
+    http::{Body, Onward, RequestHead, Response, ResponseHead, ServerEnd, Takeover},
     outside,
     reason::Reason,
     shared::Shared,
@@ -47,7 +47,10 @@ pub async fn tunnel(
     let name = authority::canonical(&named, DEFAULT_PORT)?;
     let takeover = match shared.destinations.find(&name).await? {
         Found::Mesh(_) => Takeover::Tunnel { destination: name },
-        Found::Outside => Takeover::Outside(Onward::new(outside::connect(shared, &name).await?)),
+        Found::Outside => {
+            let socket = outside::connect(shared, &name).await?;
+            Takeover::Outside(Onward::new(ServerEnd::Connection(socket)))
+        }
     };
     let mut response = Response::new(ResponseHead::new(StatusCode::OK), Body::Empty);
     response.takeover = Some(takeover);

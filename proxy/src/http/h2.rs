@@ -3,8 +3,8 @@
 //! In come sockets that speak HTTP/2 (prior knowledge or ALPN), out go the messages of [`super`]. Nothing is
 //! spawned per stream: a client's streams are polled by their connection's task, and the only future that a
 //! caller spawns is the driver of a connection to an endpoint. A client's extended CONNECT (RFC 8441) is taken for a
-//! WebSocket, which the seam has as HTTP/1's Upgrade. It never makes one itself, never pushes, and never forwards a
-//! field that speaks about a connection.
+//! WebSocket, which the seam has as HTTP/1's Upgrade; one is made of that for an endpoint that takes it. It never pushes,
+//! and never forwards a field that speaks about a connection.
 //!
 //! # Windows
 //! Each stream may have a window of bytes on the way to its reader, and a connection as much as all its streams

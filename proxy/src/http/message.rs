@@ -7,15 +7,16 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     future::poll_fn,
+    io,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
-use super::{Body, body::Upload};
-use crate::{exchange::passage::Passage, io::Socket, policy::gate::Turn};
+use super::{Body, body::Upload, h2::Tunnel};
+use crate::{exchange::passage::Passage, io::Socket, policy::gate::Turn, tcp::End};
 
 /// A request on its way through the proxy.
 #[derive(Debug)]
@@ -145,17 +146,63 @@ pub enum Takeover {
 /// took of a service's limits is given back when this is dropped.
 #[derive(Debug)]
 pub struct Onward {
-    /// The connection.
-    pub socket: Socket,
+    /// The server's end of it.
+    pub end: ServerEnd,
     turns: Vec<Turn>,
     passage: Option<Passage>,
+}
+
+/// The server's end of what goes on after a takeover.
+#[derive(Debug)]
+pub enum ServerEnd {
+    /// All of a connection.
+    Connection(Socket),
+    /// A stream of a connection that carries others too.
+    Stream(Tunnel),
+}
+
+impl End for ServerEnd {
+    fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Connection(socket) => socket.poll_fill(cx, buffer),
+            Self::Stream(tunnel) => tunnel.poll_fill(cx, buffer),
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Connection(socket) => socket.poll_writable(cx),
+            Self::Stream(tunnel) => tunnel.poll_writable(cx),
+        }
+    }
+
+    fn write_bytes(&self, bytes: Bytes) -> io::Result<()> {
+        match self {
+            Self::Connection(socket) => socket.write_bytes(bytes),
+            Self::Stream(tunnel) => tunnel.write_bytes(bytes),
+        }
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Connection(socket) => socket.poll_shutdown(cx),
+            Self::Stream(tunnel) => tunnel.poll_shutdown(cx),
+        }
+    }
+
+    fn abort(&self) {
+        match self {
+            Self::Connection(socket) => socket.abort(),
+            Self::Stream(tunnel) => tunnel.abort(),
+        }
+    }
 }
 
 impl Onward {
     /// A connection that holds nothing.
     #[must_use]
-    pub const fn new(socket: Socket) -> Self {
-        Self { socket, turns: Vec::new(), passage: None }
+    pub const fn new(end: ServerEnd) -> Self {
+        Self { end, turns: Vec::new(), passage: None }
     }
 
     /// Holds this until it ends.

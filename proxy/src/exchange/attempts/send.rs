@@ -33,8 +33,7 @@ impl Call<'_> {
     ) -> Result<(Response, InFlight), Failure> {
         let in_flight = InFlight::enter(member);
         let fresh = |error| Failure { error, kept_connection: false };
-        let connection =
-            member.pool.acquire(self.need(), member.in_flight(), progress).await.map_err(fresh)?;
+        let connection = self.connection(member, progress).await.map_err(fresh)?;
         progress.connected(clock::now());
         self.hand_on(&member.endpoint.transport);
         let sanitize = self.origin.sanitize_interim(&member.endpoint.transport);
@@ -63,6 +62,31 @@ impl Call<'_> {
         }
         self.snapshot.heed(member, &response.head);
         Ok((response, in_flight))
+    }
+
+    /// A connection that the request can travel on. An application that declares HTTP/2 gets a WebSocket as a stream, where
+    /// it has announced that it takes that, and else as HTTP/1 has it.
+    async fn connection(
+        &self,
+        member: &Rc<Member>,
+        progress: &Progress,
+    ) -> Result<Connection, ProxyError> {
+        let declared = self.snapshot.destination.protocol;
+        let may_be_stream = self.head.upgrade.is_some()
+            && matches!(
+                (self.origin, declared),
+                (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc)
+            );
+        if may_be_stream {
+            // Boxed: it is rare.
+            let shared = member.pool.acquire(Need::Http2, member.in_flight(), progress);
+            if let Ok(Connection::Http2(client)) = Box::pin(shared).await
+                && client.takes_websockets()
+            {
+                return Ok(Connection::Http2(client));
+            }
+        }
+        member.pool.acquire(self.need(), member.in_flight(), progress).await
     }
 
     /// What the next hop is told of the request: the time that is left, and which attempt this is. An application

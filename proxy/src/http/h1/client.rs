@@ -31,7 +31,8 @@ use crate::{
     clock::{self, Instant},
     error::Delivery,
     http::{
-        Body, BodyError, Interim, Onward, RequestHead, Response, SendError, Takeover, body::Upload,
+        Body, BodyError, Interim, Onward, RequestHead, Response, SendError, ServerEnd, Takeover,
+        body::Upload,
     },
     io::Socket,
     policy::gate::Turn,
@@ -249,7 +250,7 @@ impl Connection {
         let body = if parsed.head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.keep.set(false);
             self.socket.unread(self.inbox.take_rest());
-            let mut onward = Onward::new(self.socket.clone());
+            let mut onward = Onward::new(ServerEnd::Connection(self.socket.clone()));
             onward.hold(self.place.take());
             takeover = Some(Takeover::Splice(onward));
             half.finish();

@@ -19,17 +19,22 @@ use h2::{
     Reason as Code, RecvStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::{
     ClientSettings, IncomingBody, REMEMBERED_RESETS, SEND_BUFFER, connection_window, head,
     keep_alive::KeepAlive,
     outgoing::{Outgoing, Stopped},
+    tunnel::Tunnel,
+    websocket,
 };
 use crate::{
     clock,
     error::Delivery,
-    http::{Body, BodyError, Interim, RequestHead, Response, Returns, SendError, body::Upload},
+    http::{
+        Body, BodyError, Interim, Onward, RequestHead, Response, Returns, SendError, ServerEnd,
+        Takeover, body::Upload,
+    },
     io::Socket,
     reason::Reason,
 };
@@ -200,8 +205,14 @@ impl Http2Client {
         interim: &Interim,
     ) -> Result<Response, SendError> {
         let request = head::to_endpoint(head)?;
-        let written_before = self.0.status.written_to_kernel();
         let ended = body.is_end();
+        if ended
+            && self.takes_websockets()
+            && let Some(key) = websocket::key(head)
+        {
+            return Box::pin(self.open_websocket(head, request, &key, interim)).await;
+        }
+        let written_before = self.0.status.written_to_kernel();
         let mut sender = self.0.sender.borrow().clone();
         let (mut response, stream) = sender
             .send_request(request, ended)
@@ -213,6 +224,44 @@ impl Http2Client {
         let received = received.await.map_err(|error| self.judge(error, written_before))?;
         self.0.status.answered.set(true);
         Ok(self.response(head, received, outgoing, &open))
+    }
+
+    /// Whether the endpoint has announced the extended CONNECT (RFC 8441 section 3).
+    #[must_use]
+    pub fn takes_websockets(&self) -> bool {
+        self.0.sender.borrow().is_extended_connect_protocol_enabled()
+    }
+
+    /// Asks for a WebSocket: the response is that of HTTP/1.
+    async fn open_websocket(
+        &self,
+        head: &RequestHead,
+        mut request: http::Request<()>,
+        key: &HeaderValue,
+        interim: &Interim,
+    ) -> Result<Response, SendError> {
+        websocket::into_connect(&mut request);
+        let written_before = self.0.status.written_to_kernel();
+        let mut sender = self.0.sender.borrow().clone();
+        let (mut response, mut send) = sender
+            .send_request(request, false)
+            .map_err(|error| SendError { delivery: Delivery::Nothing, ..send_error(&error) })?;
+        drop(sender);
+        let open = self.open_stream();
+        let received = poll_fn(|cx| self.poll_response(&mut response, &mut None, interim, cx));
+        let received = received.await.map_err(|error| self.judge(error, written_before))?;
+        if !received.status().is_success() {
+            // Nothing follows. On a stream that is gone that needs not be said.
+            let _ = send.send_data(Bytes::new(), true);
+            return Ok(self.response(head, received, None, &open));
+        }
+        let (parts, receive) = received.into_parts();
+        let mut head = head::from_endpoint(parts);
+        websocket::switched(&mut head, key);
+        let tunnel = Tunnel::new(send, receive).counted(open);
+        let mut response = Response::new(head, Body::Empty);
+        response.takeover = Some(Takeover::Splice(Onward::new(ServerEnd::Stream(tunnel))));
+        Ok(response)
     }
 
     fn open_stream(&self) -> OpenStream {

@@ -1,6 +1,6 @@
-//! A stream of a client's connection that carries bytes instead of a message's content: one [`End`] of what is spliced.
+//! A stream that carries bytes instead of a message's content: one [`End`] of what is spliced, a client's or a server's.
 //!
-//! In come bytes for the client, out go those that it sends, each direction within the stream's window: a chunk's room
+//! In come bytes for the peer, out go those that it sends, each direction within the stream's window: a chunk's room
 //! is given back when the next one is asked for, that is when it was passed on. An end that is not clean is a reset
 //! (RFC 8441 section 5 says CANCEL), also when the tunnel is dropped before.
 
@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 
-use super::SEND_BUFFER;
+use super::{SEND_BUFFER, client::OpenStream};
 use crate::tcp::End;
 
 /// A stream that carries bytes.
@@ -31,16 +31,31 @@ struct State {
     /// Nothing more is sent.
     ended: bool,
     was_reset: bool,
+    /// Keeps it counted among its connection's streams, on the client's side.
+    open: Option<OpenStream>,
 }
 
 impl Tunnel {
-    /// On the stream whose response's head was sent.
+    /// On a stream whose response's head has passed.
     pub(super) fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
-        let (waiting, held) = (BytesMut::new(), 0);
-        Self(RefCell::new(State { send, receive, waiting, held, ended: false, was_reset: false }))
+        Self(RefCell::new(State {
+            send,
+            receive,
+            waiting: BytesMut::new(),
+            held: 0,
+            ended: false,
+            was_reset: false,
+            open: None,
+        }))
     }
 
-    /// Whether the client has reset it.
+    /// One that counts among its connection's streams for as long as it lives.
+    pub(super) fn counted(mut self, open: OpenStream) -> Self {
+        self.0.get_mut().open = Some(open);
+        self
+    }
+
+    /// Whether the peer has reset it.
     pub(super) fn was_reset(&self) -> bool {
         self.0.borrow().was_reset
     }

@@ -1,13 +1,14 @@
 //! WebSockets over HTTP/2 (RFC 8441), translated at the codec: the rest of the proxy knows them as HTTP/1's Upgrade.
 //!
-//! Comes in: the head of an extended CONNECT, and later the 101 of whoever serves it. Goes out: the GET with which
+//! Comes in: the head of a client's extended CONNECT, and later the 101 of whoever serves it. Goes out: the GET with which
 //! HTTP/1 asks for the same (RFC 6455 section 4.1), with a key of our own, and the 200 that the client waits for. The
-//! server must have understood the key: else nothing is opened.
+//! server must have understood the key: else nothing is opened. Towards an application of HTTP/2 it is the other way round.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::{
-    HeaderValue, Method, StatusCode,
+    HeaderValue, Method, Request, StatusCode,
     header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY},
 };
 
@@ -31,9 +32,11 @@ pub(super) fn into_upgrade(head: &mut RequestHead) {
     }
 }
 
-/// The key that a request asks with, if it asks for another protocol.
+/// The key that a request asks with, if it asks for a WebSocket.
 pub(super) fn key(head: &RequestHead) -> Option<HeaderValue> {
-    head.upgrade.as_ref().and_then(|_| head.headers.get(SEC_WEBSOCKET_KEY).cloned())
+    let protocol = head.upgrade.as_ref()?;
+    let is_websocket = protocol.eq_ignore_ascii_case(PROTOCOL.as_bytes());
+    is_websocket.then(|| head.headers.get(SEC_WEBSOCKET_KEY).cloned()).flatten()
 }
 
 /// Makes of the response that opens a WebSocket in HTTP/1 the one that does in HTTP/2.
@@ -52,6 +55,24 @@ pub(super) fn opened(head: &mut ResponseHead, key: &HeaderValue) -> Result<(), &
     head.status = StatusCode::OK;
     head.reason_phrase = None;
     Ok(())
+}
+
+/// Makes of a request that asks for a WebSocket in HTTP/1 the extended CONNECT that does in HTTP/2.
+pub(super) fn into_connect(request: &mut Request<()>) {
+    *request.method_mut() = Method::CONNECT;
+    request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+    request.extensions_mut().insert(Protocol::from_static(PROTOCOL));
+}
+
+/// Makes of the response that opens a WebSocket in HTTP/2 the one that answers this key in HTTP/1.
+pub(super) fn switched(head: &mut ResponseHead, key: &HeaderValue) {
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    head.upgrade = Some(Bytes::from_static(PROTOCOL.as_bytes()));
+    head.headers.remove(CONTENT_LENGTH);
+    // Base64 is ASCII by construction.
+    if let Ok(accept) = HeaderValue::from_str(&accept(key)) {
+        head.headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
 }
 
 /// What a server answers to a key (RFC 6455 section 4.2.2).

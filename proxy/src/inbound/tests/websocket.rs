@@ -143,3 +143,69 @@ fn a_websocket_is_in_flight_until_it_is_reset() {
     };
     worker::run(test).expect("a runtime");
 }
+
+/// An application of HTTP/2 that takes extended CONNECTs, and sends back what comes on them.
+async fn http2_application() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.2:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::task::spawn_local(async move {
+                let mut builder = ::h2::server::Builder::new();
+                builder.enable_connect_protocol();
+                let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
+                    return;
+                };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let protocol = request.extensions().get::<Extended>().map(Extended::as_str);
+                    let is_right = protocol == Some("websocket")
+                        && !request.headers().contains_key("sec-websocket-key")
+                        && request.uri().path() == "/upgrade";
+                    let status = if is_right { 200 } else { 404 };
+                    let response = Response::builder().status(status).body(()).expect("good");
+                    let mut send = respond.send_response(response, !is_right).expect("open");
+                    let mut receive = request.into_body();
+                    tokio::task::spawn_local(async move {
+                        while let Some(Ok(data)) = receive.data().await {
+                            let _ = receive.flow_control().release_capacity(data.len());
+                            let _ = send.send_data(data, false);
+                        }
+                        let _ = send.send_data(Bytes::new(), true);
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn an_application_of_http2_gets_an_extended_connect_where_it_takes_that() {
+    let test = async {
+        let address = http2_application().await;
+        let number = Port::new(address.port()).expect("bound");
+        let port = InboundPort::plain(Protocol::Http2, "shop/cart:80".into());
+        let inbound = InboundPorts { ports: [(number, port)].into(), others: None };
+        let mut app = App::start().await;
+        app.address = address;
+        let scene = Scene { app, sidecar: Sidecar::new(inbound) };
+        let mut client = connected(&scene).await;
+        let mut socket = Socket::open(&mut client, "/upgrade").await;
+        socket.echoes("one").await;
+        let (response, _send) = ask(&mut client, "websocket", "/none").await;
+        assert_eq!(response.status(), 404);
+
+        let mut client = scene.web(Alpn::Http1).await;
+        // The example of RFC 6455 section 1.3.
+        client.send("GET /upgrade HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        let accept = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+        assert!(answer.to_lowercase().contains(&accept.to_lowercase()), "{answer}");
+        client.send("two").await;
+        client.reads("two").await;
+        socket.send.send_data(Bytes::new(), true).expect("open");
+        assert_eq!(socket.ends().await, None);
+    };
+    worker::run(test).expect("a runtime");
+}

@@ -11,7 +11,7 @@ use crate::{
     clock,
     error::Delivery,
     http::{
-        Body, Frame, HeaderCase, Interim, RequestHead, Response, SendError, Takeover,
+        Body, Frame, HeaderCase, Interim, RequestHead, Response, SendError, ServerEnd, Takeover,
         h1::{Http1Client, Shelf},
     },
     reason::Reason,
@@ -454,7 +454,7 @@ fn an_upgrade_is_spliced_with_what_came_behind_101() {
         let response = response.expect("a response");
         assert_eq!(response.head.upgrade.as_deref(), Some(&b"websocket"[..]));
         let Some(Takeover::Splice(onward)) = response.takeover else { panic!("no takeover") };
-        let mut socket = onward.socket;
+        let ServerEnd::Connection(mut socket) = onward.end else { panic!("no connection") };
         let mut early = [0; 2];
         socket.read_exact(&mut early).await.expect("early bytes");
         assert_eq!(&early, b"hi");

@@ -17,8 +17,8 @@ use super::{wire::*, *};
 use crate::{
     clock,
     http::{
-        Body, BodyError, Frame, Onward, Request, Response, ResponseHead, Served, Takeover,
-        body::Upload,
+        Body, BodyError, Frame, Onward, Request, Response, ResponseHead, Served, ServerEnd,
+        Takeover, body::Upload,
     },
     io::Socket,
     reason::Reason,
@@ -438,7 +438,8 @@ fn an_upgrade_takes_the_connection_over_with_what_was_sent_early() {
                 let mut head = ResponseHead::new(http::StatusCode::SWITCHING_PROTOCOLS);
                 head.upgrade = Some(Bytes::from_static(b"websocket"));
                 let mut response = Response::new(head, Body::Empty);
-                response.takeover = upstream.map(|socket| Takeover::Splice(Onward::new(socket)));
+                response.takeover = upstream
+                    .map(|socket| Takeover::Splice(Onward::new(ServerEnd::Connection(socket))));
                 response
             }
         };
@@ -451,8 +452,10 @@ fn an_upgrade_takes_the_connection_over_with_what_was_sent_early() {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         )
         .await;
-        let Ok(Served::TakenOver(mut client, Takeover::Splice(Onward { socket: mut server, .. }))) =
-            raw.served.await
+        let Ok(Served::TakenOver(
+            mut client,
+            Takeover::Splice(Onward { end: ServerEnd::Connection(mut server), .. }),
+        )) = raw.served.await
         else {
             panic!("not taken over");
         };
