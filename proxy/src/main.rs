@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use weft_proxy::command::Command;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Weft's sidecar proxy
 #[derive(Debug, Parser)]
 #[command(name = "weft-proxy", version)]
