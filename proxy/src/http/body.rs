@@ -64,7 +64,7 @@ pub enum BodyError {
     Malformed(&'static str),
     /// The peer reset the HTTP/2 stream.
     #[error("the stream was reset: {0}")]
-    Reset(h2::Reason),
+    Reset(super::h2::ErrorCode),
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(std::io::ErrorKind),
@@ -82,11 +82,13 @@ pub enum BodyError {
 impl BodyError {
     /// The HTTP/2 code with which the other side's stream is reset.
     #[must_use]
-    pub const fn reset_code(&self) -> h2::Reason {
+    pub const fn reset_code(&self) -> super::h2::ErrorCode {
         match self {
             Self::Reset(reason) => *reason,
-            Self::TimedOut | Self::Expired(_) | Self::Overdue(_) => h2::Reason::CANCEL,
-            Self::Truncated | Self::Malformed(_) | Self::Io(_) => h2::Reason::INTERNAL_ERROR,
+            Self::TimedOut | Self::Expired(_) | Self::Overdue(_) => super::h2::ErrorCode::CANCEL,
+            Self::Truncated | Self::Malformed(_) | Self::Io(_) => {
+                super::h2::ErrorCode::INTERNAL_ERROR
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/2, on the `h2` crate: the connections of clients ([`serve`]) and those to endpoints ([`Http2Client`]).
+//! HTTP/2 (RFC 9113): the connections of clients ([`serve`]) and those to endpoints ([`Http2Client`]).
 //!
 //! In come sockets that speak HTTP/2 (prior knowledge or ALPN), out go the messages of [`super`]. Nothing is
 //! spawned per stream: a client's streams are polled by their connection's task, and the only future that a
@@ -13,13 +13,22 @@
 //! the window until it was passed on, so a body costs one stream window and one chunk here, however slow its
 //! reader. The worst that one connection can cost is its connection window: with the defaults 256 streams of
 //! 256 KiB, 64 MiB, when every stream is stalled and full. 256 KiB keep one stream at 2 Gbit/s over a
-//! millisecond of round trip. In the other direction [`SEND_BUFFER`] bytes a stream wait for the socket.
+//! millisecond of round trip. In the other direction a stream's data waits where it comes from while the socket has
+//! [`crate::io::HIGH_WATER`] bytes to write.
 
+mod chunks;
 mod client;
+mod code;
+mod connection;
+mod frame;
 mod head;
+mod hpack;
 mod incoming;
 mod keep_alive;
 mod outgoing;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+mod received;
 mod resets;
 mod server;
 mod stream;
@@ -32,6 +41,7 @@ mod tests;
 use std::time::Duration;
 
 pub use client::Http2Client;
+pub use code::ErrorCode;
 pub use incoming::IncomingBody;
 pub use server::serve;
 pub use tunnel::Tunnel;
@@ -39,13 +49,6 @@ pub use tunnel::Tunnel;
 pub(crate) use websocket::accept as websocket_accept;
 
 use crate::config::Config;
-
-/// Bytes of a body that wait in a stream for the socket, at most.
-pub const SEND_BUFFER: usize = 64 * 1024;
-
-/// How many streams that this side reset are remembered, so that frames already on their way are ignored
-/// rather than taken for an offence.
-const REMEMBERED_RESETS: usize = 1024;
 
 /// Bytes of a stream on the way to its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;

@@ -204,7 +204,7 @@ impl ReplayBody {
         }
         let mut recording = self.recording.borrow_mut();
         if recording.attempt != self.attempt {
-            return Poll::Ready(Some(Err(BodyError::Reset(h2::Reason::CANCEL))));
+            return Poll::Ready(Some(Err(BodyError::Reset(super::h2::ErrorCode::CANCEL))));
         }
         if let Some(recorded) = recorded_from(&recording.content, self.position) {
             self.position += recorded.len() as u64;

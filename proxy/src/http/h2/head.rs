@@ -1,54 +1,53 @@
 //! Heads between HTTP/2 and the seam: pseudo-header fields to targets and back (RFC 9113 8.2 and 8.3).
 //!
-//! What the `h2` crate lets pass and the RFC does not is refused here. What goes out carries no field that
-//! speaks about a connection, and `host` only where it is no `:authority`.
+//! What is a message of HTTP/2 and none for this proxy is refused here, with a reason. What goes out carries no field
+//! that speaks about a connection, and `host` only where it is no `:authority`.
 
-use h2::ext::Protocol;
+use std::borrow::Cow;
+
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE,
     },
-    request, response,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::Authority,
 };
 
-use super::{ServerSettings, websocket};
+use super::{ServerSettings, hpack::Encoder, received::RequestParts, websocket};
 use crate::{
     error::ProxyError,
     http::{HeaderCase, RequestHead, ResponseHead, SendError},
     reason::Reason,
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// A client's request, as the seam has it, with the error that refuses it where it breaks the rules.
 pub(super) fn from_client(
-    mut parts: request::Parts,
+    parts: RequestParts,
     settings: &ServerSettings,
 ) -> (RequestHead, Result<(), ProxyError>) {
-    let protocol = parts.extensions.remove::<Protocol>();
     let mut head = RequestHead {
         method: parts.method,
-        target: parts.uri,
+        target: parts.target,
         version: Version::HTTP_2,
-        headers: parts.headers,
+        headers: parts.fields,
         case: HeaderCase::default(),
         upgrade: None,
         accepts_trailers: false,
     };
-    // The h2 crate has refused any other value (RFC 9113 8.2.2).
+    // No other value was taken (RFC 9113 8.2.2).
     head.accepts_trailers = head.headers.remove(TE).is_some();
     // For the next proxy alone, which this one is (RFC 9110 11.7).
     for name in [PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
         head.headers.remove(name);
     }
     // RFC 8441 section 4: in an extended CONNECT alone.
-    let is_known = protocol.as_ref().map(|protocol| protocol.as_str() == websocket::PROTOCOL);
+    let is_known = parts.protocol.map(|protocol| protocol == websocket::PROTOCOL);
     if is_known == Some(true) {
         websocket::into_upgrade(&mut head);
     }
@@ -56,7 +55,7 @@ pub(super) fn from_client(
         Some(false) => {
             Err(bad_request("`:protocol` is not websocket, the only one that is supported"))
         }
-        Some(true) | None => check(&head, settings),
+        Some(true) | None => check(&head, parts.size, settings),
     };
     if checked.is_ok() {
         join_content_lengths(&mut head.headers);
@@ -64,12 +63,12 @@ pub(super) fn from_client(
     (head, checked)
 }
 
-fn check(head: &RequestHead, settings: &ServerSettings) -> Result<(), ProxyError> {
+/// `size` is the whole head's, with what was too much to keep.
+fn check(head: &RequestHead, size: usize, settings: &ServerSettings) -> Result<(), ProxyError> {
     if head.headers.len() > settings.max_headers {
         let detail = format!("{} fields, {} are allowed", head.headers.len(), settings.max_headers);
         return Err(ProxyError::new(Reason::HeadersTooLarge, detail));
     }
-    let size = size(head);
     if size > settings.max_header_bytes as usize {
         let detail = format!("{size} bytes of fields, {} are allowed", settings.max_header_bytes);
         return Err(ProxyError::new(Reason::HeadersTooLarge, detail));
@@ -92,21 +91,11 @@ fn check(head: &RequestHead, settings: &ServerSettings) -> Result<(), ProxyError
     Ok(())
 }
 
-/// A head's bytes as HTTP/2 counts them: names, values, and 32 for each field (RFC 9113 6.5.2).
-fn size(head: &RequestHead) -> usize {
-    const FIELD: usize = 32;
-    let path = head.target.path_and_query().map_or(0, |path| path.as_str().len());
-    let authority = head.target.authority().map_or(0, |authority| authority.as_str().len());
-    let pseudo = head.method.as_str().len() + path + authority + 4 * FIELD;
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-    pseudo + fields.sum::<usize>()
-}
-
 fn bad_request(detail: &'static str) -> ProxyError {
     ProxyError::new(Reason::BadRequest, detail)
 }
 
-/// Content-Length fields that repeat each other become one; the h2 crate has refused those that differ.
+/// Content-Length fields that repeat each other become one; a head with those that differ was refused.
 fn join_content_lengths(headers: &mut HeaderMap) {
     if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
         && let Some(length) = headers.remove(CONTENT_LENGTH)
@@ -120,69 +109,102 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     std::str::from_utf8(headers.get(CONTENT_LENGTH)?.as_bytes()).ok()?.parse().ok()
 }
 
-/// A request for an endpoint.
-///
-/// # Errors
-/// Its target or Host cannot be written as HTTP/2.
-pub(super) fn to_endpoint(head: &RequestHead) -> Result<Request<()>, SendError> {
-    let mut headers = head.headers.clone();
-    strip_connection_fields(&mut headers);
+/// Where a request goes, as HTTP/2 says it.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    scheme: &'a str,
+    authority: Option<Cow<'a, str>>,
+    path: &'a str,
+    /// With which an extended CONNECT asks for a WebSocket (RFC 8441 section 4).
+    protocol: Option<&'static str>,
+}
+
+impl<'a> Target<'a> {
+    /// # Errors
+    /// Its Host cannot be written as an authority.
+    pub(super) fn of(head: &'a RequestHead) -> Result<Self, SendError> {
+        let authority = match (head.target.authority(), head.headers.get(HOST)) {
+            (Some(authority), _) => Some(Cow::Borrowed(authority.as_str())),
+            (None, Some(host)) => {
+                let no_authority =
+                    |_| SendError::undelivered(Reason::BadRequest, "Host is no authority");
+                let authority = Authority::try_from(host.as_bytes()).map_err(no_authority)?;
+                Some(Cow::Owned(authority.as_str().to_owned()))
+            }
+            (None, None) => None,
+        };
+        // Without an authority there is no scheme either.
+        let scheme = head.target.scheme_str().filter(|_| authority.is_some()).unwrap_or("http");
+        let path = head.target.path_and_query().map_or("", |path| path.as_str());
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { scheme, authority, path, protocol: None })
+    }
+
+    /// The same, asked for a WebSocket.
+    pub(super) fn for_websocket(self) -> Self {
+        Self { protocol: Some(websocket::PROTOCOL), ..self }
+    }
+}
+
+/// Writes a request's head for an endpoint.
+pub(super) fn encode_request(
+    head: &RequestHead,
+    target: &Target<'_>,
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+) {
+    match target.protocol {
+        None => encoder.method(&head.method, out),
+        Some(protocol) => {
+            encoder.method(&Method::CONNECT, out);
+            encoder.protocol(protocol, out);
+        }
+    }
+    encoder.scheme(target.scheme, out);
+    if let Some(authority) = &target.authority {
+        encoder.authority(authority, out);
+    }
+    encoder.path(target.path, out);
+    for (name, value) in &head.headers {
+        // A WebSocket's key is HTTP/1's (RFC 8441 section 5).
+        let is_taken_out = name == HOST || target.protocol.is_some() && name == SEC_WEBSOCKET_KEY;
+        if !is_taken_out {
+            encode_field(name, value, encoder, out);
+        }
+    }
     if head.accepts_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+        encoder.field(&TE, &HeaderValue::from_static("trailers"), out);
     }
-    let authority = match head.target.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => headers
-            .get(HOST)
-            .map(|host| Authority::try_from(host.as_bytes()))
-            .transpose()
-            .map_err(|_| SendError::undelivered(Reason::BadRequest, "Host is no authority"))?,
-    };
-    headers.remove(HOST);
-    let mut request = Request::new(());
-    *request.method_mut() = head.method.clone();
-    // Without an authority h2 wants a request to call itself older; it then sends `:scheme` http alone.
-    *request.version_mut() = if authority.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
-    *request.uri_mut() = uri(head, authority)?;
-    *request.headers_mut() = headers;
-    Ok(request)
 }
 
-fn uri(head: &RequestHead, authority: Option<Authority>) -> Result<Uri, SendError> {
-    let mut parts = http::uri::Parts::default();
-    if authority.is_some() {
-        parts.scheme = Some(head.target.scheme().cloned().unwrap_or(Scheme::HTTP));
-    }
-    parts.authority = authority;
-    parts.path_and_query =
-        Some(head.target.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-    Uri::from_parts(parts)
-        .map_err(|_| SendError::undelivered(Reason::BadRequest, "the target is no URI"))
+/// Writes a response's head for a client. 101 does not exist in HTTP/2.
+pub(super) fn encode_response(head: &ResponseHead, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    encoder.status(head.status, out);
+    encode_fields(&head.headers, encoder, out);
 }
 
-/// A response for a client. A final response cannot be informational; 101 does not exist in HTTP/2.
-pub(super) fn to_client(mut head: ResponseHead) -> Response<()> {
-    strip_connection_fields(&mut head.headers);
-    let mut response = Response::new(());
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response
+/// Writes fields, without those that HTTP/2 forbids (RFC 9113 8.2.2).
+pub(super) fn encode_fields(fields: &HeaderMap, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        encode_field(name, value, encoder, out);
+    }
+}
+
+fn encode_field(name: &HeaderName, value: &HeaderValue, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    const FORBIDDEN: [HeaderName; 6] =
+        [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, TE];
+    if !FORBIDDEN.contains(name) {
+        encoder.field(name, value, out);
+    }
 }
 
 /// An endpoint's response, final or informational, as the seam has it.
-pub(super) fn from_endpoint(parts: response::Parts) -> ResponseHead {
-    let mut head = ResponseHead::new(parts.status);
-    head.headers = parts.headers;
+pub(super) fn from_endpoint(status: StatusCode, fields: HeaderMap) -> ResponseHead {
+    let mut head = ResponseHead::new(status);
+    head.headers = fields;
     for name in [PROXY_AUTHENTICATE, PROXY_AUTHENTICATION_INFO] {
         head.headers.remove(name);
     }
     join_content_lengths(&mut head.headers);
     head
-}
-
-/// Takes out what HTTP/2 forbids (RFC 9113 8.2.2).
-pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, TE] {
-        headers.remove(name);
-    }
 }

@@ -8,19 +8,22 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use h2::{Reason as Code, RecvStream, server::SendResponse};
 
 use super::{
-    REMEMBERED_RESETS, SEND_BUFFER, ServerSettings, connection_window,
+    ServerSettings,
+    code::ErrorCode,
+    connection::{Accepted, Allowed, Connection, Ended, Role},
+    connection_window,
     keep_alive::KeepAlive,
     resets::ResetMeter,
-    stream::{self, StreamEnd},
+    stream,
 };
 use crate::{
     clock,
@@ -32,9 +35,6 @@ use crate::{
 
 /// How long a connection without streams waits for the client to have understood GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// Streams of which a client can provoke a reset by breaking the protocol, in a connection's life.
-const MAX_OFFENCES: usize = 10_000;
 
 /// Why the connection is being left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,15 +55,13 @@ impl Leaving {
     }
 }
 
-type Connection = h2::server::Connection<Socket, Bytes>;
-
 /// What happens on a connection.
 #[expect(clippy::large_enum_variant, reason = "a request is the usual event, and is moved once")]
 enum Event {
-    Request(http::Request<RecvStream>, SendResponse<Bytes>),
-    StreamEnded(StreamEnd),
-    Closed,
-    Failed(h2::Error),
+    Request(Accepted),
+    StreamEnded,
+    Ended(Ended),
+    TooManyResets,
     Drain,
     TimeUp,
     /// The client did not answer a PING.
@@ -77,15 +75,17 @@ pub async fn serve<H: Handler>(
     settings: &ServerSettings,
     drain: &Drain,
 ) -> Served {
-    let mut connection = match handshake(socket, settings).await {
+    let mut buffer = BytesMut::new();
+    let connection = match handshake(socket, &mut buffer, settings).await {
         Ok(connection) => connection,
         Err(reason) => return Served::Closed(Some(reason)),
     };
+    let connection = &EndNote(connection).0;
     let mut streams = FuturesUnordered::new();
     let mut resets = ResetMeter::new(settings.max_resets_per_second);
     // A set of one polls its future only when that was woken: every frame wakes this task, the drain once.
     let mut drained = FuturesUnordered::from_iter([drain.started()]);
-    let mut keep_alive = KeepAlive::new(connection.ping_pong(), settings.keep_alive);
+    let mut keep_alive = KeepAlive::new(Rc::clone(connection), settings.keep_alive);
     // Runs while there are no streams.
     let mut timer = pin!(clock::sleep(settings.idle_timeout));
     let mut leaving: Option<Leaving> = None;
@@ -94,107 +94,123 @@ pub async fn serve<H: Handler>(
             if leaving.is_none() && drained.poll_next_unpin(cx).is_ready() {
                 return Poll::Ready(Event::Drain);
             }
-            if let Poll::Ready(event) = poll_event(&mut connection, &mut streams, cx) {
+            if let Poll::Ready(event) =
+                poll_event(connection, &mut buffer, &mut resets, &mut streams, cx)
+            {
                 return Poll::Ready(event);
             }
             let active = !streams.is_empty();
-            if let Some(keep_alive) = &mut keep_alive
-                // Every stream is the client's word.
-                && keep_alive.poll_dead(active, true, cx).is_ready()
-            {
+            if keep_alive.poll_dead(active, cx).is_ready() {
                 return Poll::Ready(Event::Dead);
             }
             poll_timer(!active, timer.as_mut(), cx)
         })
         .await;
         match event {
-            Event::Request(request, responder) => {
-                streams.push(stream::serve(request, responder, handler, settings));
-            }
-            Event::StreamEnded(end) => {
-                let too_many = end == StreamEnd::ResetByClient && !resets.allow(clock::now());
-                if too_many && leaving != Some(Leaving::TooManyResets) {
-                    connection.abrupt_shutdown(Code::ENHANCE_YOUR_CALM);
-                    leaving = Some(Leaving::TooManyResets);
-                    streams.clear();
-                }
+            Event::Request(accepted) => streams.push(stream::serve(accepted, handler, settings)),
+            Event::StreamEnded => {
                 if streams.is_empty() {
                     let wait = if leaving.is_some() { GOODBYE } else { settings.idle_timeout };
                     timer.as_mut().reset(clock::now() + wait);
                 }
             }
+            Event::TooManyResets => {
+                connection.close(ErrorCode::ENHANCE_YOUR_CALM);
+                leaving = Some(Leaving::TooManyResets);
+                streams.clear();
+                while connection.accept().is_some() {}
+                timer.as_mut().reset(clock::now() + GOODBYE);
+            }
             Event::Drain => {
-                connection.graceful_shutdown();
+                connection.say_goodbye();
                 leaving = Some(Leaving::Drained);
                 timer.as_mut().reset(clock::now() + GOODBYE);
             }
             Event::TimeUp => match leaving {
                 Some(cause) => return Served::Closed(cause.reason()),
                 None => {
-                    connection.graceful_shutdown();
+                    connection.say_goodbye();
                     leaving = Some(Leaving::Idle);
                     timer.as_mut().reset(clock::now() + GOODBYE);
                 }
             },
             Event::Dead => return Served::Closed(Some(Reason::ConnectionLost)),
-            Event::Closed => return Served::Closed(leaving.and_then(Leaving::reason)),
-            Event::Failed(error) => {
-                tracing::debug!(%error, "a client's HTTP/2 connection broke");
-                return Served::Closed(leaving.map_or_else(|| broken(&error), Leaving::reason));
+            Event::Ended(ended) => {
+                let reason = leaving.map_or_else(|| broken(&ended), Leaving::reason);
+                // What was said last still leaves; a client that takes nothing is not waited for.
+                let _ = clock::timeout(GOODBYE, poll_fn(|cx| connection.poll_shutdown(cx))).await;
+                return Served::Closed(reason);
             }
         }
     }
 }
 
-/// What a broken connection is called: the client's offence has a name, its going away has none.
-fn broken(error: &h2::Error) -> Option<Reason> {
-    match error.reason() {
-        Some(Code::ENHANCE_YOUR_CALM) if error.is_library() => Some(Reason::StreamLimit),
-        Some(_) if error.is_library() => Some(Reason::BadRequest),
-        _ => None,
+/// Ends the connection for all on it, however serving it ends.
+struct EndNote(Rc<Connection>);
+
+impl Drop for EndNote {
+    fn drop(&mut self) {
+        self.0.end(Ended::Left);
     }
 }
 
-async fn handshake(socket: Socket, settings: &ServerSettings) -> Result<Connection, Reason> {
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(connection_window(
-            settings.max_streams,
-            settings.stream_window,
-        ))
-        .max_concurrent_streams(settings.max_streams)
-        .enable_connect_protocol()
-        // Above its own bound the h2 crate answers 431 by itself, without a reason: the check is ours.
-        .max_header_list_size(settings.max_header_bytes.saturating_mul(2))
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .max_pending_accept_reset_streams(settings.max_resets_per_second as usize)
-        .max_local_error_reset_streams(Some(MAX_OFFENCES));
-    match clock::timeout(settings.preface_timeout, builder.handshake(socket)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(broken(&error).unwrap_or(Reason::ConnectionLost)),
+/// Whether one of so many more resets was too many.
+fn is_too_much(resets: u32, meter: &mut ResetMeter) -> bool {
+    (0..resets).fold(false, |too_many, _| too_many | !meter.allow(clock::now()))
+}
+
+/// What a broken connection is called: the client's offence has a name, its going away has none.
+fn broken(ended: &Ended) -> Option<Reason> {
+    match ended {
+        Ended::Fault(ErrorCode::ENHANCE_YOUR_CALM, _) => Some(Reason::StreamLimit),
+        Ended::Fault(..) => Some(Reason::BadRequest),
+        Ended::Io(_) | Ended::Left => None,
+    }
+}
+
+async fn handshake(
+    socket: Socket,
+    buffer: &mut BytesMut,
+    settings: &ServerSettings,
+) -> Result<Rc<Connection>, Reason> {
+    let allowed = Allowed {
+        max_streams: settings.max_streams,
+        stream_window: settings.stream_window,
+        connection_window: connection_window(settings.max_streams, settings.stream_window),
+        max_header_bytes: settings.max_header_bytes,
+    };
+    let connection = Connection::begin(socket, Role::Server, allowed);
+    match clock::timeout(settings.preface_timeout, connection.read_preface(buffer)).await {
+        Ok(Ok(())) => Ok(connection),
+        Ok(Err(ended)) => {
+            let reason = broken(&ended).unwrap_or(Reason::ConnectionLost);
+            connection.end(ended);
+            Err(reason)
+        }
         Err(_) => Err(Reason::HeaderTimeout),
     }
 }
 
-/// Drives the connection, then the streams that were woken; what they send leaves when the connection is
-/// driven next, for which they have woken this task.
+/// Takes in what has come, then polls the streams that were woken.
 fn poll_event(
-    connection: &mut Connection,
-    streams: &mut FuturesUnordered<impl Future<Output = StreamEnd>>,
+    connection: &Rc<Connection>,
+    buffer: &mut BytesMut,
+    resets: &mut ResetMeter,
+    streams: &mut FuturesUnordered<impl Future<Output = ()>>,
     cx: &mut Context<'_>,
 ) -> Poll<Event> {
-    match connection.poll_accept(cx) {
-        Poll::Ready(Some(Ok((request, responder)))) => {
-            return Poll::Ready(Event::Request(request, responder));
-        }
-        Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Failed(error)),
-        Poll::Ready(None) => return Poll::Ready(Event::Closed),
-        Poll::Pending => {}
+    let read = connection.poll_read(cx, buffer);
+    if is_too_much(connection.take_resets(), resets) {
+        return Poll::Ready(Event::TooManyResets);
+    }
+    if let Some(accepted) = connection.accept() {
+        return Poll::Ready(Event::Request(accepted));
+    }
+    if let Poll::Ready(ended) = read {
+        return Poll::Ready(Event::Ended(ended));
     }
     match streams.poll_next_unpin(cx) {
-        Poll::Ready(Some(end)) => Poll::Ready(Event::StreamEnded(end)),
+        Poll::Ready(Some(())) => Poll::Ready(Event::StreamEnded),
         Poll::Ready(None) | Poll::Pending => Poll::Pending,
     }
 }

@@ -10,13 +10,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, server::SendResponse};
 use http::HeaderValue;
 
 use super::{
-    IncomingBody, ServerSettings, head,
-    outgoing::{Outgoing, Stopped},
+    IncomingBody, ServerSettings,
+    code::ErrorCode,
+    connection::{Accepted, Stream},
+    head,
+    outgoing::Outgoing,
     tunnel::Tunnel,
     websocket,
 };
@@ -26,61 +27,42 @@ use crate::{
     reason::Reason,
 };
 
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StreamEnd {
-    /// The proxy was done with it.
-    Done,
-    /// The client reset it before its response was complete.
-    ResetByClient,
-}
-
 /// Serves one stream.
-pub(super) async fn serve<H: Handler>(
-    request: http::Request<RecvStream>,
-    mut responder: SendResponse<Bytes>,
-    handler: &H,
-    settings: &ServerSettings,
-) -> StreamEnd {
-    let (parts, stream) = request.into_parts();
-    let (head, checked) = head::from_client(parts, settings);
+pub(super) async fn serve<H: Handler>(accepted: Accepted, handler: &H, settings: &ServerSettings) {
+    let Accepted { stream, request, length } = accepted;
+    let (head, checked) = head::from_client(request, settings);
     if checked.is_ok()
         && let Some(key) = websocket::key(&head)
     {
         // Boxed: it is rare, and lasts.
-        return Box::pin(open_websocket(head, &key, stream, responder, handler)).await;
+        return Box::pin(open_websocket(head, &key, stream, handler)).await;
     }
     let response = match checked {
         Err(error) => handler.refuse(error, Asked::from(&head)),
         Ok(()) => {
-            let length = head::content_length(&head.headers);
-            let body = Body::Http2(IncomingBody::new(stream, length, None));
+            let body = Body::Http2(IncomingBody::new(stream.clone(), length, None));
             let interim = Interim::default();
             let request = Request { head, body, interim: interim.clone() };
-            let handling = handler.handle(request);
-            match await_response(handling, &interim, &mut responder).await {
+            match await_response(handler.handle(request), &interim, &stream).await {
                 Some(response) => response,
-                None => return StreamEnd::ResetByClient,
+                None => return,
             }
         }
     };
-    send_response(response, responder, handler).await
+    send_response(response, stream, handler).await;
 }
 
 /// Serves the stream of a client that asks for a WebSocket, and carries that when it is opened.
 async fn open_websocket<H: Handler>(
     head: RequestHead,
     key: &HeaderValue,
-    stream: RecvStream,
-    mut responder: SendResponse<Bytes>,
+    stream: Stream,
     handler: &H,
-) -> StreamEnd {
+) {
     let interim = Interim::default();
     let request = Request { head, body: Body::Empty, interim: interim.clone() };
     let handling = handler.handle(request);
-    let Some(mut response) = await_response(handling, &interim, &mut responder).await else {
-        return StreamEnd::ResetByClient;
-    };
+    let Some(mut response) = await_response(handling, &interim, &stream).await else { return };
     let refused = |detail| {
         let error = ProxyError::after_send(Reason::UpstreamProtocol, detail);
         handler.refuse(error, Asked::default())
@@ -90,51 +72,41 @@ async fn open_websocket<H: Handler>(
             // The client would take it for a WebSocket.
             response = refused("the server answers as if no websocket had been asked for");
         }
-        return send_response(response, responder, handler).await;
+        return send_response(response, stream, handler).await;
     };
     if let Err(detail) = websocket::opened(&mut response.head, key) {
         drop(takeover);
-        return send_response(refused(detail), responder, handler).await;
+        return send_response(refused(detail), stream, handler).await;
     }
-    let head = head::to_client(*response.head);
-    let tunnel = match responder.send_response(head, false) {
-        Ok(send) => Tunnel::new(send, stream),
-        Err(error) => {
-            tracing::debug!(%error, "a response could not be sent");
-            responder.send_reset(Code::INTERNAL_ERROR);
-            return StreamEnd::Done;
-        }
-    };
-    handler.carry(&tunnel, takeover).await;
-    if tunnel.was_reset() { StreamEnd::ResetByClient } else { StreamEnd::Done }
+    if let Err(error) = stream.send_response(&response.head, false) {
+        tracing::debug!(%error, "a response could not be sent");
+        return stream.reset(ErrorCode::INTERNAL_ERROR);
+    }
+    handler.carry(&Tunnel::new(stream), takeover).await;
 }
 
 /// The handler's response, with 1xx ones sent on as they come; `None` when the client gave up.
 async fn await_response(
     handling: impl Future<Output = Response>,
     interim: &Interim,
-    responder: &mut SendResponse<Bytes>,
+    stream: &Stream,
 ) -> Option<Response> {
     let mut handling = pin!(handling);
     poll_fn(|cx| {
-        if responder.poll_reset(cx).is_ready() {
+        if stream.poll_failed(cx).is_ready() {
             return Poll::Ready(None);
         }
         let response = handling.as_mut().poll(cx);
         while let Poll::Ready(head) = interim.poll_next(cx) {
             // Fails only on a stream that is gone, which the next poll notices.
-            let _ = responder.send_informational(head::to_client(head));
+            let _ = stream.send_response(&head, false);
         }
         response.map(Some)
     })
     .await
 }
 
-async fn send_response<H: Handler>(
-    response: Response,
-    mut responder: SendResponse<Bytes>,
-    handler: &H,
-) -> StreamEnd {
+async fn send_response<H: Handler>(response: Response, stream: Stream, handler: &H) {
     let response = if response.head.status.is_informational() {
         let detail = "a final response cannot be informational in HTTP/2";
         let error = ProxyError::after_send(Reason::UpstreamProtocol, detail);
@@ -143,38 +115,35 @@ async fn send_response<H: Handler>(
         response
     };
     let Response { head, body, upload, takeover: _ } = response;
-    let head = head::to_client(*head);
     let ended = body.is_end();
-    match responder.send_response(head, ended) {
-        Ok(stream) if ended => send_body(Outgoing::ended(stream), upload).await,
-        Ok(stream) => send_body(Outgoing::new(stream, body), upload).await,
-        Err(error) => {
-            tracing::debug!(%error, "a response could not be sent");
-            responder.send_reset(Code::INTERNAL_ERROR);
-            StreamEnd::Done
-        }
+    if let Err(error) = stream.send_response(&head, ended) {
+        tracing::debug!(%error, "a response could not be sent");
+        stream.reset(ErrorCode::INTERNAL_ERROR);
+        return;
     }
+    let outgoing = match ended {
+        true => Outgoing::ended(stream),
+        false => Outgoing::new(stream, body),
+    };
+    send_body(outgoing, upload).await;
 }
 
 /// Sends the response's body, and meanwhile and after it what is left of the request.
-async fn send_body(mut outgoing: Outgoing, mut upload: Option<Upload>) -> StreamEnd {
+async fn send_body(mut outgoing: Outgoing, mut upload: Option<Upload>) {
     let sent = poll_fn(|cx| {
         poll_upload(&mut upload, cx);
         outgoing.poll_send(cx)
-    })
-    .await;
-    match sent {
-        Ok(()) => {}
-        Err(Stopped::Peer(Some(_))) => return StreamEnd::ResetByClient,
-        Err(Stopped::Peer(None) | Stopped::Body(_)) => return StreamEnd::Done,
+    });
+    if sent.await.is_err() {
+        return;
     }
     poll_fn(|cx| {
         if poll_upload(&mut upload, cx) || outgoing.poll_stopped(cx).is_ready() {
-            return Poll::Ready(StreamEnd::Done);
+            return Poll::Ready(());
         }
         Poll::Pending
     })
-    .await
+    .await;
 }
 
 /// Drives the upload; says whether there is none (any more). An error in it is not the response's: whether the

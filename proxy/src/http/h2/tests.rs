@@ -3,6 +3,7 @@
 
 mod client;
 mod cost;
+mod faults;
 mod hyper;
 mod server;
 mod through;
@@ -17,7 +18,7 @@ use tokio::{
     task::{JoinHandle, spawn_local},
 };
 
-use super::{ClientSettings, Http2Client, ServerSettings, serve};
+use super::{ClientSettings, ErrorCode, Http2Client, ServerSettings, serve};
 use crate::{
     clock,
     drain::{self, DrainTrigger},
@@ -190,4 +191,18 @@ impl Drop for Bell {
         self.1.set(self.1.get() + 1);
         self.0.notify_one();
     }
+}
+
+/// A raw frame (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// An empty SETTINGS frame: as many streams as one likes.
+fn settings() -> Vec<u8> {
+    frame(4, 0, 0, &[])
 }

@@ -6,9 +6,8 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
-use h2::ext::Protocol;
 use http::{
-    HeaderValue, Method, Request, StatusCode,
+    HeaderValue, Method, StatusCode,
     header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY},
 };
 
@@ -55,13 +54,6 @@ pub(super) fn opened(head: &mut ResponseHead, key: &HeaderValue) -> Result<(), &
     head.status = StatusCode::OK;
     head.reason_phrase = None;
     Ok(())
-}
-
-/// Makes of a request that asks for a WebSocket in HTTP/1 the extended CONNECT that does in HTTP/2.
-pub(super) fn into_connect(request: &mut Request<()>) {
-    *request.method_mut() = Method::CONNECT;
-    request.headers_mut().remove(SEC_WEBSOCKET_KEY);
-    request.extensions_mut().insert(Protocol::from_static(PROTOCOL));
 }
 
 /// Makes of the response that opens a WebSocket in HTTP/2 the one that answers this key in HTTP/1.

@@ -25,7 +25,7 @@ fn head(method: Method, target: &'static str) -> RequestHead {
     }
 }
 
-fn get() -> RequestHead {
+pub(super) fn get() -> RequestHead {
     head(Method::GET, "http://a/")
 }
 
@@ -51,7 +51,11 @@ async fn default_accepted() -> (Rc<Http2Client>, tokio::sync::mpsc::UnboundedRec
     accepted(&h2::server::Builder::new()).await
 }
 
-async fn send(client: &Http2Client, head: &RequestHead, body: Body) -> Result<Response, SendError> {
+pub(super) async fn send(
+    client: &Http2Client,
+    head: &RequestHead,
+    body: Body,
+) -> Result<Response, SendError> {
     client.send(head, body, &Interim::default()).await
 }
 
@@ -202,15 +206,6 @@ fn resets_before_the_head_say_what_they_prove() {
     }
 }
 
-/// A raw frame (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
 /// GOAWAY with this last stream and NO_ERROR.
 fn go_away(last: u32) -> Vec<u8> {
     frame(7, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
@@ -230,9 +225,11 @@ async fn read_headers(stream: &mut TcpStream) {
     }
 }
 
-/// An empty SETTINGS frame: as many streams as one likes.
-fn settings() -> Vec<u8> {
-    frame(4, 0, 0, &[])
+/// The same, with the client's preface before.
+pub(super) async fn read_headers_behind_preface(stream: &mut TcpStream) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.expect("the preface");
+    read_headers(stream).await;
 }
 
 /// Our client, and a server of raw bytes that has exchanged settings.
@@ -515,7 +512,7 @@ fn a_response_that_is_reset_breaks_off() {
         assert!(matches!(response.body.frame().await, Some(Ok(Frame::Data(_)))));
         stream.send_reset(Code::ENHANCE_YOUR_CALM);
         let Some(Err(error)) = response.body.frame().await else { panic!("an error") };
-        assert!(matches!(error, BodyError::Reset(Code::ENHANCE_YOUR_CALM)), "{error}");
+        assert!(matches!(error, BodyError::Reset(ErrorCode::ENHANCE_YOUR_CALM)), "{error}");
     });
 }
 

@@ -121,7 +121,7 @@ fn a_slow_reader_bounds_what_the_proxy_holds() {
         let mut response = response.await.expect("a head");
         // Nobody reads: both hops' windows fill, and what waits for the socket, and no more.
         let sent = push(&mut outgoing, 64 << 20).await.expect_err("held back");
-        let bound = 3 * 64 * 1024 + super::super::SEND_BUFFER;
+        let bound = 3 * 64 * 1024 + crate::io::HIGH_WATER;
         assert!(sent <= bound, "{sent} bytes are on the way, {bound} are allowed");
         // The reader goes on, and so does the sender.
         let reading = async {
