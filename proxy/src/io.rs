@@ -242,6 +242,12 @@ pub async fn idle() {
     driver::idle().await;
 }
 
+/// How many bytes the kernel has taken of the connections that [`idle`] waits for.
+#[must_use]
+pub fn taken() -> u64 {
+    driver::taken()
+}
+
 impl Clone for Socket {
     fn clone(&self) -> Self {
         self.connection.add_handle();

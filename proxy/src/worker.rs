@@ -110,6 +110,9 @@ impl Drop for Workers {
     }
 }
 
+/// How many times [`LINGER`] the end of a worker is put off for peers that take bytes.
+const LAST_BYTES: u32 = 5;
+
 /// Runs a future as a worker does: on this thread, on a runtime that writes sockets out at the end of each turn.
 /// What each worker's thread does, and what tests of anything above [`crate::io`] want.
 ///
@@ -122,11 +125,25 @@ pub fn run<F: Future>(work: F) -> io::Result<F::Output> {
     // What was written last leaves now; the end of the runtime cuts off what is left.
     runtime.block_on(async {
         turn::end();
-        let _ = clock::timeout(LINGER, crate::io::idle()).await;
+        last_bytes().await;
     });
     drop(runtime);
     turn::uninstall();
     Ok(output)
+}
+
+/// Waits until what was written has left: as long as peers take anything, and no longer than [`LAST_BYTES`] in all.
+async fn last_bytes() {
+    let mut taken = crate::io::taken();
+    for _ in 0..LAST_BYTES {
+        if clock::timeout(LINGER, crate::io::idle()).await.is_ok() {
+            return;
+        }
+        let before = std::mem::replace(&mut taken, crate::io::taken());
+        if taken == before {
+            return;
+        }
+    }
 }
 
 fn runtime() -> io::Result<LocalRuntime> {

@@ -40,6 +40,13 @@ pub(super) async fn idle() {
     .await;
 }
 
+/// How many bytes the kernel has taken of the connections that have a driver now.
+pub(super) fn taken() -> u64 {
+    DRIVEN.with(|driven| {
+        driven.borrow().values().map(|connection| connection.written_to_kernel()).sum()
+    })
+}
+
 /// Gives the connection a driver. Where there is no runtime any more, nothing can be done for it.
 pub(super) fn spawn(connection: &Rc<Connection>) {
     let Ok(runtime) = Handle::try_current() else { return };
