@@ -137,9 +137,13 @@ async fn served(
 
 /// Our client on one end of a connection, its driver running.
 async fn our_client(stream: TcpStream) -> Rc<Http2Client> {
+    our_client_with(stream, client_settings()).await
+}
+
+async fn our_client_with(stream: TcpStream, settings: ClientSettings) -> Rc<Http2Client> {
     let socket = Socket::new(stream);
     let (client, driver) =
-        Http2Client::handshake(socket, client_settings(), false).await.expect("a handshake");
+        Http2Client::handshake(socket, settings, false).await.expect("a handshake");
     spawn_local(driver);
     Rc::new(client)
 }

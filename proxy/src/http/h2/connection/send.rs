@@ -51,6 +51,10 @@ impl Connection {
             }
             let entry = Rc::new(entry);
             core.streams.insert(id, Rc::clone(&entry));
+            if core.streams.len() == 1 {
+                // With streams it watches whether the peer lives.
+                core.wake_task();
+            }
             entry
         };
         self.write_block(entry.id, ends_stream, |encoder, out| {

@@ -338,6 +338,25 @@ fn an_endpoint_that_is_lost_is_noticed() {
 }
 
 #[test]
+fn an_endpoint_that_is_lost_while_nothing_is_asked_is_noticed_with_the_next_request() {
+    worker(async {
+        let (near, mut server) = streams().await;
+        server.write_all(&settings()).await.expect("written");
+        let interval = Duration::from_millis(100);
+        let settings = ClientSettings { keep_alive: interval, ..client_settings() };
+        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
+        let (client, driver) = handshake.await.expect("a handshake");
+        spawn_local(driver);
+        // The driver has found nothing to do.
+        clock::sleep(interval / 2).await;
+        let head = get();
+        let asked = clock::timeout(20 * interval, send(&client, &head, Body::Empty));
+        let error = asked.await.expect("it is noticed").expect_err("nobody answers");
+        assert_eq!(error.reason, Reason::ConnectionLost);
+    });
+}
+
+#[test]
 fn an_endpoint_that_is_lost_is_noticed_though_every_request_gives_up_sooner() {
     worker(async {
         let (near, mut server) = streams().await;

@@ -21,8 +21,10 @@ fn head(method: Method) -> RequestHead {
 /// Our client and our server, which sends back what it gets.
 async fn echoing() -> Rc<Http2Client> {
     let (near, far) = streams().await;
-    spawn_server(far, server_settings(), |request| Box::pin(async { ok(request.body) }));
-    our_client(near).await
+    let stream_window = super::super::STREAM_WINDOW;
+    let settings = ServerSettings { stream_window, ..server_settings() };
+    spawn_server(far, settings, |request| Box::pin(async { ok(request.body) }));
+    our_client_with(near, ClientSettings { stream_window, ..client_settings() }).await
 }
 
 /// Sends content and reads it back; its size.
