@@ -129,9 +129,14 @@ spec: {{}}
 """
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def free_port(given=set()):  # noqa: B006  what was given out is remembered on purpose
+    """A port of loopback that nobody listens on, never the same twice."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        if port not in given:
+            given.add(port)
+            return port
 
 
 def is_ready(admin):

@@ -111,7 +111,7 @@ impl Drop for Workers {
 }
 
 /// How many times [`LINGER`] the end of a worker is put off for peers that take bytes.
-const LAST_BYTES: u32 = 5;
+const LAST_BYTES: u32 = 2;
 
 /// Runs a future as a worker does: on this thread, on a runtime that writes sockets out at the end of each turn.
 /// What each worker's thread does, and what tests of anything above [`crate::io`] want.

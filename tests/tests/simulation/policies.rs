@@ -172,13 +172,14 @@ fn changes(calls: &[Call]) -> Vec<u16> {
 fn a_policy_that_changes_as_the_control_plane_dies_is_the_old_or_the_new_one_and_the_newest_after()
 {
     let mut taken = [false; 2];
-    for seed in seeds(8) {
+    // It is on its way after a dozen milliseconds.
+    for (delay, seed) in (0_u64..).step_by(5).zip(seeds(8)) {
         let mut shop = Shop::open(seed, &Plan::default());
         shop.world.apply(&fault(418));
         shop.world.run_for(BRIEFLY);
         let start = shop.world.now();
         shop.world.apply(&fault(451));
-        shop.world.run_for(Duration::from_millis(fastrand::u64(..40)));
+        shop.world.run_for(Duration::from_millis(delay));
         shop.world.crash(CONTROL_PLANE);
         // What was under way arrives yet.
         shop.world.run_for(BRIEFLY);

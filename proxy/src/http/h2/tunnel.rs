@@ -102,6 +102,10 @@ impl State {
 
     /// Sends what waits, as far as the windows allow.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Also with nothing to send: a peer that has ended its side may still reset the stream.
+        if let Poll::Ready(error) = self.stream.poll_failed(cx) {
+            return Poll::Ready(Err(broken(error)));
+        }
         while !self.waiting.is_empty() {
             let room = ready!(self.stream.poll_room(cx)).map_err(broken)?;
             let piece = self.waiting.split_to(room.min(self.waiting.len())).freeze();
