@@ -242,7 +242,7 @@ pub async fn idle() {
     driver::idle().await;
 }
 
-/// How many bytes the kernel has taken of the connections that [`idle`] waits for.
+/// Grows as long as the peers of the connections that [`idle`] waits for take bytes.
 #[must_use]
 pub fn taken() -> u64 {
     driver::taken()

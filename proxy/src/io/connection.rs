@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -223,7 +223,11 @@ impl Connection {
 
     /// The driver's part once no handle is left: ready when all is sent and the peer has had time to read it.
     pub(super) fn linger(&self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.drive(cx));
+        if self.drive(cx).is_pending() {
+            // A peer that sends before it reads must be heard out, or both would wait.
+            self.with(|state| state.discard_meanwhile(cx));
+            return Poll::Pending;
+        }
         self.with(|state| state.poll_linger(cx))
     }
 
@@ -392,7 +396,11 @@ impl State {
         if self.stream.is_none() || (self.failure.is_some() && !refused) {
             return false;
         }
-        let under_way = !self.is_drained() || self.sending == Sending::Finished || refused;
+        // What the kernel has taken is not what the peer has: a reset would cut that off too.
+        let in_flight =
+            || self.stream.as_ref().and_then(net::unacknowledged).is_some_and(|bytes| bytes > 0);
+        let under_way =
+            !self.is_drained() || self.sending == Sending::Finished || refused || in_flight();
         self.linger = !self.read_ended && (under_way || self.has_unread());
         self.sending = self.sending.max(Sending::Ending);
         !self.is_drained() || self.linger

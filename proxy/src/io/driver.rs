@@ -40,11 +40,9 @@ pub(super) async fn idle() {
     .await;
 }
 
-/// How many bytes the kernel has taken of the connections that have a driver now.
+/// How far the connections that have a driver now have come.
 pub(super) fn taken() -> u64 {
-    DRIVEN.with(|driven| {
-        driven.borrow().values().map(|connection| connection.written_to_kernel()).sum()
-    })
+    DRIVEN.with(|driven| driven.borrow().values().map(|connection| progress(connection)).sum())
 }
 
 /// Gives the connection a driver. Where there is no runtime any more, nothing can be done for it.
@@ -72,7 +70,7 @@ struct Drive {
 /// How long a connection without handles stays: [`LINGER`] without progress, [`MAX_LINGERS`] times that in all.
 struct Linger {
     deadline: Pin<Box<Sleep>>,
-    /// How much the kernel had taken when the deadline was set.
+    /// How far it had come when the deadline was set.
     sent: u64,
     left: u32,
 }
@@ -85,12 +83,17 @@ impl Future for Drive {
         if !connection.is_orphan() {
             return connection.drive(cx);
         }
-        let linger = self.linger.get_or_insert_with(|| Linger::new(connection.written_to_kernel()));
+        let linger = self.linger.get_or_insert_with(|| Linger::new(progress(&connection)));
         if connection.linger(cx).is_ready() {
             return Poll::Ready(());
         }
         linger.poll(cx, &connection)
     }
+}
+
+/// Grows as long as the kernel takes bytes, or the peer's takes what the kernel has.
+fn progress(connection: &Connection) -> u64 {
+    connection.written_to_kernel() + connection.acknowledged_on_wire().unwrap_or(0)
 }
 
 impl Linger {
@@ -101,7 +104,7 @@ impl Linger {
     /// Ready when it has been enough.
     fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
         while self.deadline.as_mut().poll(cx).is_ready() {
-            let sent = connection.written_to_kernel();
+            let sent = progress(connection);
             self.left -= 1;
             if self.left == 0 || sent == self.sent {
                 return Poll::Ready(());

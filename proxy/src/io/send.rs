@@ -151,6 +151,11 @@ impl State {
         Poll::Ready(())
     }
 
+    /// Reads and forgets what the peer sends while it takes what is unsent.
+    pub(super) fn discard_meanwhile(&mut self, cx: &mut Context<'_>) {
+        while self.linger && self.poll_discard(cx) == Poll::Ready(true) {}
+    }
+
     /// Whether the peer has sent what nobody has read. Asks the kernel only where it has announced something.
     pub(super) fn has_unread(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());

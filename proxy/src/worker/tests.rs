@@ -172,7 +172,7 @@ async fn the_last_answer_of_a_worker_that_ends_arrives() {
     })
     .expect("started");
     let mut client = client(address).await;
-    client.write_all(&[b'y'; 300_000]).await.expect("write");
+    client.write_all(&vec![b'y'; 8_000_000]).await.expect("write");
     let mut answer = Vec::new();
     clock::timeout(SOON, client.read_to_end(&mut answer)).await.expect("in time").expect("read");
     assert_eq!(answer.len(), 3_000_000);
