@@ -11,6 +11,9 @@ use bytes::{Bytes, BytesMut};
 /// Pieces below this are copied.
 const SMALL: usize = 1024;
 
+/// The same where others wait before them: who reads slowly must not hold many reads by a piece of each.
+const SMALL_IN_LINE: usize = 8 * 1024;
+
 /// Pieces in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
@@ -21,7 +24,8 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn push(&mut self, piece: Bytes) {
-        if piece.len() < SMALL {
+        let small = if self.is_empty() { SMALL } else { SMALL_IN_LINE };
+        if piece.len() < small {
             self.small.extend_from_slice(&piece);
             return;
         }
@@ -60,7 +64,7 @@ mod tests {
     #[test]
     fn pieces_come_back_in_order_and_small_ones_together() {
         let mut chunks = Chunks::default();
-        let large = Bytes::from(vec![7; SMALL]);
+        let large = Bytes::from(vec![7; SMALL_IN_LINE]);
         for piece in [&b"a"[..], b"b", &large, b"c", b"d"] {
             chunks.push(Bytes::copy_from_slice(piece));
         }

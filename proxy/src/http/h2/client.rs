@@ -222,9 +222,10 @@ impl Http2Client {
         OpenStream(Rc::new(Counted(Rc::clone(in_flight))))
     }
 
-    /// If not a byte has left since before the request came, none of it did.
+    /// If not a byte had left since before the request came when its connection ended, none of it ever will.
     fn judge(&self, error: SendError, written_before: u64) -> SendError {
-        if self.0.connection.written_to_kernel() == written_before {
+        let connection = &self.0.connection;
+        if connection.has_ended() && connection.written_to_kernel() == written_before {
             return SendError { delivery: Delivery::Nothing, ..error };
         }
         error

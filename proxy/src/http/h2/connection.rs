@@ -167,6 +167,8 @@ struct Core {
     goaway: Option<ErrorCode>,
     /// Nobody will open another stream: the connection ends with the last one.
     is_leaving: bool,
+    /// The client was asked whether it has seen GOAWAY, and has not answered.
+    awaits_goodbye: bool,
     /// Something was read since this was asked last.
     heard: bool,
     /// The PING that asks whether the peer lives was answered.
@@ -234,6 +236,7 @@ impl Connection {
             last_served: None,
             goaway: None,
             is_leaving: false,
+            awaits_goodbye: false,
             heard: false,
             pong: false,
             replies: 0,
@@ -322,7 +325,10 @@ impl Connection {
                 Ended::Left => (core.role == Role::Client).then_some(ErrorCode::NO_ERROR),
                 Ended::Io(_) => None,
             };
-            if let Some(code) = last_words {
+            if core.role == Role::Client && !core.streams.is_empty() {
+                // What is left of their requests must not leave any more: those who are told that nothing did rest on it.
+                self.socket.abort();
+            } else if let Some(code) = last_words {
                 let mut out = Vec::new();
                 frame::goaway(core.last_peer_stream(), code, &mut out);
                 let _ = self.socket.write(&out);
@@ -344,6 +350,11 @@ impl Connection {
     /// See [`Socket::written_to_kernel`].
     pub(super) fn written_to_kernel(&self) -> u64 {
         self.socket.written_to_kernel()
+    }
+
+    /// Whether it has ended: nothing of what is unsent leaves then.
+    pub(super) fn has_ended(&self) -> bool {
+        self.core.borrow().ended.is_some()
     }
 
     /// The next request, if one has come. To be called after [`Self::poll_read`] until there is none.
@@ -383,7 +394,8 @@ impl Connection {
     /// and those are served.
     pub(super) fn say_goodbye(&self) {
         const NONE_YET: u32 = (1 << 31) - 1;
-        self.write(|_, out| {
+        self.write(|core, out| {
+            core.awaits_goodbye = true;
             frame::goaway(NONE_YET, ErrorCode::NO_ERROR, out);
             frame::ping(GOODBYE, false, out);
         });
@@ -453,7 +465,10 @@ impl Core {
 
     /// Takes a stream out that has ended; the last one of a connection that is being left ends it.
     fn remove(&mut self, stream: u32) {
-        self.streams.remove(&stream);
+        let removed = self.streams.remove(&stream);
+        if removed.is_some_and(|entry| entry.state.borrow().is_waiting) {
+            self.waiting.retain(|entry| entry.id != stream);
+        }
         if self.is_leaving && self.streams.is_empty() {
             self.wake_task();
         }

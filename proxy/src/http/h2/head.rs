@@ -140,6 +140,11 @@ impl<'a> Target<'a> {
         Ok(Self { scheme, authority, path, protocol: None })
     }
 
+    /// Whether bytes follow instead of content.
+    pub(super) const fn is_tunnel(&self) -> bool {
+        self.protocol.is_some()
+    }
+
     /// The same, asked for a WebSocket.
     pub(super) fn for_websocket(self) -> Self {
         Self { protocol: Some(websocket::PROTOCOL), ..self }

@@ -37,8 +37,8 @@ pub(super) enum Name {
     Scheme,
     Status,
     Field(HeaderName),
-    /// One that no message may have: an unknown pseudo-header, a capital, another character that no name has.
-    Invalid,
+    /// One that no message may have: an unknown pseudo-header, a capital, another character that no name has; with its length.
+    Invalid(usize),
 }
 
 impl Name {
@@ -51,7 +51,7 @@ impl Name {
             b":protocol" => Self::Protocol,
             b":scheme" => Self::Scheme,
             b":status" => Self::Status,
-            _ => HeaderName::from_lowercase(bytes).map_or(Self::Invalid, Self::Field),
+            _ => HeaderName::from_lowercase(bytes).map_or(Self::Invalid(bytes.len()), Self::Field),
         }
     }
 
@@ -64,7 +64,7 @@ impl Name {
             Self::Scheme => ":scheme".len(),
             Self::Status => ":status".len(),
             Self::Field(name) => name.as_str().len(),
-            Self::Invalid => 0,
+            Self::Invalid(len) => *len,
         }
     }
 }

@@ -66,7 +66,7 @@ impl ReceivedHead {
             Name::Protocol => &mut self.pseudo.protocol,
             Name::Scheme => &mut self.pseudo.scheme,
             Name::Status => &mut self.pseudo.status,
-            Name::Invalid => return self.fail("a name that no field has"),
+            Name::Invalid(_) => return self.fail("a name that no field has"),
         };
         if slot.replace(value).is_some() {
             return self.fail("a pseudo-header twice");

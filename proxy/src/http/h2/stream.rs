@@ -116,6 +116,7 @@ async fn send_response<H: Handler>(response: Response, stream: Stream, handler: 
     };
     let Response { head, body, upload, takeover: _ } = response;
     let ended = body.is_end();
+    poll_fn(|cx| stream.poll_turn(cx)).await;
     if let Err(error) = stream.send_response(&head, ended) {
         tracing::debug!(%error, "a response could not be sent");
         stream.reset(ErrorCode::INTERNAL_ERROR);

@@ -124,6 +124,10 @@ fn broken(error: StreamError) -> io::Error {
 
 impl Drop for State {
     fn drop(&mut self) {
+        if self.held > 0 {
+            // The connection's window is everybody's.
+            self.stream.release(self.held);
+        }
         if !self.ended {
             self.stream.reset(ErrorCode::CANCEL);
         }

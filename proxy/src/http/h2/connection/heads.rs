@@ -19,6 +19,9 @@ use crate::http::h2::{
 /// How much larger than a head may be its block, with its padding and what is sent for the table.
 const BLOCK_OVERHEAD: usize = 16 * 1024;
 
+/// Informational responses to one request.
+const MAX_INFORMATIONAL: u32 = 64;
+
 /// A block that goes on in CONTINUATION frames.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -105,6 +108,10 @@ impl Connection {
         if !state.can_receive {
             return Err(Fault::Stream(ErrorCode::STREAM_CLOSED, "HEADERS behind the end"));
         }
+        let limit = self.core.borrow().allowed.max_header_bytes as usize;
+        if received.size > limit {
+            return Err(fault("a head larger than allowed"));
+        }
         if state.has_head {
             if !ends_stream {
                 return Err(fault("trailers that do not end the stream"));
@@ -114,20 +121,25 @@ impl Connection {
             }
             state.trailers = Some(received.into_trailers().map_err(fault)?);
         } else {
-            let limit = self.core.borrow().allowed.max_header_bytes as usize;
-            if received.size > limit {
-                return Err(fault("a head larger than allowed"));
-            }
             let length = received.content_length().map_err(fault)?;
             let (status, fields) = received.into_response().map_err(fault)?;
             if status.is_informational() {
+                state.informational += 1;
+                if state.informational > MAX_INFORMATIONAL {
+                    return Err(fault("more informational responses than anybody needs"));
+                }
                 if ends_stream {
                     return Err(fault("an informational response that ends the stream"));
                 }
             } else {
                 state.has_head = true;
                 let has_body = !state.is_head_request && !matches!(status.as_u16(), 204 | 304);
-                state.remaining = length.filter(|_| has_body);
+                state.remaining = match has_body {
+                    // What follows is a tunnel's, whatever the head says.
+                    _ if state.is_tunnel => None,
+                    true => length,
+                    false => Some(0),
+                };
                 if ends_stream && state.remaining.is_some_and(|remaining| remaining > 0) {
                     return mismatch();
                 }
@@ -155,11 +167,11 @@ impl Connection {
         if stream.is_multiple_of(2) {
             return protocol("a client's stream with an even number");
         }
+        core.next_stream = stream + 2;
         if core.last_served.is_some() {
             // The client learns from GOAWAY that it is not served.
             return Ok(());
         }
-        core.next_stream = stream + 2;
         if core.streams.len() >= core.allowed.max_streams as usize {
             return Err(Fault::Stream(ErrorCode::REFUSED_STREAM, "more streams than allowed"));
         }
@@ -174,7 +186,8 @@ impl Connection {
             let mut state = entry.state.borrow_mut();
             state.has_head = true;
             state.can_receive = !ends_stream;
-            state.remaining = length;
+            // What follows an extended CONNECT is the tunnel's.
+            state.remaining = length.filter(|_| request.protocol.is_none());
         }
         let entry = Rc::new(entry);
         core.streams.insert(stream, Rc::clone(&entry));

@@ -231,7 +231,12 @@ impl Connection {
         }
         match payload {
             LIVES => self.core.borrow_mut().pong = true,
-            GOODBYE => self.close(ErrorCode::NO_ERROR),
+            GOODBYE => {
+                let was_asked = mem::take(&mut self.core.borrow_mut().awaits_goodbye);
+                if was_asked {
+                    self.close(ErrorCode::NO_ERROR);
+                }
+            }
             // Of no PING of this side's.
             _ => {}
         }
@@ -257,6 +262,7 @@ impl Connection {
         let ids: Vec<u32> =
             core.streams.keys().copied().filter(|id| unseen && *id > last).collect();
         let entries: Vec<_> = ids.iter().filter_map(|id| core.streams.remove(id)).collect();
+        core.waiting.retain(|entry| !unseen || entry.id <= last);
         drop(core);
         for entry in entries {
             entry.fail(StreamError::NotLookedAt(code));

@@ -48,6 +48,7 @@ impl Connection {
                 let mut state = entry.state.borrow_mut();
                 state.can_send = !ends_stream;
                 state.is_head_request = request.method == Method::HEAD;
+                state.is_tunnel = target.is_tunnel();
             }
             let entry = Rc::new(entry);
             core.streams.insert(id, Rc::clone(&entry));

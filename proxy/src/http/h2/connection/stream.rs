@@ -69,6 +69,10 @@ pub(super) struct State {
     pub has_head: bool,
     /// The request was HEAD: its response's length is of a body that does not come.
     pub is_head_request: bool,
+    /// It carries a tunnel's bytes: no length is announced of them.
+    pub is_tunnel: bool,
+    /// Informational responses so far.
+    pub informational: u32,
     pub responses: VecDeque<ReceivedResponse>,
     pub data: Chunks,
     pub trailers: Option<HeaderMap>,
@@ -103,6 +107,8 @@ impl Entry {
             remaining: None,
             has_head: false,
             is_head_request: false,
+            is_tunnel: false,
+            informational: 0,
             responses: VecDeque::new(),
             data: Chunks::default(),
             trailers: None,
@@ -228,6 +234,14 @@ impl Stream {
             Ok(()) => Poll::Ready(Ok(window as usize)),
             Err(error) => Poll::Ready(Err(StreamError::Ended(Ended::Io(error.kind())))),
         }
+    }
+
+    /// Ready when a response may begin, or when the stream has ended: what a peer does not read must not add up.
+    pub(in crate::http::h2) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_failed(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.connection.socket.poll_writable(cx).map(|_| ())
     }
 
     /// Ready when the peer wants nothing more of this stream.

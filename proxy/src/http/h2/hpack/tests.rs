@@ -21,7 +21,7 @@ fn shown(field: &Field) -> String {
         Name::Scheme => ":scheme",
         Name::Status => ":status",
         Name::Field(name) => name.as_str(),
-        Name::Invalid => "(invalid)",
+        Name::Invalid(_) => "(invalid)",
     };
     let value = field.value.as_ref().map_or(&b"(invalid)"[..], HeaderValue::as_bytes);
     format!("{name}: {}", String::from_utf8_lossy(value))

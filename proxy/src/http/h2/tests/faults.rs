@@ -53,14 +53,25 @@ fn get_with(fields: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, &[GET, fields].concat())
 }
 
+/// The next frame's kind and payload.
+async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let (head, payload) = next_head(stream).await;
+    (head[3], payload)
+}
+
+async fn next_head(stream: &mut TcpStream) -> ([u8; 9], Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("a frame before the end");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.expect("a payload");
+    (head, payload)
+}
+
 /// Reads what a peer says until it answers to a fault, or ends the connection.
 async fn answer(stream: &mut TcpStream) -> Said {
     loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await.expect("an answer before the end");
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        stream.read_exact(&mut payload).await.expect("a payload");
+        let (head, payload) = next_head(stream).await;
         let code = |from: usize| {
             let code = payload[from..].first_chunk().expect("a code");
             ErrorCode(u32::from_be_bytes(*code))
@@ -334,6 +345,75 @@ fn something_before_settings_is_no_http2() {
         near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("written");
         near.write_all(&get_with(&[])).await.expect("written");
         assert_eq!(answer(&mut near).await, Connection(ErrorCode::PROTOCOL_ERROR));
+    });
+}
+
+#[test]
+fn a_stream_that_came_behind_goaway_ends_no_other() {
+    worker(async {
+        let (mut near, far) = streams().await;
+        let (sender, body) = crate::http::body::channel();
+        let body = std::cell::RefCell::new(Some(body));
+        let server = spawn_server(far, server_settings(), move |_| {
+            let body = body.borrow_mut().take().expect("one request");
+            Box::pin(async { ok(body) })
+        });
+        let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), settings(), get_with(&[])];
+        near.write_all(&begin.concat()).await.expect("written");
+        assert_eq!(answer(&mut near).await, Answered);
+        server.drain.start();
+        let ping = loop {
+            let (kind, payload) = next_frame(&mut near).await;
+            if kind == PING {
+                break payload;
+            }
+        };
+        // The client had this on its way when it answered.
+        let late = frame(HEADERS, END_HEADERS, 3, POST);
+        let frames = [frame(PING, ACK, 0, &ping), late, frame(DATA, END_STREAM, 3, b"abc")];
+        near.write_all(&frames.concat()).await.expect("open");
+        near.write_all(&frame(RST_STREAM, 0, 3, &[0, 0, 0, 8])).await.expect("open");
+        let content = crate::http::Frame::Data(Bytes::from_static(b"content"));
+        sender.send(Ok(content)).expect("wanted");
+        drop(sender);
+        let mut data = 0;
+        while data < b"content".len() {
+            let (kind, payload) = next_frame(&mut near).await;
+            assert_ne!(kind, RST_STREAM);
+            data += if kind == DATA { payload.len() } else { 0 };
+        }
+    });
+}
+
+#[test]
+fn an_answer_to_a_ping_that_was_not_sent_means_nothing() {
+    worker(async {
+        let goodbye = frame(PING, ACK, 0, b"weftlast");
+        assert_eq!(server_answers(&[goodbye, get_with(&[])].concat()).await, Answered);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_its_responses_is_not_answered_for_ever() {
+    worker(async {
+        let (mut near, far) = streams().await;
+        let _server = spawn_server(far, server_settings(), |_| Box::pin(async { ok(Body::Empty) }));
+        near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("written");
+        near.write_all(&settings()).await.expect("written");
+        let (mut next, mut sent) = (1, 0);
+        let mut requests = move || -> Vec<u8> {
+            let ids = (next..next + 100).step_by(2);
+            next += 100;
+            ids.flat_map(|id| frame(HEADERS, END_HEADERS | END_STREAM, id, GET)).collect()
+        };
+        // More streams than are allowed are refused, which are replies that add up to a bound.
+        while let Ok(written) =
+            clock::timeout(Duration::from_millis(500), near.write_all(&requests())).await
+        {
+            written.expect("open");
+            sent += 50;
+            assert!(sent < 10_000_000, "it has answered {sent} requests and nobody reads");
+        }
     });
 }
 
