@@ -337,16 +337,19 @@ fn an_endpoint_that_is_lost_is_noticed() {
     });
 }
 
+/// Our client, which asks at this interval whether its peer lives, and a server that says no more than its settings.
+async fn silent_server(interval: Duration) -> (Rc<Http2Client>, TcpStream) {
+    let (near, mut server) = streams().await;
+    server.write_all(&settings()).await.expect("written");
+    let settings = ClientSettings { keep_alive: interval, ..client_settings() };
+    (our_client_with(near, settings).await, server)
+}
+
 #[test]
 fn an_endpoint_that_is_lost_while_nothing_is_asked_is_noticed_with_the_next_request() {
     worker(async {
-        let (near, mut server) = streams().await;
-        server.write_all(&settings()).await.expect("written");
         let interval = Duration::from_millis(100);
-        let settings = ClientSettings { keep_alive: interval, ..client_settings() };
-        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
-        let (client, driver) = handshake.await.expect("a handshake");
-        spawn_local(driver);
+        let (client, _server) = silent_server(interval).await;
         // The driver has found nothing to do.
         clock::sleep(interval / 2).await;
         let head = get();
@@ -359,13 +362,8 @@ fn an_endpoint_that_is_lost_while_nothing_is_asked_is_noticed_with_the_next_requ
 #[test]
 fn an_endpoint_that_is_lost_is_noticed_though_every_request_gives_up_sooner() {
     worker(async {
-        let (near, mut server) = streams().await;
-        server.write_all(&settings()).await.expect("written");
         let interval = Duration::from_millis(100);
-        let settings = ClientSettings { keep_alive: interval, ..client_settings() };
-        let handshake = Http2Client::handshake(Socket::new(near), settings, false);
-        let (client, driver) = handshake.await.expect("a handshake");
-        spawn_local(driver);
+        let (client, _server) = silent_server(interval).await;
         let head = get();
         let asked = async {
             while !client.is_closed() {

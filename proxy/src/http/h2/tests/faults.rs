@@ -279,6 +279,34 @@ fn heads_that_make_no_request_reset_their_stream() {
 }
 
 #[test]
+fn trailers_above_the_limit_are_not_cut_but_refused() {
+    let fields: Vec<u8> = (0..110).flat_map(|_| field("x-a", &"b".repeat(120))).collect();
+    let trailers = after_post(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields));
+    check(vec![("trailers above the limit", trailers, MALFORMED)]);
+}
+
+#[test]
+fn content_where_none_belongs_breaks_a_response() {
+    worker(async {
+        let (near, mut far) = streams().await;
+        far.write_all(&settings()).await.expect("written");
+        let client = our_client(near).await;
+        let head = super::client::get();
+        let answering = async {
+            super::client::read_headers_behind_preface(&mut far).await;
+            // `:status: 204`, and content.
+            let frames =
+                [frame(HEADERS, END_HEADERS, 1, &[0x89]), frame(DATA, END_STREAM, 1, b"a")];
+            far.write_all(&frames.concat()).await.expect("open");
+        };
+        let (sent, ()) = tokio::join!(super::client::send(&client, &head, Body::Empty), answering);
+        let mut body = sent.expect("a head").body;
+        let error = body.frame().await.expect("no clean end").expect_err("no content");
+        assert!(matches!(error, crate::http::BodyError::Malformed(_)), "{error}");
+    });
+}
+
+#[test]
 fn content_has_the_length_that_was_announced() {
     check(vec![
         ("a length and no content", get_with(&field("content-length", "1")), MALFORMED),
@@ -454,6 +482,10 @@ fn a_server_that_breaks_the_protocol_breaks_its_request() {
         (
             "less than announced",
             frame(HEADERS, END_HEADERS | END_STREAM, 1, &[&ok[..], &length].concat()),
+        ),
+        (
+            "early hints without an end",
+            frame(HEADERS, END_HEADERS, 1, &[8, 3, b'1', b'0', b'3']).repeat(65),
         ),
         ("a promise", frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2])),
         ("a stream of its own", frame(HEADERS, END_HEADERS, 2, &ok)),
