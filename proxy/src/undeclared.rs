@@ -3,8 +3,8 @@
 //! Comes in: the client's connection, and how to dial the server. Goes out: HTTP, in which version, or opaque bytes,
 //! with the server where it was dialled to find out. A client that speaks is looked at; one that is silent costs no
 //! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP, unless what it says is
-//! how servers of HTTP/2 begin: then the client decides after all. What a port turned out to be is remembered, and only
-//! shortens the wait: it never decides.
+//! how servers of HTTP/2 begin: then the client decides after all. What a port turned out to be is remembered: it says how
+//! long to wait, and for whom, but never what the bytes are.
 //!
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
@@ -37,6 +37,30 @@ pub enum Learned {
     ServerFirst,
     /// Clients speak first, in text that ends in no line: nothing more is to be waited for.
     ShortText,
+    /// A request was answered here, so no client waits for the server to speak.
+    Http,
+}
+
+impl Learned {
+    /// What is known when a request has been answered by the application itself. Where the server was seen to speak first
+    /// it speaks more than HTTP, and goes on to be dialled for those who wait for it.
+    #[must_use]
+    pub const fn answered_request(self) -> Self {
+        match self {
+            Self::ServerFirst => self,
+            _ => Self::Http,
+        }
+    }
+
+    /// How long a client is silent before the server is dialled for it; `None` where it never is.
+    const fn silence(self) -> Option<Duration> {
+        match self {
+            Self::Nothing => Some(SILENCE),
+            Self::ClientFirst | Self::ShortText => Some(KNOWN_CLIENT_SILENCE),
+            Self::ServerFirst => Some(Duration::ZERO),
+            Self::Http => None,
+        }
+    }
 }
 
 /// The client's side of a connection.
@@ -106,15 +130,11 @@ pub async fn find_out<D: AsRef<Socket>>(
         (wait, _) => wait,
     };
     let mut client = Peek::new(socket);
-    let silence = match learned.get() {
-        Learned::Nothing => SILENCE,
-        Learned::ClientFirst | Learned::ShortText => KNOWN_CLIENT_SILENCE,
-        Learned::ServerFirst => Duration::ZERO,
-    };
-    if !silence.is_zero() && clock::timeout(silence, client.any()).await.is_ok() {
+    if speaks_in_time(&mut client, learned, idle).await? {
         let decided = wait.decide(&mut client).await;
-        learned.set(match decided {
-            Ok(Some(Detected::NeedMore)) => Learned::ShortText,
+        learned.set(match (&decided, learned.get()) {
+            (Ok(Some(Detected::NeedMore)), _) => Learned::ShortText,
+            (Ok(Some(Detected::Http1 | Detected::Http2)), Learned::Http) => Learned::Http,
             _ => Learned::ClientFirst,
         });
         return Ok(found(decided));
@@ -157,6 +177,33 @@ pub async fn find_out<D: AsRef<Socket>>(
         // A client that only half-closed may still want what the server says.
         Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
         http => Ok(http),
+    }
+}
+
+/// Whether the client says something, or ends, before it has been silent for so long that the server is to be dialled. What
+/// other connections show meanwhile counts for it.
+async fn speaks_in_time(
+    client: &mut Peek<'_>,
+    learned: &Cell<Learned>,
+    idle: Duration,
+) -> Result<bool, ProxyError> {
+    let mut waited = Duration::ZERO;
+    while let Some(silence) = learned.get().silence() {
+        if silence <= waited {
+            return Ok(false);
+        }
+        if clock::timeout(silence - waited, client.any()).await.is_ok() {
+            return Ok(true);
+        }
+        waited = silence;
+    }
+    if idle.is_zero() {
+        let _ = client.any().await;
+        return Ok(true);
+    }
+    match clock::timeout(idle, client.any()).await {
+        Ok(_) => Ok(true),
+        Err(_) => Err(ProxyError::new(Reason::IdleTimeout, "no request came")),
     }
 }
 

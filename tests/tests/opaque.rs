@@ -99,12 +99,25 @@ async fn a_connection_opened_ahead_of_its_first_request_costs_the_server_nothing
     first.send(request).await;
     assert!(first.receive_head().await.starts_with("HTTP/1.1 200"));
     let before = pair.app.connections();
-    // Silent for longer than a server that speaks first is waited for, but clients are known to speak here.
+    // Silent for longer than where clients were only seen to speak first: a request was answered here.
     let mut ahead = pair.connect().await;
-    assert!(ahead.is_silent_for(Duration::from_millis(100)).await);
+    assert!(ahead.is_silent_for(Duration::from_millis(2500)).await);
     assert_eq!(pair.app.connections(), before);
     ahead.send(request).await;
     assert!(ahead.receive_head().await.starts_with("HTTP/1.1 200"));
+}
+
+/// A probe of HTTP at a server that greets must not teach the sidecars to wait for clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_greeting_server_does_not_answer_keeps_nobody_from_the_greeting() {
+    let pair = Pair::start("", greeter().await).await;
+    for _ in 0..2 {
+        let mut probe = pair.connect().await;
+        probe.send("GET / HTTP/1.1\r\nHost: cache\r\n\r\n").await;
+        assert!(probe.receive_head().await.starts_with("HTTP/1.1 502"));
+        let mut client = pair.connect().await;
+        assert_eq!(client.receive_until("\n").await, "hello\n");
+    }
 }
 
 /// What could still become a request line is not waited for for long, and a port where clients speak so not again.

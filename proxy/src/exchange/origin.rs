@@ -217,6 +217,15 @@ fn default_port(head: &RequestHead) -> u16 {
 }
 
 impl Origin {
+    /// Where the connection was going, whatever its requests name; `None` where they alone say it.
+    pub const fn destination(&self) -> Option<&Rc<Service>> {
+        match self {
+            Self::Outbound(Outbound { choice: Choice::Connection(service), .. }) => Some(service),
+            Self::Outbound(_) => None,
+            Self::Inbound(inbound) => Some(&inbound.application),
+        }
+    }
+
     /// Takes out what this client may not say, and says who it is where that is ours to say.
     pub fn sanitize(&self, head: &mut RequestHead) {
         match self {
