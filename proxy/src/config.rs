@@ -255,7 +255,7 @@ pub struct PoolSettings {
     #[arg(id = "pool-max-age", long, value_name = "DURATION", env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
     #[serde(serialize_with = "duration_text")]
     pub max_age: Duration,
-    /// Idle HTTP/1 connections kept per endpoint and worker
+    /// Idle HTTP/1 connections kept per endpoint and worker; more are closed when unused for 5 to 10 s
     #[arg(
         id = "pool-max-idle",
         long,

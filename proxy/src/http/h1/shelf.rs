@@ -2,8 +2,9 @@
 //!
 //! A connection comes here by itself when its response was read to the end; the pool takes it out for the
 //! next request. What is taken out was open a moment ago: a connection on which the server closed or said
-//! anything unasked is dropped, and so is one that is too old. The number is bounded; the one used last goes
-//! first, so that the others become idle. A request that cannot be sent twice gets none that the server may be
+//! anything unasked is dropped, and so is one that is too old. The one used last goes first, so that the others become
+//! idle, and those above a number that have not been needed for [`SURPLUS_REST`] are closed: load that comes and goes finds
+//! the connections that it left. A request that cannot be sent twice gets none that the server may be
 //! about to close ([`Patience`]). Where others wait for its place, and nobody here for it, it is closed instead of kept; so
 //! it is when it has served those here for a [`TERM`].
 
@@ -16,6 +17,9 @@ use crate::{
     policy::gate::Others,
     pool::TERM,
 };
+
+/// What lies here above the number to be kept has this long to be used again.
+const SURPLUS_REST: Duration = Duration::from_secs(5);
 
 /// The idle connections to one endpoint, oldest first.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ struct Idle {
 }
 
 impl Shelf {
-    /// A shelf for this many, which gives out none that are older.
+    /// A shelf where this many are kept, which gives out none that are older.
     #[must_use]
     pub fn new(max_idle: usize, max_age: Duration) -> Self {
         let (idle, patience) = (RefCell::default(), RefCell::default());
@@ -93,15 +97,21 @@ impl Shelf {
         self.len() == 0
     }
 
-    /// Closes those that are not to be kept (told when they came here), or were closed by the server.
+    /// Closes those that are not to be kept (told when they came here), were closed by the server, or are too many.
     pub fn evict(&self, keep: impl Fn(&Http1Client, Instant) -> bool) {
-        let (kept, evicted): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut *self.idle.borrow_mut())
-                .into_iter()
-                .partition(|idle| keep(&idle.client, idle.since) && idle.client.is_quiet());
+        let now = clock::now();
+        let all = std::mem::take(&mut *self.idle.borrow_mut());
+        let mut surplus = all.len().saturating_sub(self.max_idle);
+        let (kept, evicted): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(|idle| {
+            let is_surplus =
+                surplus > 0 && now.saturating_duration_since(idle.since) >= SURPLUS_REST;
+            let is_kept = !is_surplus && keep(&idle.client, idle.since) && idle.client.is_quiet();
+            surplus -= usize::from(surplus > 0 && !is_kept);
+            is_kept
+        });
         *self.idle.borrow_mut() = kept;
         for idle in evicted.iter().filter(|idle| !idle.client.is_quiet()) {
-            self.ends_after(clock::now().saturating_duration_since(idle.since));
+            self.ends_after(now.saturating_duration_since(idle.since));
         }
         drop(evicted);
     }
@@ -111,17 +121,12 @@ impl Shelf {
         self.patience.borrow_mut().ends_after(rested, clock::now());
     }
 
-    /// Lays a connection here, and drops the oldest where there are too many.
+    /// Lays a connection here.
     pub(super) fn put(&self, client: Http1Client) {
         if self.is_wanted_elsewhere(&client) {
             return drop(client);
         }
-        let surplus = {
-            let mut idle = self.idle.borrow_mut();
-            idle.push_back(Idle { client, since: clock::now() });
-            if idle.len() > self.max_idle { idle.pop_front() } else { None }
-        };
-        drop(surplus);
+        self.idle.borrow_mut().push_back(Idle { client, since: clock::now() });
         if let Some(returns) = &self.returns {
             returns.tell();
         }
