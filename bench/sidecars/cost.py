@@ -114,8 +114,8 @@ def new_connections(path):
 
 
 def handshakes(path):
-    """A full handshake between the sidecars for each request; the client's connections stay."""
-    return lambda peer, settings: closed_loop(peer, path, settings, NEW_CONNECTIONS)
+    """A full handshake between the sidecars for each request; the client's connections stay where they can."""
+    return lambda peer, settings: closed_loop(peer, path, settings, NEW_CONNECTIONS, close=peer.closes(path))
 
 
 def idle(peer, settings):

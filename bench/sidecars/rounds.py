@@ -106,7 +106,7 @@ class Run:
         taking_part = [peer for peer in self.peers.values() if fits(test, peer) and self.is_wanted(name, peer)]
         rounds = min(self.settings.rounds, test.most_rounds)
         results = self.results["tests"][name] = {"what": test.what, "rounds": {peer.name: [] for peer in taking_part}}
-        self.give_workers(taking_part, test.workers)
+        self.arrange(taking_part, test.workers, test.path)
         for number in range(0 if test.warms_up else 1, rounds + 1):
             for peer in taking_part:
                 if peer.name not in self.peers:
@@ -116,7 +116,7 @@ class Run:
                     results["rounds"][peer.name].append({"round": number, **figures})
                     say(f"{name} {number}/{rounds} {peer.name}: {brief(figures)}")
                 time.sleep(PAUSE)
-        self.give_workers(taking_part, 1)
+        self.arrange(taking_part)
 
     def is_wanted(self, name, peer):
         return peer.name != "direct" or name == "rate" or not self.settings.only_for_rate
@@ -135,13 +135,13 @@ class Run:
             return None
         return figures
 
-    def give_workers(self, peers, workers):
-        """Starts the sidecars anew where they have another number of workers."""
+    def arrange(self, peers, workers=1, path=None):
+        """Starts the sidecars anew that do not run as a test needs them."""
         for peer in peers:
-            if peer.name not in self.peers or peer.workers == workers:
+            if peer.name not in self.peers:
                 continue
             try:
-                peer.restart(workers)
+                peer.arrange(workers, path)
             except FAILURES as error:
                 self.leave_out(peer.name, describe_failure(peer, error))
 

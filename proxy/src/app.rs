@@ -142,7 +142,8 @@ pub fn start(config: Config, log: Option<LogHandle>) -> Result<Running, StartErr
 
     let cut_off = Arc::<AtomicUsize>::default();
     let process = Process {
-        mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls, telemetry.metrics.tls()),
+        mutual_tls: MutualTls::new(identity.clone(), config.timeouts.tls, telemetry.metrics.tls())
+            .under(config.tls),
         resolver: resolver.clone(),
         connections: Arc::default(),
         cut_off: cut_off.clone(),

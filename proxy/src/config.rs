@@ -3,6 +3,7 @@
 //! Defaults suit a laptop. `docs/` lists them; `/config` on the admin port shows the effective ones.
 
 mod pod;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use weft_proto::{Port, WorkloadName};
 
 pub use pod::{PodIps, PodSettings};
+pub use tls::{KeyExchange, TlsSettings};
 
 /// All settings of one proxy.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -94,6 +96,9 @@ pub struct Config {
     /// Kept connections
     #[command(flatten)]
     pub pool: PoolSettings,
+    /// Handshakes between sidecars
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// Logs and traces
     #[command(flatten)]
     pub telemetry: TelemetrySettings,

@@ -39,6 +39,7 @@ use verifier::PeerVerifier;
 
 use crate::{
     clock,
+    config::TlsSettings,
     identity::{Identity, Svid},
     io::{Socket, TlsError, TlsInfo},
     reason::Reason,
@@ -141,6 +142,7 @@ pub struct Connected {
 #[derive(Debug, Clone)]
 pub struct MutualTls {
     shared: Arc<Shared>,
+    settings: TlsSettings,
 }
 
 #[derive(Debug)]
@@ -178,7 +180,14 @@ impl MutualTls {
     #[must_use]
     pub fn new(identity: Identity, timeout: Duration, metrics: Arc<TlsMetrics>) -> Self {
         let (generation, counts) = (ArcSwapOption::empty(), Counts::default());
-        Self { shared: Arc::new(Shared { identity, timeout, generation, counts, metrics }) }
+        let shared = Arc::new(Shared { identity, timeout, generation, counts, metrics });
+        Self { shared, settings: TlsSettings::default() }
+    }
+
+    /// The same, with handshakes as these settings have them.
+    #[must_use]
+    pub fn under(self, settings: TlsSettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// The identity that handshakes are made under.
@@ -320,7 +329,7 @@ impl MutualTls {
             return Ok(current);
         }
         // Two workers may build at once; the one that stores last wins, and no harm is done.
-        let generation = Generation::new(credentials)
+        let generation = Generation::new(credentials, self.settings)
             .map_err(|error| Refused { reason: Reason::Internal, detail: error.to_string() })?;
         let generation = Arc::new(generation);
         self.shared.generation.store(Some(Arc::clone(&generation)));

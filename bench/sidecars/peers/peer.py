@@ -78,6 +78,7 @@ class Peer:
         self.pki = bed.ground.pki
         self.a = self.b = None
         self.workers = 1
+        self.options = ()
         self.addresses = {path.name: ("127.0.0.1", path.client_port) for path in self.paths()}
 
     def paths(self):
@@ -100,9 +101,17 @@ class Peer:
         """Its processes."""
         return [sidecar for sidecar in (self.a, self.b) if sidecar]
 
-    def start(self, workers=1):
+    def options_for(self, path):
+        """What its sidecars are to be started with for a path, where that is not the same for all of them."""
+        return ()
+
+    def closes(self, path):
+        """Whether the load is to close its connections where every request is to have one between the sidecars."""
+        return False
+
+    def start(self, workers=1, options=()):
         """Starts both sidecars, and waits until they answer."""
-        self.workers = workers
+        self.workers, self.options = workers, options
         if self.proxies:
             self.b = self.spawn("B", workers, 0)
             self.a = self.spawn("A", workers, 0)
@@ -129,10 +138,17 @@ class Peer:
             if not sidecar.running:
                 raise RuntimeError(f"{sidecar.name} has ended with code {sidecar.popen.returncode}")
 
-    def restart(self, workers=1):
-        """Both sidecars anew."""
+    def restart(self):
+        """Both sidecars anew, with one worker."""
         self.stop()
-        self.start(workers)
+        self.start()
+
+    def arrange(self, workers=1, path=None):
+        """Starts both sidecars anew where they do not run with so many workers, or not as the path needs them."""
+        options = self.options_for(path)
+        if self.proxies and (self.workers, self.options) != (workers, options):
+            self.stop()
+            self.start(workers, options)
 
     def handshakes(self):
         """How many handshakes sidecar A has made so far, by kind (`full`, `resumed`); empty when it does not say."""

@@ -7,8 +7,9 @@ The control plane is in a pod of its own, whose CPU time is nobody's. It serves 
 both pods have the rules of `weft proxy init`, and the load dials the service's cluster address; nothing says which
 protocol the HTTP ports speak, so it is detected. In explicit mode the load dials a local port for each path.
 
-Key exchange and resumption are what Weft does by itself (X25519MLKEM768 first; sessions are resumed): no setting
-changes them, so it has neither the paths of the classic exchange nor those of a handshake for every request.
+Key exchange and resumption are what Weft does by itself (X25519MLKEM768 first; sessions are resumed), but for the paths
+that are about them: the sidecars are started anew for these. A path with a handshake for every request is one of
+opaque connections that the load closes, since Weft keeps the connections that requests have used.
 """
 
 import http.client
@@ -18,7 +19,7 @@ import subprocess
 from sidecars import outputs
 from sidecars.bed import ADDRESS_B, BULK, HTTP, HTTP2, HTTP_OPAQUE, wait_until
 from sidecars.namespaces import command
-from sidecars.peers.peer import PATHS, STARTS_WITHIN, Peer, first_line
+from sidecars.peers.peer import PATHS, POST_QUANTUM, STARTS_WITHIN, Peer, first_line
 
 CLUSTER_ADDRESS = "10.98.0.10"
 # Whom the rules take for the sidecar.
@@ -65,8 +66,6 @@ metadata: {{name: load, namespace: bench}}
 spec: {{}}
 """
 APPLICATION_PORTS = {"http": HTTP, "http2": HTTP2, "bulk": BULK, "opaque": HTTP_OPAQUE}
-# `connect` and both of `handshake` are not to be had: see above.
-PATH_NAMES = ("http1", "http2", "grpc", "opaque", "opaque-http", "connect-pq")
 WORKLOADS = {"A": "load", "B": "web"}
 
 
@@ -86,7 +85,18 @@ class Weft(Peer):
         return first_line(command(programs["weft"], "--version"))
 
     def paths(self):
-        return [path for path in PATHS if path.name in PATH_NAMES]
+        return list(PATHS)
+
+    def options_for(self, name):
+        path = next((path for path in PATHS if path.name == name), None)
+        if not path or not (path.connection_per_request or path.name.startswith("connect")):
+            return ()
+        exchange = "post-quantum" if path.exchange == POST_QUANTUM else "classical"
+        resumption = "false" if path.connection_per_request else "true"
+        return ("--tls-key-exchange", exchange, "--tls-resumption", resumption)
+
+    def closes(self, name):
+        return name.startswith("handshake")
 
     def prepare(self):
         self.addresses = self.reached_at()
@@ -99,7 +109,7 @@ class Weft(Peer):
 
     def reached_at(self):
         """The address of each path, for the load."""
-        return {path.name: (CLUSTER_ADDRESS, path.application) for path in self.paths()}
+        return {path.name: (CLUSTER_ADDRESS, application(path)) for path in self.paths()}
 
     def redirect(self):
         """Loads the rules into both pods; they try themselves that connections are redirected."""
@@ -127,7 +137,7 @@ class Weft(Peer):
         self.fill_mesh(services)
         words = [self.programs["weft"], "proxy", "--interception", self.interception, "--workers", workers,
                  "--workload", f"bench/{WORKLOADS[side]}", "--token-file", self.bed.folder / f"{WORKLOADS[side]}.token",
-                 "--control-plane", f"{LINKS[side][0]}:{DISCOVERY_PORT}", *self.of_side(side)]
+                 "--control-plane", f"{LINKS[side][0]}:{DISCOVERY_PORT}", *self.options, *self.of_side(side)]
         return self.bed.spawn(side, f"{self.name}-{side}", words, user=USER)
 
     def handshakes(self):
@@ -178,7 +188,12 @@ class WeftExplicit(Weft):
         if side == "B":
             return [*super().of_side(side), "--inbound-listen", f"0.0.0.0:{INBOUND_PORT}"]
         return [word for path in self.paths() for word in (
-            "--upstream", f"127.0.0.1:{path.client_port}=web.bench:{path.application}")]
+            "--upstream", f"127.0.0.1:{path.client_port}=web.bench:{application(path)}")]
+
+
+def application(path):
+    """Where the application listens for a path."""
+    return HTTP_OPAQUE if path.connection_per_request else path.application
 
 
 def metrics():

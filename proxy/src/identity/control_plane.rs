@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     clock,
+    config::KeyExchange,
     dns::Resolver,
     net::{self, TcpStream},
     tls::{Refused, provider},
@@ -171,7 +172,7 @@ fn client_config(
     anchor: Option<Anchor>,
 ) -> Result<(ClientConfig, Arc<ControlPlaneVerifier>), ConnectError> {
     let verifier = Arc::new(ControlPlaneVerifier::new(credentials, anchor));
-    let builder = provider::client(Arc::clone(&verifier) as _);
+    let builder = provider::client(Arc::clone(&verifier) as _, KeyExchange::PostQuantum);
     let mut config = match present {
         Present::Nothing => builder.with_no_client_auth(),
         Present::Svid => {

@@ -16,7 +16,7 @@ use rustls::{
 use weft_proto::SpiffeId;
 
 use super::{Alpn, Role, fault::Expected, provider, verifier::PeerVerifier};
-use crate::identity::Credentials;
+use crate::{config::TlsSettings, identity::Credentials};
 
 /// Endpoints whose sessions are remembered; beyond, the one that was unused for longest is forgotten. A session
 /// has about 2 KiB, an endpoint at most [`SESSIONS`].
@@ -29,6 +29,7 @@ const SESSIONS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) credentials: Arc<Credentials>,
+    settings: TlsSettings,
     /// For connections from other sidecars.
     pub(crate) server: Arc<ServerConfig>,
     /// Checks who calls.
@@ -66,19 +67,27 @@ impl Generation {
     ///
     /// # Errors
     /// There is no randomness for the ticket keys.
-    pub(crate) fn new(credentials: Arc<Credentials>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(
+        credentials: Arc<Credentials>,
+        settings: TlsSettings,
+    ) -> Result<Self, rustls::Error> {
         let domain = credentials.svid.identity().trust_domain().into();
         let bundle = Arc::clone(&credentials.bundle);
         let callers = PeerVerifier::new(bundle, Role::Client, Expected::Anybody(domain));
         let certificate =
             Arc::new(SingleCertAndKey::from(Arc::clone(credentials.svid.certified())));
-        let mut server = provider::server(Arc::clone(&callers) as _)
+        let mut server = provider::server(Arc::clone(&callers) as _, settings.key_exchange)
             .with_cert_resolver(Arc::clone(&certificate) as _);
         server.alpn_protocols = Alpn::ALL.iter().map(|alpn| alpn.wire().to_vec()).collect();
-        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        if settings.resumption {
+            server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        } else {
+            server.send_tls13_tickets = 0;
+        }
         server.max_early_data_size = 0;
         Ok(Self {
             credentials,
+            settings,
             server: Arc::new(server),
             callers,
             certificate,
@@ -121,7 +130,7 @@ impl Generation {
             Role::Server,
             Expected::OneOf(domain, Arc::clone(expected)),
         );
-        let config = client_config(&verifier, &self.certificate);
+        let config = client_config(&verifier, &self.certificate, self.settings);
         ForEndpoint { config: Arc::new(config), verifier }
     }
 }
@@ -129,11 +138,17 @@ impl Generation {
 fn client_config(
     verifier: &Arc<PeerVerifier>,
     certificate: &Arc<SingleCertAndKey>,
+    settings: TlsSettings,
 ) -> ClientConfig {
-    let mut config = provider::client(Arc::clone(verifier) as _)
+    let mut config = provider::client(Arc::clone(verifier) as _, settings.key_exchange)
         .with_client_cert_resolver(Arc::clone(certificate) as _);
-    let sessions: Arc<dyn ClientSessionStore> = Arc::new(ClientSessionMemoryCache::new(SESSIONS));
-    config.resumption = Resumption::store(sessions);
+    config.resumption = if settings.resumption {
+        let sessions: Arc<dyn ClientSessionStore> =
+            Arc::new(ClientSessionMemoryCache::new(SESSIONS));
+        Resumption::store(sessions)
+    } else {
+        Resumption::disabled()
+    };
     config.enable_early_data = false;
     config
 }

@@ -7,7 +7,10 @@ use testing::{Authority, id, leaf_params, spiffe_id};
 use weft_proto::Port;
 
 use super::{fault::Expected, *};
-use crate::identity::{PrivateKey, Svid};
+use crate::{
+    config::{KeyExchange, TlsSettings},
+    identity::{PrivateKey, Svid},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,7 +68,7 @@ fn shake_with(
 
 /// The configurations of an identity, whether its SVID holds now or not.
 fn generation(identity: &Identity) -> Generation {
-    Generation::new(identity.credentials().unwrap()).unwrap()
+    Generation::new(identity.credentials().unwrap(), TlsSettings::default()).unwrap()
 }
 
 fn pass<A, B>(
@@ -130,6 +133,29 @@ fn both_sides_learn_the_other_and_the_keys_are_post_quantum() {
     assert_eq!(here.kind, Some(HandshakeKind::Full));
     assert_eq!(client.counts().with(Role::Server).full, 1);
     assert_eq!(server.counts().with(Role::Client).full, 1);
+}
+
+#[test]
+fn classical_key_exchange_and_full_handshakes_are_to_be_had_from_either_side() {
+    let mesh = Authority::new("root");
+    let under = |name, settings| tls(mesh.sidecar(name)).under(settings);
+    let default = TlsSettings::default();
+    let classical = TlsSettings { key_exchange: KeyExchange::Classical, ..default };
+    let afresh = TlsSettings { resumption: false, ..default };
+    for (ours, theirs, group, second) in [
+        (default, default, NamedGroup::X25519MLKEM768, HandshakeKind::Resumed),
+        (classical, default, NamedGroup::X25519, HandshakeKind::Resumed),
+        (default, classical, NamedGroup::X25519, HandshakeKind::Resumed),
+        (afresh, default, NamedGroup::X25519MLKEM768, HandshakeKind::Full),
+        (default, afresh, NamedGroup::X25519MLKEM768, HandshakeKind::Full),
+    ] {
+        let (client, server) = (under("web", ours), under("cart", theirs));
+        let expected = any(&["cart"]);
+        shake(&client, &server, &expected);
+        let (here, _) = shake(&client, &server, &expected);
+        assert_eq!((here.group, here.kind), (Some(group), Some(second)), "{ours:?} {theirs:?}");
+        here.outcome.unwrap();
+    }
 }
 
 #[test]
@@ -246,8 +272,11 @@ fn a_client_without_a_certificate_is_refused() {
     assert_eq!(refusal.reason, Reason::PeerUnverified);
     assert!(refusal.detail.contains("the client presented no certificate"), "{refusal}");
 
-    let config = provider::client(Arc::clone(&there.endpoint("x", &any(&["cart"])).verifier) as _)
-        .with_no_client_auth();
+    let config = provider::client(
+        Arc::clone(&there.endpoint("x", &any(&["cart"])).verifier) as _,
+        KeyExchange::PostQuantum,
+    )
+    .with_no_client_auth();
     let name = "80.weft.internal".try_into().unwrap();
     let mut out = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut into = ServerConnection::new(Arc::clone(&there.server)).unwrap();
