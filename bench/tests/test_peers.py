@@ -59,8 +59,19 @@ class Peers(unittest.TestCase):
         self.assertNotIn("nginx-h1", taking("grpc"))
         self.assertNotIn("ztunnel", taking("h1"))
         self.assertIn("ztunnel", taking("opaque"))
-        self.assertEqual(taking("hs-pq"), ["envoy-h2", "envoy-h1", "envoy-istio"])
+        self.assertEqual(taking("hs-pq"), ["weft", "weft-explicit", "envoy-h2", "envoy-h1", "envoy-istio"])
         self.assertEqual(set(PEERS) - set(taking("h1")), {"ztunnel"})
+
+    def test_weft_is_started_anew_for_what_settings_decide_alone(self):
+        peer = weft.Weft(BED)
+        started = []
+        peer.stop, peer.start = lambda: None, lambda workers, options: started.append(options)
+        for path in ("http1", "connect-pq", "handshake"):
+            peer.options, peer.workers = (), 1
+            peer.arrange(1, path)
+        self.assertEqual(started, [
+            ("--tls-key-exchange", "post-quantum", "--tls-resumption", "true"),
+            ("--tls-key-exchange", "classical", "--tls-resumption", "false")])
 
     def test_only_proxies_have_memory_and_only_some_know_services(self):
         self.assertNotIn("direct", taking("memory"))
