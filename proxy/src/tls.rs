@@ -19,6 +19,7 @@ pub(crate) mod leaf;
 pub mod properties;
 pub(crate) mod provider;
 mod refused;
+mod sessions;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod verifier;

@@ -8,22 +8,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rustls::{
-    ClientConfig, ServerConfig,
-    client::{ClientSessionMemoryCache, ClientSessionStore, Resumption},
-    sign::SingleCertAndKey,
-};
+use rustls::{ClientConfig, ServerConfig, client::Resumption, sign::SingleCertAndKey};
 use weft_proto::SpiffeId;
 
-use super::{Alpn, Role, fault::Expected, provider, verifier::PeerVerifier};
+use super::{Alpn, Role, fault::Expected, provider, sessions::Sessions, verifier::PeerVerifier};
 use crate::{config::TlsSettings, identity::Credentials};
 
 /// Endpoints whose sessions are remembered; beyond, the one that was unused for longest is forgotten. A session
-/// has about 2 KiB, an endpoint at most [`SESSIONS`].
+/// has about 2 KiB, an endpoint at most 32 of them for a port.
 const ENDPOINTS: usize = 512;
-
-/// Sessions remembered of one endpoint.
-const SESSIONS: usize = 8;
 
 /// Everything that one set of credentials means to rustls.
 #[derive(Debug)]
@@ -142,12 +135,9 @@ fn client_config(
 ) -> ClientConfig {
     let mut config = provider::client(Arc::clone(verifier) as _, settings.key_exchange)
         .with_client_cert_resolver(Arc::clone(certificate) as _);
-    config.resumption = if settings.resumption {
-        let sessions: Arc<dyn ClientSessionStore> =
-            Arc::new(ClientSessionMemoryCache::new(SESSIONS));
-        Resumption::store(sessions)
-    } else {
-        Resumption::disabled()
+    config.resumption = match settings.resumption {
+        true => Resumption::store(Arc::new(Sessions::default())),
+        false => Resumption::disabled(),
     };
     config.enable_early_data = false;
     config

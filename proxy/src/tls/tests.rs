@@ -319,6 +319,35 @@ fn a_second_handshake_is_resumed_and_checked_all_the_same() {
 }
 
 #[test]
+fn a_burst_of_connections_resumes_as_many_sessions_as_it_has_earned() {
+    let mesh = Authority::new("root");
+    let (client, server) = (tls(mesh.sidecar("web")), tls(mesh.sidecar("cart")));
+    let expected = any(&["cart"]);
+    // Each gives two tickets, and the ones after the first take one.
+    for _ in 0..31 {
+        shake(&client, &server, &expected);
+    }
+    let (here, there) = (client.generation().unwrap(), server.generation().unwrap());
+    let config = here.endpoint("10.0.0.1:4143", &expected).config;
+    let name = MeshServerName::of_port(Port::new(8080).unwrap()).to_string();
+    let begin = |_| {
+        let alpn = vec![Alpn::Tcp.wire().to_vec()];
+        let name = name.clone().try_into().unwrap();
+        ClientConnection::new_with_alpn(Arc::clone(&config), name, alpn).unwrap()
+    };
+    let burst: Vec<ClientConnection> = (0..33).map(begin).collect();
+    let resumed = burst.into_iter().filter_map(|mut out| {
+        let mut into = ServerConnection::new(Arc::clone(&there.server)).unwrap();
+        for _ in 0..6 {
+            pass(&mut out, &mut into, &mut None);
+            pass(&mut into, &mut out, &mut None);
+        }
+        (out.handshake_kind()? == HandshakeKind::Resumed).then_some(())
+    });
+    assert_eq!(resumed.count(), 32);
+}
+
+#[test]
 fn a_changed_bundle_or_svid_ends_all_sessions() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let (here, there) = (old.sidecar("web"), old.sidecar("cart"));
