@@ -257,7 +257,7 @@ pub struct PoolSettings {
     #[serde(serialize_with = "duration_text")]
     pub idle_timeout: Duration,
     /// A connection this old takes no new requests
-    #[arg(id = "pool-max-age", long, value_name = "DURATION", env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = parse_duration)]
+    #[arg(id = "pool-max-age", long, value_name = "DURATION", env = "WEFT_POOL_MAX_AGE", default_value = "1h", value_parser = age)]
     #[serde(serialize_with = "duration_text")]
     pub max_age: Duration,
     /// Idle HTTP/1 connections kept per endpoint and worker; more are closed when unused for 5 to 10 s
@@ -337,6 +337,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?}: {FORM}"))
 }
 
+/// A connection that is too old as soon as it is made would serve nobody.
+fn age(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(1);
+    let age = parse_duration(text)?;
+    if age < LEAST { Err(format!("{text:?}: use a duration from 1s up")) } else { Ok(age) }
+}
+
 /// A head that holds less than this is no request that anybody sends.
 const LEAST_HEAD: usize = 1024;
 
@@ -402,6 +409,8 @@ mod tests {
             ("--max-headers=0", "from 1 up"),
             ("--max-connections=0", "from 1 up"),
             ("--max-streams=0", "1.."),
+            ("--pool-max-age=1s", ""),
+            ("--pool-max-age=0s", "from 1s up"),
             ("--trace-ratio=1", ""),
             ("--trace-ratio=2", "from 0 (none) to 1 (all)"),
             ("--trace-ratio=-1", "from 0 (none) to 1 (all)"),
