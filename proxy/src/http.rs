@@ -5,6 +5,7 @@
 //! through [`Body`], frame by frame, with the sender held back by a slow reader.
 
 pub mod body;
+pub mod fields;
 pub mod forward;
 pub mod grpc;
 pub mod h1;
@@ -20,9 +21,10 @@ pub mod send_error;
 pub mod side;
 
 pub use body::{Body, BodyError, Frame};
+pub use fields::Fields;
 pub use h2::Tunnel;
 pub use message::{
-    HeaderCase, Interim, Onward, Request, RequestHead, Response, ResponseHead, ServerEnd, Takeover,
+    Interim, Onward, Request, RequestHead, Response, ResponseHead, ServerEnd, Takeover,
 };
 pub use respond::{Asked, Audience};
 pub use returns::Returns;

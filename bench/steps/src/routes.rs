@@ -4,9 +4,9 @@
 use std::{hint::black_box, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use http::{HeaderMap, Method, Version, uri::Authority};
+use http::{Method, Version, uri::Authority};
 use weft_proxy::{
-    http::{HeaderCase, RequestHead},
+    http::{Fields, RequestHead},
     route::{
         HttpTable, Rule, Weighted,
         matcher::{HostMatch, Match, PathMatch},
@@ -64,8 +64,7 @@ fn request(number: usize) -> Result<(Authority, RequestHead)> {
         method: Method::GET,
         target: path(number).parse().context("a path")?,
         version: Version::HTTP_11,
-        headers: HeaderMap::new(),
-        case: HeaderCase::default(),
+        headers: Fields::new(),
         upgrade: None,
         accepts_trailers: false,
     };

@@ -6,14 +6,14 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{
     Plan,
     policy::{Algorithm, Cookie, HashKey},
     ring,
 };
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{Fields, RequestHead, ResponseHead};
 
 /// What ties a request to an endpoint.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Affinity {
         Self { key: found, set_cookie: None }
     }
 
-    fn of_cookie(cookie: &Cookie, headers: &HeaderMap) -> Self {
+    fn of_cookie(cookie: &Cookie, headers: &Fields) -> Self {
         if let Some(value) = cookie_value(headers, &cookie.name) {
             return Self { key: Some(of_bytes(value)), set_cookie: None };
         }
@@ -108,10 +108,9 @@ fn of_address(address: IpAddr) -> u64 {
 }
 
 /// A cookie's value (RFC 6265 4.2; HTTP/2 may split the field).
-fn cookie_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+fn cookie_value<'a>(headers: &'a Fields, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(header::COOKIE)
-        .iter()
         .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
@@ -133,7 +132,7 @@ mod tests {
     use crate::balance::BalancingPolicy;
 
     fn head(target: &str, fields: &[(&'static str, &str)]) -> RequestHead {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().expect("a value"));
         }
@@ -142,7 +141,6 @@ mod tests {
             target: target.parse().expect("a target"),
             version: Version::HTTP_11,
             headers,
-            case: crate::http::HeaderCase::default(),
             upgrade: None,
             accepts_trailers: false,
         }

@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 
-use crate::http::retry_after::retry_after;
+use crate::http::{Fields, retry_after::retry_after};
 
 /// How long an endpoint that answered so wants to be left alone; `None` when it does not, or the field is malformed.
 #[must_use]
 pub fn asked_for(
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     since_epoch: impl FnOnce() -> Duration,
 ) -> Option<Duration> {
     if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
@@ -46,7 +46,7 @@ mod tests {
             (500, Some("3"), None),
             (200, Some("3"), None),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             if let Some(value) = value {
                 headers.insert(header::RETRY_AFTER, value.parse().expect("a value"));
             }

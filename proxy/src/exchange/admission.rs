@@ -6,14 +6,14 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::{Inbound, Origin, Record, record::Grant};
 use crate::{
     clock,
     discovery::InboundPort,
     error::ProxyError,
-    http::{RequestHead, Response},
+    http::{Fields, RequestHead, Response},
     policy::{
         authz::{Decision, Deed, Source},
         concurrency::{self, Concurrency},
@@ -182,8 +182,10 @@ pub(super) fn inform(record: &Record, response: &mut Response) {
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: u64) {
-    headers.entry(name).or_insert_with(|| HeaderValue::from(value));
+fn put(headers: &mut Fields, name: HeaderName, value: u64) {
+    if !headers.contains_key(&name) {
+        headers.append(name, HeaderValue::from(value));
+    }
 }
 
 /// Whole seconds, so that nobody comes too early.

@@ -122,7 +122,7 @@ impl Course {
         let of_backend = taken.backend.iter().flat_map(|backend| &backend.filters);
         for filter in taken.rule.filters.iter().chain(of_backend) {
             if let Filter::ResponseHeaders(modifier) = filter {
-                modifier.apply(&mut head.headers, &mut head.case);
+                modifier.apply(&mut head.headers);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Filters<'_> {
         for filter in filters {
             match filter {
                 Filter::RequestHeaders(modifier) => {
-                    modifier.apply(&mut request.head.headers, &mut request.head.case);
+                    modifier.apply(&mut request.head.headers);
                 }
                 Filter::Rewrite(rewrite) => {
                     rewrite.apply(&mut request.head, self.prefix)?;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, StatusCode, Version, uri::Authority};
+use http::{Method, StatusCode, Version, uri::Authority};
 
 use super::{Origin, passage::Passage};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     destination::{Service, authority},
     discovery::{Transport, Trial},
     error::ProxyError,
-    http::{Asked, Body, BodyError, Frame, RequestHead, Response, grpc, side},
+    http::{Asked, Body, BodyError, Fields, Frame, RequestHead, Response, grpc, side},
     policy::{breaker::Verdict, deadline::Deadline, gate::Turn, rate_limit::Quota},
     reason::Reason,
     route::{Backend, Rule},
@@ -227,7 +227,7 @@ impl Record {
     }
 
     /// An attempt begins; where it is traced, the request tells the next hop so.
-    pub fn attempt(&mut self, number: u32, member: &Rc<Member>, headers: &mut HeaderMap) {
+    pub fn attempt(&mut self, number: u32, member: &Rc<Member>, headers: &mut Fields) {
         self.attempts = number;
         if self.direction == Direction::Outbound {
             self.tls = match member.endpoint.transport {
@@ -377,7 +377,7 @@ impl Record {
     /// What the client of a gRPC call gets for a connection that was lost, a time that was over or a right that is gone, behind its
     /// response's head: the status, as it would have from its own connection, and not a reset, which it reads as a
     /// defect.
-    fn status_instead_of_reset(&mut self) -> Option<HeaderMap> {
+    fn status_instead_of_reset(&mut self) -> Option<Fields> {
         let reason = self.reason.filter(|reason| {
             self.reads_status
                 && matches!(
@@ -392,7 +392,7 @@ impl Record {
         })?;
         let status = crate::error::grpc_status(reason);
         self.grpc_status = Some(status);
-        let mut trailers = HeaderMap::new();
+        let mut trailers = Fields::new();
         grpc::put_status(&mut trailers, status, &format!("weft: {reason}: {}", reason.meaning()));
         Some(trailers)
     }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+
+use super::Fields;
 
 /// A message body.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ pub enum Frame {
     /// Content; never empty.
     Data(Bytes),
     /// Trailers: the last frame.
-    Trailers(HeaderMap),
+    Trailers(Fields),
 }
 
 /// Why a body did not end cleanly.

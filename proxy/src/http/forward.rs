@@ -9,23 +9,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use weft_proto::SpiffeId;
 
-use super::side;
+use super::{Fields, side};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// For a request of the local application: what it says of its own client passes, and the one that verifies is
 /// the server's sidecar. What would pass for an identity does not.
-pub fn outbound(fields: &mut HeaderMap) {
+pub fn outbound(fields: &mut Fields) {
     remove_identities(fields);
 }
 
 /// For a request to the local application: `peer` is the verified caller, `remote` where an unverified one
 /// comes from.
-pub fn inbound(fields: &mut HeaderMap, peer: Option<&SpiffeId>, remote: Option<SocketAddr>) {
+pub fn inbound(fields: &mut Fields, peer: Option<&SpiffeId>, remote: Option<SocketAddr>) {
     remove_identities(fields);
     match peer {
         Some(peer) => {
@@ -35,7 +35,7 @@ pub fn inbound(fields: &mut HeaderMap, peer: Option<&SpiffeId>, remote: Option<S
             }
         }
         None => {
-            remove_all(fields, says_origin);
+            fields.retain(|name| !says_origin(name));
             if let Some(remote) = remote {
                 put_address(fields, remote.ip().to_canonical());
             }
@@ -44,11 +44,11 @@ pub fn inbound(fields: &mut HeaderMap, peer: Option<&SpiffeId>, remote: Option<S
 }
 
 /// Weft's own field should be gone already; Envoy's would be believed by applications that knew Envoy.
-fn remove_identities(fields: &mut HeaderMap) {
-    remove_all(fields, |name| {
+fn remove_identities(fields: &mut Fields) {
+    fields.retain(|name| {
         let plain = name.as_str();
-        is_spelt(plain, side::CLIENT_ID.as_str())
-            || is_spelt(plain, X_FORWARDED_CLIENT_CERT.as_str())
+        !is_spelt(plain, side::CLIENT_ID.as_str())
+            && !is_spelt(plain, X_FORWARDED_CLIENT_CERT.as_str())
     });
 }
 
@@ -68,14 +68,8 @@ fn is_spelt(name: &str, expected: &str) -> bool {
     hyphens.eq(expected.bytes())
 }
 
-fn remove_all(fields: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    while let Some(name) = fields.keys().find(|name| unwanted(name)).cloned() {
-        fields.remove(name);
-    }
-}
-
 /// RFC 7239 section 4, and its predecessor.
-fn put_address(fields: &mut HeaderMap, address: IpAddr) {
+fn put_address(fields: &mut Fields, address: IpAddr) {
     let forwarded = match address {
         IpAddr::V4(address) => format!("for={address}"),
         IpAddr::V6(address) => format!("for=\"[{address}]\""),
@@ -121,14 +115,14 @@ mod tests {
 
     const CLAIM: &str = "a claim";
 
-    fn claims(name: &'static str) -> HeaderMap {
-        let mut fields = HeaderMap::new();
+    fn claims(name: &'static str) -> Fields {
+        let mut fields = Fields::new();
         fields.append(name, HeaderValue::from_static(CLAIM));
         fields.append(name, HeaderValue::from_static(CLAIM));
         fields
     }
 
-    fn passed(fields: &HeaderMap) -> bool {
+    fn passed(fields: &Fields) -> bool {
         fields.values().any(|value| value == CLAIM)
     }
 
@@ -144,7 +138,7 @@ mod tests {
             let mut fields = claims(name);
             inbound(&mut fields, Some(&peer), Some(remote));
             assert_eq!(passed(&fields), verified, "{name} of a peer");
-            let ids: Vec<_> = fields.get_all("weft-client-id").iter().collect();
+            let ids: Vec<_> = fields.get_all("weft-client-id").collect();
             assert_eq!(ids, [peer.as_str()], "{name}");
 
             let mut fields = claims(name);
@@ -162,7 +156,7 @@ mod tests {
             ("[2001:db8::1]:80", "for=\"[2001:db8::1]\"", "2001:db8::1"),
             ("[::ffff:192.0.2.7]:80", "for=192.0.2.7", "192.0.2.7"),
         ] {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             inbound(&mut fields, None, Some(remote.parse().expect("an address")));
             assert_eq!(
                 (&fields["forwarded"], &fields["x-forwarded-for"]),

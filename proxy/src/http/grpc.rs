@@ -4,7 +4,9 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+
+use super::Fields;
 
 /// The status of a call: in the trailers, or in the head of a response without a body.
 pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -29,7 +31,7 @@ pub fn is_content_type(value: &[u8]) -> bool {
 
 /// The status in these fields; `None` where there is none or it is not a number from 0 to 255.
 #[must_use]
-pub fn status(fields: &HeaderMap) -> Option<u8> {
+pub fn status(fields: &Fields) -> Option<u8> {
     let digits = fields.get(&STATUS)?.as_bytes();
     if digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -38,7 +40,7 @@ pub fn status(fields: &HeaderMap) -> Option<u8> {
 }
 
 /// Says how a call ended, in trailers or in a head that stands alone.
-pub fn put_status(fields: &mut HeaderMap, status: u8, message: &str) {
+pub fn put_status(fields: &mut Fields, status: u8, message: &str) {
     fields.insert(STATUS, HeaderValue::from(u16::from(status)));
     fields.insert(MESSAGE, encode_message(message));
 }
@@ -83,7 +85,7 @@ fn hex_pair(bytes: &[u8]) -> Option<u8> {
 
 /// How long the caller waits, by `grpc-timeout`; `None` where there is none or it is malformed.
 #[must_use]
-pub fn timeout(fields: &HeaderMap) -> Option<Duration> {
+pub fn timeout(fields: &Fields) -> Option<Duration> {
     parse_timeout(fields.get(&TIMEOUT)?.as_bytes())
 }
 
@@ -106,7 +108,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 }
 
 /// Says how long the caller waits, rounded down.
-pub fn put_timeout(fields: &mut HeaderMap, left: Duration) {
+pub fn put_timeout(fields: &mut Fields, left: Duration) {
     // As fine as eight digits allow.
     const MOST: u128 = 99_999_999;
     let units = [
@@ -155,11 +157,11 @@ mod tests {
             ("0000", None),
             ("ok", None),
         ] {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             fields.insert(STATUS, HeaderValue::from_static(value));
             assert_eq!(status(&fields), expected, "{value}");
         }
-        assert_eq!(status(&HeaderMap::new()), None);
+        assert_eq!(status(&Fields::new()), None);
     }
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
             (Duration::from_secs(100_000), "100000S"),
             (Duration::from_secs(u64::MAX), "99999999S"),
         ] {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             put_timeout(&mut fields, left);
             assert_eq!(fields[TIMEOUT], text);
             assert!(timeout(&fields).is_some_and(|read| read <= left), "{text}");

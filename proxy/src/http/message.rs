@@ -13,9 +13,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
-use super::{Body, body::Upload, h2::Tunnel};
+use super::{Body, Fields, body::Upload, h2::Tunnel};
 use crate::{exchange::passage::Passage, io::Socket, policy::gate::Turn, tcp::End};
 
 /// A request on its way through the proxy.
@@ -40,9 +40,7 @@ pub struct RequestHead {
     /// The version that the client spoke.
     pub version: Version,
     /// Fields, without hop-by-hop ones. `Host` is kept as received; HTTP/2's `:authority` is in `target`.
-    pub headers: HeaderMap,
-    /// How the names of the fields were written, where the codec knows.
-    pub case: HeaderCase,
+    pub headers: Fields,
     /// The protocols of an `Upgrade` offer (never `h2c`), taken out of the fields by the server codec.
     pub upgrade: Option<Bytes>,
     /// The client announced `TE: trailers`.
@@ -58,7 +56,7 @@ impl RequestHead {
 
     /// The values of a field, as who names it means it: HTTP/2 says the host in `:authority`.
     pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let mut fields = self.headers.get_all(name).iter().map(HeaderValue::as_bytes).peekable();
+        let mut fields = self.headers.get_all(name).map(HeaderValue::as_bytes).peekable();
         let is_elsewhere = *name == http::header::HOST && fields.peek().is_none();
         let authority = self.target.authority().filter(|_| is_elsewhere);
         fields.chain(authority.map(|authority| authority.as_str().as_bytes()))
@@ -87,9 +85,7 @@ pub struct ResponseHead {
     /// HTTP/1's reason phrase where it is not the status's usual one.
     pub reason_phrase: Option<Bytes>,
     /// Fields, without hop-by-hop ones.
-    pub headers: HeaderMap,
-    /// How the names of the fields were written, where the codec knows.
-    pub case: HeaderCase,
+    pub headers: Fields,
     /// With 101: the protocol that was chosen, taken out of the fields.
     pub upgrade: Option<Bytes>,
 }
@@ -101,8 +97,7 @@ impl ResponseHead {
         Self {
             status,
             reason_phrase: None,
-            headers: HeaderMap::new(),
-            case: HeaderCase::default(),
+            headers: Fields::new(),
             upgrade: None,
         }
     }
@@ -114,7 +109,7 @@ impl ResponseHead {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+fn is_grpc(headers: &Fields) -> bool {
     let kind = headers.get(http::header::CONTENT_TYPE);
     kind.is_some_and(|value| super::grpc::is_content_type(value.as_bytes()))
 }
@@ -232,34 +227,6 @@ impl Takeover {
     }
 }
 
-/// How HTTP/1 field names were written: the exact bytes of each name whose case is not all lower.
-///
-/// HTTP/2 knows lower case only; between sidecars the case travels beside it. A case map may only re-case
-/// names that are present.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeaderCase {
-    /// Names as written, in the order of their appearance, each once. Empty: all lower case.
-    pub names: Vec<Bytes>,
-}
-
-impl HeaderCase {
-    /// How `name` (lower case) was written, if that is known and differs.
-    #[must_use]
-    pub fn original<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
-        let name = name.as_bytes();
-        self.names.iter().map(AsRef::as_ref).find(|written: &&[u8]| is_written_as(name, written))
-    }
-}
-
-/// Whether `written` is `name` (lower case) in some case. Without a branch for each byte: it is asked of each field.
-#[must_use]
-pub fn is_written_as(name: &[u8], written: &[u8]) -> bool {
-    let bytes = name.iter().zip(written);
-    name.len() == written.len()
-        && bytes.fold(0, |differs, (byte, other)| differs | (byte ^ other.to_ascii_lowercase()))
-            == 0
-}
-
 /// Carries informational (1xx) responses from the client codec, which reads them, to the server codec, which
 /// writes them while the final response is awaited.
 #[derive(Debug, Clone, Default)]
@@ -314,23 +281,5 @@ impl Interim {
     #[must_use]
     pub fn try_next(&self) -> Option<ResponseHead> {
         self.state.borrow_mut().heads.pop_front()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_known_in_every_case_and_no_other_is() {
-        let name = b"content-type";
-        for written in ["content-type", "Content-Type", "CONTENT-TYPE"] {
-            assert!(is_written_as(name, written.as_bytes()), "{written}");
-        }
-        // The letters' bit alone makes no letter: \r is not `-`, nor `@` the same as a grave accent.
-        for written in ["content-typ", "content-types", "content_type", "content\rtype", ""] {
-            assert!(!is_written_as(name, written.as_bytes()), "{written:?}");
-        }
-        assert!(!is_written_as(b"`", b"@"));
     }
 }

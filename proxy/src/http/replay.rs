@@ -13,9 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 
-use super::{Body, BodyError, Frame};
+use super::{Body, BodyError, Fields, Frame};
 use crate::clock::{self, Instant};
 
 /// Makes the bodies of a request's attempts. Dropping it ends the recording; the attempt under way goes on.
@@ -112,7 +111,7 @@ struct Recording {
     /// Where the framing announced it, of the whole body.
     total: Option<u64>,
     content: Vec<u8>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     /// The rest has ended: nothing more may be asked of it.
     ended: Option<Result<(), BodyError>>,
     limit: usize,
@@ -260,7 +259,7 @@ mod tests {
             send(Ok(Frame::Data(Bytes::from_static(chunk.as_bytes()))));
         }
         if trailers {
-            send(Ok(Frame::Trailers(HeaderMap::new())));
+            send(Ok(Frame::Trailers(Fields::new())));
         }
         if let Err(error) = end {
             send(Err(error));

@@ -134,10 +134,12 @@ fn format_date(at: OffsetDateTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::{error::grpc_status, http::Frame, reason::Reason};
+    use crate::{
+        error::grpc_status,
+        http::{Fields, Frame},
+        reason::Reason,
+    };
 
     const GRPC: Asked = Asked { grpc: true, head_only: false, status: None };
 
@@ -148,7 +150,7 @@ mod tests {
         }
     }
 
-    fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    fn field<'a>(headers: &'a Fields, name: &str) -> Option<&'a str> {
         headers.get(name).map(|value| value.to_str().expect("text"))
     }
 

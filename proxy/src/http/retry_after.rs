@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use http::header;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use super::Fields;
 
 /// How long to wait, by a response's fields: so many seconds, or until a date. A date that has passed is no wait;
 /// what is neither counts for nothing. `since_epoch` is the wall clock's time.
 #[must_use]
-pub fn retry_after(fields: &HeaderMap, since_epoch: Duration) -> Option<Duration> {
+pub fn retry_after(fields: &Fields, since_epoch: Duration) -> Option<Duration> {
     let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More than fits is for ever.
@@ -44,11 +46,11 @@ mod tests {
             ("soon", None),
             ("1994-11-06T08:49:40Z", None),
         ] {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             fields.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
             let found = retry_after(&fields, now);
             assert_eq!(found, expected.map(Duration::from_secs), "{text:?}");
         }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        assert_eq!(retry_after(&Fields::new(), now), None);
     }
 }

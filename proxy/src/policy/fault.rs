@@ -74,18 +74,17 @@ fn grpc_code_of(status: StatusCode) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, Version};
+    use http::{Method, Version};
 
     use super::*;
-    use crate::http::HeaderCase;
+    use crate::http::Fields;
 
     fn head(method: Method) -> RequestHead {
         RequestHead {
             method,
             target: "/items".parse().expect("a path"),
             version: Version::HTTP_11,
-            headers: HeaderMap::new(),
-            case: HeaderCase::default(),
+            headers: Fields::new(),
             upgrade: None,
             accepts_trailers: false,
         }

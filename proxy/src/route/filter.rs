@@ -5,10 +5,10 @@
 //! no compiled filter has one of them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::{mirror::Mirror, redirect::Redirect, rewrite::Rewrite};
-use crate::http::HeaderCase;
+use crate::http::Fields;
 
 /// A filter.
 #[derive(Debug)]
@@ -47,19 +47,20 @@ pub struct Field {
     pub value: HeaderValue,
 }
 
+impl Field {
+    fn written(&self) -> &[u8] {
+        self.written.as_deref().unwrap_or(self.name.as_str().as_bytes())
+    }
+}
+
 impl HeaderModifier {
     /// Modifies these fields. Names keep the case in which the operator wrote them, where the codec can say it.
-    pub fn apply(&self, fields: &mut HeaderMap, case: &mut HeaderCase) {
+    pub fn apply(&self, fields: &mut Fields) {
         for field in &self.set {
-            case.names.retain(|name| !name.eq_ignore_ascii_case(field.name.as_str().as_bytes()));
-            case.names.extend(field.written.clone());
-            fields.insert(field.name.clone(), field.value.clone());
+            fields.insert_written(&field.name, field.written(), field.value.clone());
         }
         for field in &self.add {
-            if !fields.contains_key(&field.name) {
-                case.names.extend(field.written.clone());
-            }
-            fields.append(field.name.clone(), field.value.clone());
+            fields.append_written(field.name.clone(), field.written(), field.value.clone());
         }
         for name in &self.remove {
             fields.remove(name);
@@ -77,8 +78,8 @@ mod tests {
         Field { name: lower, written, value: HeaderValue::from_static(value) }
     }
 
-    fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-        fields.get_all(name).iter().map(|value| value.to_str().expect("text")).collect()
+    fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
+        fields.get_all(name).map(|value| value.to_str().expect("text")).collect()
     }
 
     #[test]
@@ -88,11 +89,11 @@ mod tests {
             add: [field("x-add", "two"), field("x-fresh", "one")].into(),
             remove: [HeaderName::from_static("x-gone"), HeaderName::from_static("x-absent")].into(),
         };
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         for (name, value) in [("x-set", "a"), ("x-set", "b"), ("x-add", "one"), ("x-gone", "0")] {
             fields.append(name, HeaderValue::from_static(value));
         }
-        modifier.apply(&mut fields, &mut HeaderCase::default());
+        modifier.apply(&mut fields);
         assert_eq!(values(&fields, "x-set"), ["new"]);
         assert_eq!(values(&fields, "x-add"), ["one", "two"]);
         assert_eq!(values(&fields, "x-fresh"), ["one"]);
@@ -101,16 +102,20 @@ mod tests {
 
     #[test]
     fn names_keep_the_case_in_which_they_were_written() {
-        let mut fields = HeaderMap::new();
-        fields.insert("x-one", HeaderValue::from_static("1"));
-        let mut case = HeaderCase { names: vec![Bytes::from_static(b"X-ONE")] };
+        let mut fields = Fields::new();
+        let one = HeaderName::from_static("x-one");
+        fields.append_written(one, b"X-ONE", HeaderValue::from_static("1"));
         let modifier = HeaderModifier {
             set: [field("X-One", "2")].into(),
             add: [field("X-Two", "2"), field("X-TWO", "3")].into(),
             remove: [].into(),
         };
-        modifier.apply(&mut fields, &mut case);
-        assert_eq!(case.original("x-one"), Some(&b"X-One"[..]));
-        assert_eq!(case.original("x-two"), Some(&b"X-Two"[..]));
+        modifier.apply(&mut fields);
+        let mut names = Vec::new();
+        for field in &fields {
+            field.write_name(&mut names);
+            names.push(b' ');
+        }
+        assert_eq!(names.escape_ascii().to_string(), "X-One X-Two X-TWO ");
     }
 }

@@ -96,10 +96,10 @@ impl Redirect {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, Version};
+    use http::{Method, Version};
 
     use super::*;
-    use crate::http::HeaderCase;
+    use crate::http::Fields;
 
     fn redirect() -> Redirect {
         Redirect { scheme: None, host: None, path: None, port: None, status: StatusCode::FOUND }
@@ -110,8 +110,7 @@ mod tests {
             method: Method::GET,
             target: target.parse().expect("a URI"),
             version: Version::HTTP_11,
-            headers: HeaderMap::new(),
-            case: HeaderCase::default(),
+            headers: Fields::new(),
             upgrade: None,
             accepts_trailers: false,
         };

@@ -107,10 +107,10 @@ impl PathRewrite {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, Version};
+    use http::{Method, Version};
 
     use super::*;
-    use crate::http::HeaderCase;
+    use crate::http::Fields;
 
     #[test]
     fn prefixes_are_replaced_by_the_table_of_the_gateway_api() {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn head(target: &str, host: Option<&'static str>) -> RequestHead {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         if let Some(host) = host {
             headers.insert(header::HOST, HeaderValue::from_static(host));
         }
@@ -149,7 +149,6 @@ mod tests {
             target: target.parse().expect("a URI"),
             version: Version::HTTP_11,
             headers,
-            case: HeaderCase::default(),
             upgrade: None,
             accepts_trailers: false,
         }

@@ -18,7 +18,6 @@ mod span;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use opentelemetry::{SpanId, TraceId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,7 +25,7 @@ pub use export::{Exporting, TracesError};
 pub use span::{AttemptSpan, RequestSpan};
 
 use super::{Direction, Metrics, TraceMetrics};
-use crate::{config::Config, dns::Resolver, http::RequestHead};
+use crate::{config::Config, dns::Resolver, http::{Fields, RequestHead}};
 use context::Parent;
 use export::Item;
 
@@ -124,7 +123,7 @@ fn new_span_id() -> SpanId {
 }
 
 /// Tells the next hop its parent.
-fn inject(headers: &mut HeaderMap, trace: TraceId, span: SpanId, sampled: bool) {
+fn inject(headers: &mut Fields, trace: TraceId, span: SpanId, sampled: bool) {
     context::inject(headers, &Parent { trace, span, sampled });
 }
 

@@ -6,8 +6,6 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::HeaderMap;
-
 use super::Failure;
 use crate::{
     balance::Member,
@@ -15,7 +13,7 @@ use crate::{
     destination::Chosen,
     discovery::Trial,
     error::Delivery,
-    http::{replay::Client, side},
+    http::{Fields, replay::Client, side},
     policy::breaker::Verdict,
     pool::Progress,
     reason::Reason,
@@ -63,7 +61,7 @@ impl Report {
     }
 
     /// A response's head came with these fields. What its breaker still waits for.
-    pub(super) fn answered(mut self, fields: &HeaderMap) -> Option<Trial> {
+    pub(super) fn answered(mut self, fields: &Fields) -> Option<Trial> {
         self.is_made = true;
         let now = clock::now();
         // A handshake is no answer's time: counted, it would keep a cold endpoint from its share.

@@ -114,7 +114,7 @@ impl Call<'_> {
     /// An HTTP/1 request that travels as HTTP/2 between sidecars carries what HTTP/2 cannot say beside it.
     fn annotate_for(&mut self, client: &Http2Client) {
         if self.head.version != Version::HTTP_2 && client.side_headers() {
-            side::put_case(&mut self.head.headers, &self.head.case);
+            side::put_case(&mut self.head.headers);
             side::put_version(&mut self.head.headers, self.head.version);
         }
     }

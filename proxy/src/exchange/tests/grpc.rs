@@ -3,14 +3,14 @@
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use weft_proto::{Port, discovery::Protocol};
 
 use super::{run, stage::Stage};
 use crate::{
     clock,
     discovery::{Destination, Endpoint},
-    http::grpc,
+    http::{Fields, grpc},
     net::TcpListener,
     policy::{
         RequestPolicy,
@@ -30,14 +30,14 @@ enum Reply {
 /// A gRPC application that answers by the number of the call, and notes the calls' fields.
 struct Application {
     address: SocketAddr,
-    asked: Rc<RefCell<Vec<HeaderMap>>>,
+    asked: Rc<RefCell<Vec<Fields>>>,
 }
 
 impl Application {
     async fn start(answer: impl Fn(usize) -> Reply + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let asked: Rc<RefCell<Vec<HeaderMap>>> = Rc::default();
+        let asked: Rc<RefCell<Vec<Fields>>> = Rc::default();
         let (notes, answer) = (asked.clone(), Rc::new(answer));
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -47,7 +47,7 @@ impl Application {
                     let mut held = Vec::new();
                     while let Some(Ok((request, mut respond))) = calls.accept().await {
                         let number = notes.borrow().len();
-                        notes.borrow_mut().push(request.headers().clone());
+                        notes.borrow_mut().push(fields(request.headers()));
                         match answer(number) {
                             Reply::Code(code) => {
                                 let response = Response::builder()
@@ -80,7 +80,7 @@ fn pin(stage: &Stage, endpoint: Endpoint, requests: RequestPolicy) {
 }
 
 /// The fields of the answer to one call that its caller gives this much time.
-async fn call(stage: &Stage, timeout: &str) -> HeaderMap {
+async fn call(stage: &Stage, timeout: &str) -> Fields {
     let socket = stage.connect().await;
     let (mut sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
     let driver = tokio::task::spawn_local(async move {
@@ -98,7 +98,11 @@ async fn call(stage: &Stage, timeout: &str) -> HeaderMap {
     body.send_data(Bytes::from_static(&[0; 5]), true).expect("open");
     let response = response.await.expect("an answer");
     driver.abort();
-    response.headers().clone()
+    fields(response.headers())
+}
+
+fn fields(map: &http::HeaderMap) -> Fields {
+    map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn retrying() -> RequestPolicy {

@@ -9,14 +9,13 @@
 //! ```
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
 
 use super::{
     fields::{Source, check_line_ends, read_trailers},
     framing::BodyLength,
     parse::{HeadLimits, Progress},
 };
-use crate::http::BodyError;
+use crate::http::{BodyError, Fields};
 
 /// A chunk's size line, with its extension.
 const MAX_SIZE_LINE: usize = 1024;
@@ -53,7 +52,7 @@ pub enum Decoded {
     /// Content; never empty.
     Data(Bytes),
     /// Trailers; the end comes next.
-    Trailers(HeaderMap),
+    Trailers(Fields),
     /// The body has ended; what is left in the buffer belongs to the next message.
     End,
     /// More bytes are needed.
@@ -188,12 +187,12 @@ impl Decoder {
     }
 
     /// Takes the trailer section, which may be empty.
-    fn take_trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<HeaderMap>, BodyError> {
+    fn take_trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<Fields>, BodyError> {
         const MALFORMED: BodyError = BodyError::Malformed("trailers");
         const BARE_LF: BodyError = BodyError::Malformed("a trailer line ends with LF alone");
         if buffer.starts_with(b"\r\n") {
             buffer.advance(2);
-            return Ok(Some(HeaderMap::new()));
+            return Ok(Some(Fields::new()));
         }
         if !self.trailers.may_be_whole(buffer) {
             return self.wait_for_trailers(buffer);
@@ -217,7 +216,7 @@ impl Decoder {
         Ok(Some(trailers))
     }
 
-    fn wait_for_trailers(&mut self, buffer: &[u8]) -> Result<Option<HeaderMap>, BodyError> {
+    fn wait_for_trailers(&mut self, buffer: &[u8]) -> Result<Option<Fields>, BodyError> {
         self.trailers.wait(buffer, self.limits).map_err(|_| TRAILERS_TOO_LARGE)
     }
 }

@@ -3,10 +3,10 @@
 //! What goes in is free of hop-by-hop fields; what this connection needs is added. Framing fields of the
 //! head are never copied: Content-Length is written from the framing that the body will really have.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 
 use super::framing::BodyLength;
-use crate::http::{Body, HeaderCase, RequestHead, ResponseHead, message::is_written_as};
+use crate::http::{Body, Fields, RequestHead, ResponseHead, fields::Field};
 
 /// The last chunk of a body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -27,7 +27,7 @@ pub fn request_head(out: &mut Vec<u8>, head: &RequestHead, length: BodyLength) {
         let authority = head.target.authority().map_or("", http::uri::Authority::as_str);
         line(out, b"Host", authority.as_bytes());
     }
-    let wrote_length = fields(out, &head.headers, &head.case, length);
+    let wrote_length = fields(out, &head.headers, length);
     match length {
         BodyLength::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
         BodyLength::Exact(size) if !wrote_length => content_length(out, b"Content-Length", size),
@@ -84,12 +84,12 @@ pub fn response_head(
     let describes_other = *method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
     let is_tunnel = *method == Method::CONNECT && head.status.is_success();
     if describes_other {
-        fields(out, &head.headers, &head.case, BodyLength::UntilClose);
+        fields(out, &head.headers, BodyLength::UntilClose);
         described_length(out, head);
     } else if is_tunnel || has_no_content(head.status) {
-        fields(out, &head.headers, &head.case, BodyLength::UntilClose);
+        fields(out, &head.headers, BodyLength::UntilClose);
     } else {
-        let wrote_length = fields(out, &head.headers, &head.case, length);
+        let wrote_length = fields(out, &head.headers, length);
         match length {
             BodyLength::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
             BodyLength::Exact(size) if !wrote_length => {
@@ -106,7 +106,7 @@ pub fn response_head(
 /// Writes an informational response's head.
 pub fn interim_head(out: &mut Vec<u8>, head: &ResponseHead) {
     status_line(out, head);
-    fields(out, &head.headers, &head.case, BodyLength::UntilClose);
+    fields(out, &head.headers, BodyLength::UntilClose);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -121,11 +121,11 @@ pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
 }
 
 /// Writes the last chunk with trailers.
-pub fn trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
+pub fn trailers(out: &mut Vec<u8>, trailers: &Fields) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers {
-        if !super::hop::is_forbidden_in_trailers(name) {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
+    for field in trailers {
+        if !super::hop::is_forbidden_in_trailers(field.name()) {
+            end_to_end(out, field);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -149,7 +149,7 @@ fn target(out: &mut Vec<u8>, head: &RequestHead) {
 }
 
 /// By length where the body knows it and the head announces no trailers, else by chunks.
-fn length_of(headers: &HeaderMap, body: &Body) -> BodyLength {
+fn length_of(headers: &Fields, body: &Body) -> BodyLength {
     match body.exact_length() {
         _ if body.is_end() => BodyLength::Empty,
         Some(0) => BodyLength::Empty,
@@ -160,64 +160,43 @@ fn length_of(headers: &HeaderMap, body: &Body) -> BodyLength {
 
 /// Writes the end-to-end fields; `true` when Content-Length was among them and was written, with the length
 /// that the body really has, in its place.
-fn fields(out: &mut Vec<u8>, headers: &HeaderMap, case: &HeaderCase, length: BodyLength) -> bool {
-    let mut names = Names { case, next: 0 };
-    let mut wrote_length = false;
-    for (name, value) in headers {
-        match name.as_str() {
+fn fields(out: &mut Vec<u8>, headers: &Fields, length: BodyLength) -> bool {
+    let (mut wrote_length, mut wrote_cookies) = (false, false);
+    for field in headers {
+        match field.name().as_str() {
             "content-length" => {
-                let written = names.written(name);
                 match length {
-                    BodyLength::Exact(size) if !wrote_length => content_length(out, written, size),
-                    BodyLength::Empty if !wrote_length => content_length(out, written, 0),
+                    BodyLength::Exact(size) if !wrote_length => own_length(out, field, size),
+                    BodyLength::Empty if !wrote_length => own_length(out, field, 0),
                     BodyLength::Empty | BodyLength::Exact(_) => {}
                     BodyLength::Chunked | BodyLength::UntilClose => continue,
                 }
                 wrote_length = true;
             }
-            "cookie" => cookie(out, names.written(name), headers, value),
+            "cookie" if wrote_cookies => {}
+            "cookie" => {
+                cookies(out, field, headers);
+                wrote_cookies = true;
+            }
             "trailer" if length != BodyLength::Chunked => {}
             "connection" | "transfer-encoding" | "keep-alive" | "proxy-connection" | "upgrade"
             | "te" => {}
-            _ => line(out, names.written(name), value.as_bytes()),
+            _ => end_to_end(out, field),
         }
     }
     wrote_length
 }
 
-/// Several Cookie lines, as HTTP/2 has them, become one (RFC 9113 section 8.2.3), without empty ones.
-fn cookie(out: &mut Vec<u8>, written: &[u8], headers: &HeaderMap, value: &HeaderValue) {
-    let mut values = headers.get_all(header::COOKIE).iter();
-    if values.next().is_some_and(|first| !std::ptr::eq(first, value)) {
-        return;
-    }
-    out.extend_from_slice(written);
+/// Several Cookie lines, as HTTP/2 has them, become one (RFC 9113 section 8.2.3), without empty ones, where the first stood.
+fn cookies(out: &mut Vec<u8>, first: &Field, headers: &Fields) {
+    first.write_name(out);
     out.push(b':');
-    let crumbs = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs = headers.get_all(header::COOKIE).map(http::HeaderValue::as_bytes);
     for (index, crumb) in crumbs.filter(|crumb| !crumb.is_empty()).enumerate() {
         out.extend_from_slice(if index == 0 { b" " } else { b"; " });
         out.extend_from_slice(crumb);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// The names as they were written. They come in the order of the fields, so the next one is tried first.
-struct Names<'a> {
-    case: &'a HeaderCase,
-    next: usize,
-}
-
-impl<'a> Names<'a> {
-    fn written(&mut self, name: &'a HeaderName) -> &'a [u8] {
-        let lower = name.as_str().as_bytes();
-        match self.case.names.get(self.next) {
-            Some(written) if is_written_as(lower, written) => {
-                self.next += 1;
-                written
-            }
-            Some(_) | None => self.case.original(name.as_str()).unwrap_or(lower),
-        }
-    }
 }
 
 fn status_line(out: &mut Vec<u8>, head: &ResponseHead) {
@@ -271,10 +250,13 @@ fn response_connection(out: &mut Vec<u8>, head: &ResponseHead, persistence: Pers
 
 /// The Content-Length that a response to HEAD, or a 304, says a response with content would have had.
 fn described_length(out: &mut Vec<u8>, head: &ResponseHead) {
-    let Some(value) = head.headers.get(header::CONTENT_LENGTH) else { return };
+    let Some(field) = head.headers.field(header::CONTENT_LENGTH) else { return };
+    let value = field.value();
     if !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit) {
-        let name = head.case.original("content-length").unwrap_or(b"Content-Length");
-        line(out, name, value.as_bytes());
+        match field.is_lower() {
+            true => line(out, b"Content-Length", value.as_bytes()),
+            false => end_to_end(out, field),
+        }
     }
 }
 
@@ -288,23 +270,43 @@ fn has_no_content(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+/// A field as it came.
+fn end_to_end(out: &mut Vec<u8>, field: &Field) {
+    field.write_name(out);
+    value(out, field.value().as_bytes());
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
     out.extend_from_slice(name);
+    value(out, text);
+}
+
+fn value(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    out.extend_from_slice(text);
     out.extend_from_slice(b"\r\n");
 }
 
+/// A Content-Length that came, with the length that the body really has.
+fn own_length(out: &mut Vec<u8>, field: &Field, length: u64) {
+    field.write_name(out);
+    decimal(length, |digits| value(out, digits));
+}
+
 fn content_length(out: &mut Vec<u8>, name: &[u8], length: u64) {
+    decimal(length, |digits| line(out, name, digits));
+}
+
+fn decimal(number: u64, write: impl FnOnce(&[u8])) {
     let mut digits = [b'0'; 20];
     let mut first = digits.len();
-    let mut rest = length;
+    let mut rest = number;
     while rest > 0 || first == digits.len() {
         first -= 1;
         digits[first] += u8::try_from(rest % 10).unwrap_or_default();
         rest /= 10;
     }
-    line(out, name, &digits[first..]);
+    write(&digits[first..]);
 }
 
 #[cfg(test)]

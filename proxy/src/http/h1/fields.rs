@@ -1,14 +1,17 @@
-//! From httparse's fields to a header map: names and values checked, cases kept, hop-by-hop fields taken out.
+//! From httparse's fields to a list of our own: names and values checked, cases kept, hop-by-hop fields taken out.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::{
     error::HeadError,
     framing::FramingFields,
     hop::{self, Hop},
 };
-use crate::http::HeaderCase;
+use crate::http::Fields;
+
+/// Fields that are added to a head on its way: room for them is made at once.
+const ROOM: usize = 4;
 
 /// A head that was parsed in place, and the copy of it that names and values share.
 pub(super) struct Source<'a> {
@@ -16,11 +19,10 @@ pub(super) struct Source<'a> {
     shared: Bytes,
 }
 
-/// The fields of one head.
+/// The fields of one head, and what those say that concern its connection and its body.
 #[derive(Debug)]
-pub(super) struct Fields {
-    pub headers: HeaderMap,
-    pub case: HeaderCase,
+pub(super) struct HeadFields {
+    pub headers: Fields,
     pub hop: Hop,
     pub framing: FramingFields,
     pub hosts: usize,
@@ -42,15 +44,14 @@ impl<'a> Source<'a> {
     }
 }
 
-impl Fields {
+impl HeadFields {
     /// Reads the fields of a request's or response's head.
     pub(super) fn read(
         source: &Source<'_>,
         raw: &[httparse::Header<'_>],
     ) -> Result<Self, HeadError> {
         let mut fields = Self {
-            headers: HeaderMap::with_capacity(raw.len()),
-            case: HeaderCase { names: Vec::with_capacity(raw.len()) },
+            headers: Fields::with_capacity(raw.len() + ROOM),
             hop: Hop::default(),
             framing: FramingFields::default(),
             hosts: 0,
@@ -76,11 +77,7 @@ impl Fields {
             self.hosts += 1;
         }
         let value = parse_value(source.share(field.value))?;
-        let has_case = field.name.bytes().any(|byte| byte.is_ascii_uppercase());
-        let is_repeated = append(&mut self.headers, name, value)?;
-        if has_case && !is_repeated {
-            self.case.names.push(source.share(field.name.as_bytes()));
-        }
+        self.headers.append_written(name, field.name.as_bytes(), value);
         Ok(())
     }
 }
@@ -89,12 +86,12 @@ impl Fields {
 pub(super) fn read_trailers(
     source: &Source<'_>,
     raw: &[httparse::Header<'_>],
-) -> Result<HeaderMap, HeadError> {
-    let mut trailers = HeaderMap::with_capacity(raw.len());
+) -> Result<Fields, HeadError> {
+    let mut trailers = Fields::with_capacity(raw.len());
     for field in raw {
         let name = parse_name(field)?;
         if !hop::is_forbidden_in_trailers(&name) {
-            append(&mut trailers, name, parse_value(source.share(field.value))?)?;
+            trailers.append(name, parse_value(source.share(field.value))?);
         }
     }
     Ok(trailers)
@@ -121,15 +118,6 @@ fn parse_name(field: &httparse::Header<'_>) -> Result<HeaderName, HeadError> {
 
 fn parse_value(value: Bytes) -> Result<HeaderValue, HeadError> {
     HeaderValue::from_maybe_shared(value).map_err(|_| HeadError::Malformed("field value"))
-}
-
-/// Adds a field; `true` when the map had one of this name.
-fn append(
-    headers: &mut HeaderMap,
-    name: HeaderName,
-    value: HeaderValue,
-) -> Result<bool, HeadError> {
-    headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)
 }
 
 /// Where `part`, which lies in `whole`, begins.

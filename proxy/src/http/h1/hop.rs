@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::error::HeadError;
-use crate::http::side;
+use crate::http::{Fields, side};
 
 /// What the hop-by-hop fields of one head said.
 #[derive(Debug, Default)]
@@ -50,11 +50,17 @@ impl Hop {
         Ok(true)
     }
 
-    /// Removes the fields that Connection nominated.
-    pub(super) fn remove_nominated(&self, headers: &mut HeaderMap) {
-        for name in &self.nominated {
-            headers.remove(name);
+    /// Removes the fields that Connection nominated. It may nominate as many as there is room for in a head, so they are put
+    /// in order first: all fields together cost no more than to sort them.
+    pub(super) fn remove_nominated(&mut self, headers: &mut Fields) {
+        if self.nominated.is_empty() {
+            return;
         }
+        self.nominated.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.retain(|name| {
+            let place = self.nominated.binary_search_by(|other| other.as_str().cmp(name.as_str()));
+            place.is_err()
+        });
     }
 
     /// The protocols of an Upgrade field, without `h2c`; `None` when nothing is left, or when Connection did

@@ -13,7 +13,7 @@ use httparse::{Header, ParserConfig, Status};
 use super::{
     authority,
     error::HeadError,
-    fields::{Fields, Source, check_line_ends},
+    fields::{HeadFields, Source, check_line_ends},
     framing::{self, BodyLength},
 };
 use crate::http::{RequestHead, ResponseHead};
@@ -196,7 +196,7 @@ fn build_request(
     let version = version(raw.version)?;
     let path = raw.path.ok_or(HeadError::Malformed("request line"))?;
     let target = parse_target(source, &method, path)?;
-    let mut fields = Fields::read(source, raw.headers)?;
+    let mut fields = HeadFields::read(source, raw.headers)?;
     check_host(&fields, version)?;
     let length = framing::of_request(&method, version, fields.framing)?;
     let is_absolute = target.scheme().is_some();
@@ -216,7 +216,6 @@ fn build_request(
             target,
             version,
             headers: fields.headers,
-            case: fields.case,
             upgrade,
             accepts_trailers: fields.hop.accepts_trailers,
         },
@@ -232,7 +231,7 @@ fn build_response(
     let version = version(raw.version)?;
     let status = StatusCode::from_u16(raw.code.ok_or(HeadError::Malformed("status"))?)
         .map_err(|_| HeadError::Malformed("status"))?;
-    let mut fields = Fields::read(source, raw.headers)?;
+    let mut fields = HeadFields::read(source, raw.headers)?;
     let length = framing::of_response(status, to_head, version, fields.framing)?;
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         fields.headers.remove(header::CONTENT_LENGTH);
@@ -250,7 +249,6 @@ fn build_response(
             status,
             reason_phrase: (!is_usual).then(|| source.share(phrase)),
             headers: fields.headers,
-            case: fields.case,
             upgrade,
         }),
     })
@@ -332,7 +330,7 @@ fn asterisk_of(target: Uri) -> Result<Uri, HeadError> {
 
 /// Exactly one Host in HTTP/1.1, at most one in 1.0, and a valid one (RFC 9112 section 3.2). An empty one
 /// means that the target has no authority.
-fn check_host(fields: &Fields, version: Version) -> Result<(), HeadError> {
+fn check_host(fields: &HeadFields, version: Version) -> Result<(), HeadError> {
     match fields.hosts {
         0 if version == Version::HTTP_11 => Err(HeadError::Malformed("no Host")),
         0 => Ok(()),
@@ -345,7 +343,7 @@ fn check_host(fields: &Fields, version: Version) -> Result<(), HeadError> {
 }
 
 /// A target in absolute-form overrides Host (RFC 9112 section 3.2.2).
-fn replace_host(fields: &mut Fields, target: &Uri) -> Result<(), HeadError> {
+fn replace_host(fields: &mut HeadFields, target: &Uri) -> Result<(), HeadError> {
     let host = target.authority().map_or("", http::uri::Authority::as_str);
     let host = HeaderValue::from_str(host).map_err(|_| HeadError::Malformed("request target"))?;
     fields.headers.insert(header::HOST, host);
@@ -353,12 +351,12 @@ fn replace_host(fields: &mut Fields, target: &Uri) -> Result<(), HeadError> {
 }
 
 /// Whether the peer wants the connection to go on after this message (RFC 9112 section 9.3).
-fn keeps_alive(fields: &Fields, version: Version) -> bool {
+fn keeps_alive(fields: &HeadFields, version: Version) -> bool {
     !fields.hop.close && (version == Version::HTTP_11 || fields.hop.keep_alive)
 }
 
 /// Whether the client waits for 100. In HTTP/1.0 the expectation must be ignored (RFC 9110 section 10.1.1).
-fn expects_continue(fields: &mut Fields, version: Version, length: BodyLength) -> bool {
+fn expects_continue(fields: &mut HeadFields, version: Version, length: BodyLength) -> bool {
     if version != Version::HTTP_11 {
         fields.headers.remove(header::EXPECT);
         return false;

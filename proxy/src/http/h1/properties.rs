@@ -9,7 +9,7 @@ pub mod request;
 pub mod response;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{
     decode::{Decoded, Decoder},
@@ -18,7 +18,7 @@ use super::{
     framing::BodyLength,
     parse::{HeadLimits, Progress},
 };
-use crate::http::HeaderCase;
+use crate::http::Fields;
 
 /// Small, so that inputs reach them.
 const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 24 };
@@ -62,7 +62,7 @@ impl Pieces {
 struct Message<H> {
     head: H,
     content: Vec<u8>,
-    trailers: HeaderMap,
+    trailers: Fields,
 }
 
 /// How the reading of a stream ended.
@@ -142,9 +142,9 @@ impl<K: Kind> Reader<'_, K> {
         }
     }
 
-    fn body(&mut self, length: BodyLength) -> Result<(Vec<u8>, HeaderMap), End> {
+    fn body(&mut self, length: BodyLength) -> Result<(Vec<u8>, Fields), End> {
         let mut decoder = Decoder::new(length, self.limits);
-        let (mut content, mut trailers) = (Vec::new(), HeaderMap::new());
+        let (mut content, mut trailers) = (Vec::new(), Fields::new());
         loop {
             let ended = self.rest.is_empty();
             match decoder.decode(&mut self.buffer, ended) {
@@ -205,7 +205,7 @@ fn write(
     head: impl FnOnce(&mut Vec<u8>),
     length: BodyLength,
     content: &[u8],
-    trailers: &HeaderMap,
+    trailers: &Fields,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     head(&mut out);
@@ -235,7 +235,7 @@ fn read_back<K: Kind>(kind: &K, bytes: &[u8]) -> Message<K::Head> {
 }
 
 /// Checks that a message's trailers arrived if its framing can carry them.
-fn check_trailers(sent: &HeaderMap, length: BodyLength, received: &HeaderMap) {
+fn check_trailers(sent: &Fields, length: BodyLength, received: &Fields) {
     match length {
         BodyLength::Chunked => assert_eq!(received, sent),
         BodyLength::Empty | BodyLength::Exact(_) | BodyLength::UntilClose => {
@@ -245,24 +245,17 @@ fn check_trailers(sent: &HeaderMap, length: BodyLength, received: &HeaderMap) {
 }
 
 /// The fields that must arrive of those that were sent. Their framing is checked by itself.
-fn expected_fields(sent: &HeaderMap, length: BodyLength) -> HeaderMap {
+fn expected_fields(sent: &Fields, length: BodyLength) -> Fields {
     let mut fields = sent.clone();
     fields.remove(header::CONTENT_LENGTH);
     if length != BodyLength::Chunked {
         fields.remove(header::TRAILER);
     }
     if sent.contains_key(header::COOKIE) {
-        let crumbs = sent.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        let crumbs = sent.get_all(header::COOKIE).map(HeaderValue::as_bytes);
         let crumbs: Vec<&[u8]> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
         let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
         fields.insert(header::COOKIE, joined.expect("values joined are one"));
     }
     fields
-}
-
-/// Checks that names arrived as they were written.
-fn check_case(fields: &HeaderMap, sent: &HeaderCase, received: &HeaderCase) {
-    for name in fields.keys() {
-        assert_eq!(received.original(name.as_str()), sent.original(name.as_str()), "{name}");
-    }
 }

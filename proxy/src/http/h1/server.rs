@@ -105,7 +105,6 @@ enum Waiting {
 }
 
 /// What came instead of, or as, the next request.
-#[expect(clippy::large_enum_variant, reason = "a request is the usual case, and is moved once")]
 enum Next {
     Request(ParsedRequest),
     Refused(Refusal),

@@ -1,13 +1,13 @@
 //! The codec against tables of messages, in any pieces; both ends over sockets; and against hyper.
 
 use bytes::BytesMut;
-use http::HeaderMap;
 
 use super::{
     decode::{Decoded, Decoder},
     framing::BodyLength,
     parse::{self, HeadLimits, ParsedRequest, ParsedResponse, Progress},
 };
+use crate::http::Fields;
 
 mod against_hyper;
 mod bodies;
@@ -62,7 +62,7 @@ pub(super) fn body(
     length: BodyLength,
     bytes: &[u8],
     piece: usize,
-) -> Result<(Vec<u8>, Option<HeaderMap>, usize), String> {
+) -> Result<(Vec<u8>, Option<Fields>, usize), String> {
     let mut decoder = Decoder::new(length, LIMITS);
     let (mut buffer, mut content, mut trailers) = (BytesMut::new(), Vec::new(), None);
     let mut parts = bytes.chunks(piece.min(bytes.len()).max(1));
@@ -89,7 +89,7 @@ pub(super) fn body(
 }
 
 /// Fields as `name: value` lines.
-pub(super) fn lines(headers: &HeaderMap) -> Vec<String> {
+pub(super) fn lines(headers: &Fields) -> Vec<String> {
     headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))

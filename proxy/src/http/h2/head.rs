@@ -3,21 +3,18 @@
 //! What is a message of HTTP/2 and none for this proxy is refused here, with a reason. What goes out carries no field
 //! that speaks about a connection, and `host` only where it is no `:authority`.
 
-use std::borrow::Cow;
-
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
+    HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
         SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE,
     },
-    uri::Authority,
 };
 
 use super::{ServerSettings, hpack::Encoder, received::RequestParts, websocket};
 use crate::{
     error::ProxyError,
-    http::{HeaderCase, RequestHead, ResponseHead, SendError},
+    http::{Fields, RequestHead, ResponseHead, SendError, h1},
     reason::Reason,
 };
 
@@ -36,7 +33,6 @@ pub(super) fn from_client(
         target: parts.target,
         version: Version::HTTP_2,
         headers: parts.fields,
-        case: HeaderCase::default(),
         upgrade: None,
         accepts_trailers: false,
     };
@@ -85,7 +81,7 @@ fn check(head: &RequestHead, size: usize, settings: &ServerSettings) -> Result<(
     if head.target.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(bad_request("`:authority` has user information"));
     }
-    if head.headers.get_all(HOST).iter().nth(1).is_some() {
+    if head.headers.get_all(HOST).nth(1).is_some() {
         return Err(bad_request("more than one Host"));
     }
     Ok(())
@@ -96,8 +92,8 @@ fn bad_request(detail: &'static str) -> ProxyError {
 }
 
 /// Content-Length fields that repeat each other become one; a head with those that differ was refused.
-fn join_content_lengths(headers: &mut HeaderMap) {
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+fn join_content_lengths(headers: &mut Fields) {
+    if headers.get_all(CONTENT_LENGTH).nth(1).is_some()
         && let Some(length) = headers.remove(CONTENT_LENGTH)
     {
         headers.insert(CONTENT_LENGTH, length);
@@ -105,7 +101,7 @@ fn join_content_lengths(headers: &mut HeaderMap) {
 }
 
 /// What the head announces of its body.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &Fields) -> Option<u64> {
     std::str::from_utf8(headers.get(CONTENT_LENGTH)?.as_bytes()).ok()?.parse().ok()
 }
 
@@ -113,7 +109,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     scheme: &'a str,
-    authority: Option<Cow<'a, str>>,
+    authority: Option<&'a str>,
     path: &'a str,
     /// With which an extended CONNECT asks for a WebSocket (RFC 8441 section 4).
     protocol: Option<&'static str>,
@@ -124,12 +120,12 @@ impl<'a> Target<'a> {
     /// Its Host cannot be written as an authority.
     pub(super) fn of(head: &'a RequestHead) -> Result<Self, SendError> {
         let authority = match (head.target.authority(), head.headers.get(HOST)) {
-            (Some(authority), _) => Some(Cow::Borrowed(authority.as_str())),
+            (Some(authority), _) => Some(authority.as_str()),
             (None, Some(host)) => {
+                let host = host.to_str().ok().filter(|host| h1::authority::is_valid(host.as_bytes()));
                 let no_authority =
-                    |_| SendError::undelivered(Reason::BadRequest, "Host is no authority");
-                let authority = Authority::try_from(host.as_bytes()).map_err(no_authority)?;
-                Some(Cow::Owned(authority.as_str().to_owned()))
+                    || SendError::undelivered(Reason::BadRequest, "Host is no authority");
+                Some(host.ok_or_else(no_authority)?)
             }
             (None, None) => None,
         };
@@ -166,11 +162,11 @@ pub(super) fn encode_request(
         }
     }
     encoder.scheme(target.scheme, out);
-    if let Some(authority) = &target.authority {
+    if let Some(authority) = target.authority {
         encoder.authority(authority, out);
     }
     encoder.path(target.path, out);
-    for (name, value) in &head.headers {
+    for (name, value) in head.headers.iter() {
         // A WebSocket's key is HTTP/1's (RFC 8441 section 5).
         let is_taken_out = name == HOST || target.protocol.is_some() && name == SEC_WEBSOCKET_KEY;
         if !is_taken_out {
@@ -189,8 +185,8 @@ pub(super) fn encode_response(head: &ResponseHead, encoder: &mut Encoder, out: &
 }
 
 /// Writes fields, without those that HTTP/2 forbids (RFC 9113 8.2.2).
-pub(super) fn encode_fields(fields: &HeaderMap, encoder: &mut Encoder, out: &mut Vec<u8>) {
-    for (name, value) in fields {
+pub(super) fn encode_fields(fields: &Fields, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    for (name, value) in fields.iter() {
         encode_field(name, value, encoder, out);
     }
 }
@@ -204,7 +200,7 @@ fn encode_field(name: &HeaderName, value: &HeaderValue, encoder: &mut Encoder, o
 }
 
 /// An endpoint's response, final or informational, as the seam has it.
-pub(super) fn from_endpoint(status: StatusCode, fields: HeaderMap) -> ResponseHead {
+pub(super) fn from_endpoint(status: StatusCode, fields: Fields) -> ResponseHead {
     let mut head = ResponseHead::new(status);
     head.headers = fields;
     for name in [PROXY_AUTHENTICATE, PROXY_AUTHENTICATION_INFO] {

@@ -4,7 +4,7 @@
 //! the limit is not kept, only counted.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+    HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
@@ -13,6 +13,10 @@ use super::{
     head::{KEEP_ALIVE, PROXY_CONNECTION},
     hpack::{Field, Name},
 };
+use crate::http::Fields;
+
+/// Room for what most heads have, and for what is added to them on their way.
+const USUAL: usize = 16;
 
 /// What stands before the fields.
 #[derive(Debug, Default)]
@@ -29,7 +33,7 @@ struct Pseudo {
 #[derive(Debug, Default)]
 pub(super) struct ReceivedHead {
     pseudo: Pseudo,
-    fields: HeaderMap,
+    fields: Fields,
     /// Bytes of all of them, kept or not, as HTTP/2 counts them.
     pub size: usize,
     fault: Option<&'static str>,
@@ -42,7 +46,7 @@ pub(super) struct RequestParts {
     pub target: Uri,
     /// What an extended CONNECT asks for.
     pub protocol: Option<HeaderValue>,
-    pub fields: HeaderMap,
+    pub fields: Fields,
     /// Bytes of the whole head.
     pub size: usize,
 }
@@ -80,9 +84,13 @@ impl ReceivedHead {
         if is_of_the_connection(&name) || name == TE && value != "trailers" {
             return self.fail("a field that speaks about a connection");
         }
-        if self.size <= limit && self.fields.try_append(name, value).is_err() {
-            self.fail("more fields than can be counted");
+        if self.size > limit {
+            return;
         }
+        if self.fields.is_empty() {
+            self.fields = Fields::with_capacity(USUAL);
+        }
+        self.fields.append(name, value);
     }
 
     fn fail(&mut self, fault: Fault) {
@@ -146,7 +154,7 @@ impl ReceivedHead {
 
     /// # Errors
     /// It makes no response.
-    pub(super) fn into_response(self) -> Result<(StatusCode, HeaderMap), Fault> {
+    pub(super) fn into_response(self) -> Result<(StatusCode, Fields), Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -162,7 +170,7 @@ impl ReceivedHead {
 
     /// # Errors
     /// They are no trailers.
-    pub(super) fn into_trailers(self) -> Result<HeaderMap, Fault> {
+    pub(super) fn into_trailers(self) -> Result<Fields, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }

@@ -56,7 +56,6 @@ impl Leaving {
 }
 
 /// What happens on a connection.
-#[expect(clippy::large_enum_variant, reason = "a request is the usual event, and is moved once")]
 enum Event {
     Request(Accepted),
     StreamEnded,

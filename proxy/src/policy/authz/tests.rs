@@ -1,10 +1,10 @@
 //! Who is refused and who passes, as tables.
 
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 
 use super::*;
 use crate::{
-    http::{HeaderCase, RequestHead},
+    http::{Fields, RequestHead},
     policy::operation::PathMatch,
 };
 
@@ -16,8 +16,7 @@ fn head(method: Method, path: &str) -> RequestHead {
         method,
         target: path.parse().expect("a path"),
         version: Version::HTTP_11,
-        headers: HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("cart"))]),
-        case: HeaderCase::default(),
+        headers: Fields::from_iter([(http::header::HOST, HeaderValue::from_static("cart"))]),
         upgrade: None,
         accepts_trailers: false,
     }

@@ -1,18 +1,17 @@
 //! What operations take: each field, both ways to ask, and the spellings by which a path may be dodged.
 
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use http::{HeaderValue, Uri, Version};
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::HeaderCase;
+use crate::http::Fields;
 
 fn head(method: &str, target: &str) -> RequestHead {
     RequestHead {
         method: method.parse().expect("a method"),
         target: target.parse::<Uri>().expect("a target"),
         version: Version::HTTP_11,
-        headers: HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("Shop:80"))]),
-        case: HeaderCase::default(),
+        headers: Fields::from_iter([(http::header::HOST, HeaderValue::from_static("Shop:80"))]),
         upgrade: None,
         accepts_trailers: false,
     }
@@ -235,7 +234,7 @@ fn with_header(name: &'static str, wanted: &str) -> Operation {
 #[test]
 fn a_host_that_http_2_says_is_a_host_too() {
     let mut head = head("GET", "http://admin.shop/");
-    head.headers.clear();
+    head.headers = Fields::new();
     for (wanted, expected) in [("admin.shop", true), ("shop", false)] {
         let facts = RequestFacts::new(&head);
         let operation = with_header("host", wanted);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    http::{HeaderCase, RequestHead},
+    http::{Fields, RequestHead},
     policy::operation::PathMatch,
 };
 
@@ -18,8 +18,7 @@ fn head(path: &str) -> RequestHead {
         method: Method::GET,
         target: path.parse().expect("a path"),
         version: Version::HTTP_11,
-        headers: HeaderMap::new(),
-        case: HeaderCase::default(),
+        headers: Fields::new(),
         upgrade: None,
         accepts_trailers: false,
     }

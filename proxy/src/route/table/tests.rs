@@ -1,18 +1,18 @@
 //! Which match takes which request; and that the index finds what a walk along the list finds.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use proptest::prelude::*;
 use weft_proto::Pattern;
 
 use super::*;
 use crate::{
-    http::HeaderCase,
+    http::Fields,
     route::{Weighted, matcher::ValueMatch},
 };
 
 /// A request's head.
 pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
         headers.append(name, HeaderValue::from_str(value).expect("a value"));
@@ -22,7 +22,6 @@ pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Re
         target: target.parse().expect("a target"),
         version: Version::HTTP_11,
         headers,
-        case: HeaderCase::default(),
         upgrade: None,
         accepts_trailers: false,
     }

@@ -3,8 +3,10 @@
 //! Comes in: a request's fields, foreign bytes. Goes out: the parent, or nothing: what is malformed counts as
 //! absent, and a `tracestate` without a valid `traceparent` too (section 3.3).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use opentelemetry::{SpanId, TraceFlags, TraceId};
+
+use crate::http::Fields;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -23,8 +25,8 @@ pub(super) struct Parent {
 }
 
 /// The parent of a request; `None` without a valid one. Two fields are as bad as a malformed one.
-pub(super) fn parent(headers: &HeaderMap) -> Option<Parent> {
-    let mut fields = headers.get_all(TRACEPARENT).iter();
+pub(super) fn parent(headers: &Fields) -> Option<Parent> {
+    let mut fields = headers.get_all(TRACEPARENT);
     match (fields.next(), fields.next()) {
         (Some(field), None) => parse(field.as_bytes()),
         _ => None,
@@ -63,7 +65,7 @@ fn lower_hex(digits: &[u8]) -> Option<u128> {
 }
 
 /// Writes the parent of the request that is sent next, and drops a `tracestate` that is not valid.
-pub(super) fn inject(headers: &mut HeaderMap, parent: &Parent) {
+pub(super) fn inject(headers: &mut Fields, parent: &Parent) {
     let flags = if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let text = format!("00-{}-{}-{:02x}", parent.trace, parent.span, flags.to_u8());
     // Digits and dashes are always a value.
@@ -76,7 +78,7 @@ pub(super) fn inject(headers: &mut HeaderMap, parent: &Parent) {
 }
 
 /// Whether `tracestate` may travel on: members "key=value", joined over all fields, each key once.
-fn is_valid_state(headers: &HeaderMap) -> bool {
+fn is_valid_state(headers: &Fields) -> bool {
     let mut keys: Vec<&[u8]> = Vec::new();
     for field in headers.get_all(TRACESTATE) {
         for member in field.as_bytes().split(|byte| *byte == b',') {
@@ -114,8 +116,8 @@ mod tests {
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(name: HeaderName, values: &[&str]) -> Fields {
+        let mut headers = Fields::new();
         for value in values {
             headers.append(&name, value.parse().expect("a value"));
         }
@@ -151,7 +153,7 @@ mod tests {
             assert_eq!(parent.map(|parent| parent.sampled), sampled, "{text}");
         }
         assert_eq!(parent(&headers(TRACEPARENT, &[GOOD, GOOD])), None);
-        assert_eq!(parent(&HeaderMap::new()), None);
+        assert_eq!(parent(&Fields::new()), None);
     }
 
     #[test]
@@ -159,7 +161,7 @@ mod tests {
         let read = parent(&headers(TRACEPARENT, &[GOOD])).expect("good");
         let mut written = headers(TRACEPARENT, &["two", "values"]);
         inject(&mut written, &read);
-        let values: Vec<_> = written.get_all(TRACEPARENT).iter().collect();
+        let values: Vec<_> = written.get_all(TRACEPARENT).collect();
         assert_eq!(values, [GOOD]);
     }
 
@@ -185,7 +187,7 @@ mod tests {
         ] {
             let mut headers = headers(TRACESTATE, values);
             inject(&mut headers, &read);
-            let left: Vec<_> = headers.get_all(TRACESTATE).iter().collect();
+            let left: Vec<_> = headers.get_all(TRACESTATE).collect();
             assert_eq!(left, if kept { values } else { &[] }, "{values:?}");
         }
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method};
+use http::Method;
 use opentelemetry::{
     InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId,
     trace::{SpanContext, SpanKind, Status, TraceState},
@@ -21,7 +21,7 @@ use super::{Shared, inject, new_span_id};
 use crate::{
     clock::{self, Instant},
     discovery::Endpoint,
-    http::RequestHead,
+    http::{Fields, RequestHead},
     reason::Reason,
     telemetry::{Direction, RequestOutcome},
 };
@@ -235,7 +235,7 @@ pub struct AttemptSpan {
 
 impl AttemptSpan {
     /// Makes this attempt the parent of what the next hop does with the request.
-    pub fn inject(&self, headers: &mut HeaderMap) {
+    pub fn inject(&self, headers: &mut Fields) {
         inject(headers, self.common.trace, self.began.id, self.common.sampled);
     }
 

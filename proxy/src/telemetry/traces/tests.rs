@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Parser;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -24,7 +24,7 @@ use super::*;
 use crate::{
     discovery::{Endpoint, EndpointHealth, Transport},
     dns::Resolver,
-    http::HeaderCase,
+    http::Fields,
     reason::Reason,
     telemetry::{RequestOutcome, TlsState},
 };
@@ -99,7 +99,7 @@ impl Traced {
 }
 
 fn head(method: Method, target: &'static str, headers: &[(&'static str, &str)]) -> RequestHead {
-    let mut map = HeaderMap::new();
+    let mut map = Fields::new();
     for (name, value) in headers {
         map.append(*name, value.parse().expect("a value"));
     }
@@ -108,7 +108,6 @@ fn head(method: Method, target: &'static str, headers: &[(&'static str, &str)]) 
         target: Uri::from_static(target),
         version: Version::HTTP_11,
         headers: map,
-        case: HeaderCase::default(),
         upgrade: None,
         accepts_trailers: false,
     }

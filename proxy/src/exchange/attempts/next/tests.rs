@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use weft_proto::Port;
 
 use super::*;
@@ -16,7 +16,7 @@ use crate::{
         attempts::Routed,
         tests::{run, stage::Stage},
     },
-    http::{Body, Interim, Request, RequestHead},
+    http::{Body, Fields, Interim, Request, RequestHead},
     policy::RequestPolicy,
     reason::Reason,
 };
@@ -26,8 +26,7 @@ fn request() -> Request {
         method: Method::GET,
         target: "/".parse().expect("a path"),
         version: Version::HTTP_11,
-        headers: HeaderMap::new(),
-        case: Default::default(),
+        headers: Fields::new(),
         upgrade: None,
         accepts_trailers: false,
     };

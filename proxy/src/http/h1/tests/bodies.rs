@@ -28,7 +28,7 @@ fn well_formed_bodies_are_cut_out_in_any_pieces() {
             Chunked,
             "1\r\na\r\n0\r\nX-A: 1\r\nx-b:2\r\nX-A: 3\r\n\r\nrest",
             "a",
-            "x-a: 1, x-a: 3, x-b: 2",
+            "x-a: 1, x-b: 2, x-a: 3",
             4,
         ),
         (

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{wire::*, *};
@@ -11,21 +11,20 @@ use crate::{
     clock,
     error::Delivery,
     http::{
-        Body, Frame, HeaderCase, Interim, RequestHead, Response, SendError, ServerEnd, Takeover,
+        Body, Fields, Frame, Interim, RequestHead, Response, SendError, ServerEnd, Takeover,
         h1::{Http1Client, Shelf},
     },
     reason::Reason,
 };
 
 fn request_to(method: Method, path: &str) -> RequestHead {
-    let mut headers = HeaderMap::new();
-    headers.insert("host", HeaderValue::from_static("a"));
+    let mut headers = Fields::new();
+    headers.append_written(header::HOST, b"Host", HeaderValue::from_static("a"));
     RequestHead {
         method,
         target: path.parse().expect("a path"),
         version: Version::HTTP_11,
         headers,
-        case: HeaderCase { names: vec![Bytes::from_static(b"Host")] },
         upgrade: None,
         accepts_trailers: false,
     }
@@ -366,7 +365,7 @@ fn a_response_comes_before_the_upload_has_ended() {
         let mut response = response.expect("a response");
         assert_eq!(collect(&mut response.body).await.expect("whole").0, b"ok");
         assert_eq!(shelf.len(), 0, "the upload is still under way");
-        let mut trailers = HeaderMap::new();
+        let mut trailers = Fields::new();
         trailers.insert("x-sum", HeaderValue::from_static("1"));
         sender.send(Ok(Frame::Data(Bytes::from_static(b"abc")))).expect("open");
         sender.send(Ok(Frame::Trailers(trailers))).expect("open");

@@ -56,7 +56,7 @@ fn messages_pass_with_their_names_and_phrases() {
                 .await
                 .expect("written");
             raw.expect(
-                "HTTP/1.1 299 So So\r\nX-a: 1\r\nset-COOKIE: a\r\nset-COOKIE: b\r\nTrailer: X-T\r\n\
+                "HTTP/1.1 299 So So\r\nX-a: 1\r\nset-COOKIE: a\r\nset-cookie: b\r\nTrailer: X-T\r\n\
                  Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n",
             )
             .await;

@@ -391,10 +391,12 @@ fn options_without_a_path_asks_about_the_whole_server() {
 fn the_case_of_names_is_known() {
     let fields = "X-ABC: 1\r\nx-lower: 2\r\nX-Abc: 3\r\nConnection: close\r\nAccept: */*\r\n";
     let (request, _) = request(get(fields).as_bytes(), 1).expect("valid");
-    let case = &request.head.case;
-    assert_eq!(case.names, ["Host", "X-ABC", "Accept"]);
-    assert_eq!(case.original("accept"), Some(&b"Accept"[..]));
-    assert_eq!(case.original("x-lower"), None);
+    let mut names = Vec::new();
+    for field in &request.head.headers {
+        field.write_name(&mut names);
+        names.push(b' ');
+    }
+    assert_eq!(names.escape_ascii().to_string(), "Host X-ABC x-lower X-Abc Accept ");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::*;
 use crate::{
     drain::{Drain, DrainTrigger},
     http::{
-        Body, Frame, Handler, Request, Response, Served,
+        Body, Fields, Frame, Handler, Request, Response, Served,
         h1::{self, ClientSettings, Http1Client, ServerSettings},
     },
     io::Socket,
@@ -185,8 +185,8 @@ pub(super) async fn client() -> (Http1Client, TcpStream) {
 }
 
 /// A body's content and trailers; the error's text when it breaks.
-pub(super) async fn collect(body: &mut Body) -> Result<(Vec<u8>, HeaderMap), String> {
-    let (mut content, mut trailers) = (Vec::new(), HeaderMap::new());
+pub(super) async fn collect(body: &mut Body) -> Result<(Vec<u8>, Fields), String> {
+    let (mut content, mut trailers) = (Vec::new(), Fields::new());
     while let Some(frame) = body.frame().await {
         match frame.map_err(|error| error.to_string())? {
             Frame::Data(data) => content.extend_from_slice(&data),

@@ -6,11 +6,11 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::{Connection, Core, Stream, StreamError, stream::Entry};
 use crate::http::{
-    RequestHead, ResponseHead,
+    Fields, RequestHead, ResponseHead,
     h2::{
         code::ErrorCode,
         frame::{self, FrameHead, flag, kind},
@@ -141,7 +141,7 @@ impl Stream {
     /// The stream has ended.
     pub(in crate::http::h2) fn send_trailers(
         &self,
-        trailers: &HeaderMap,
+        trailers: &Fields,
     ) -> Result<(), StreamError> {
         self.check()?;
         self.connection.write_block(self.entry.id, true, |encoder, out| {

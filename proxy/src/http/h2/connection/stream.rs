@@ -11,10 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::{Connection, Ended, ReceiveWindow, Role, set_waker};
-use crate::http::h2::{chunks::Chunks, code::ErrorCode, frame};
+use crate::http::{
+    Fields,
+    h2::{chunks::Chunks, code::ErrorCode, frame},
+};
 
 /// Why a stream broke off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl std::fmt::Display for StreamError {
 impl std::error::Error for StreamError {}
 
 /// A response's head, final or informational.
-pub(super) type ReceivedResponse = (StatusCode, HeaderMap);
+pub(super) type ReceivedResponse = (StatusCode, Fields);
 
 /// A stream, shared by the connection and its handles.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ pub(super) struct State {
     pub informational: u32,
     pub responses: VecDeque<ReceivedResponse>,
     pub data: Chunks,
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Fields>,
     /// Who waits for something to read, and who for room to send or a reset.
     pub reader: Option<Waker>,
     pub sender: Option<Waker>,
@@ -180,7 +183,7 @@ impl Stream {
     }
 
     /// The trailers, behind the last piece.
-    pub(in crate::http::h2) fn take_trailers(&self) -> Option<HeaderMap> {
+    pub(in crate::http::h2) fn take_trailers(&self) -> Option<Fields> {
         self.entry.state.borrow_mut().trailers.take()
     }
 

@@ -144,8 +144,8 @@ impl Encoder {
     }
 
     pub(in crate::http::h2) fn authority(&mut self, authority: &str, out: &mut Vec<u8>) {
-        let Ok(value) = HeaderValue::from_str(authority) else { return };
-        self.keepable(None, &value, AUTHORITY, out);
+        let kept = || HeaderValue::from_str(authority).ok();
+        self.keepable(None, authority.as_bytes(), kept, AUTHORITY, out);
     }
 
     /// `:protocol`, which the static table does not have (RFC 8441 section 4).
@@ -167,20 +167,22 @@ impl Encoder {
         if is_of_one_message(name) {
             return self.named(name, value, index, NOT_KEPT, out);
         }
-        self.keepable(Some(name), value, index, out);
+        self.keepable(Some(name), value.as_bytes(), || Some(value.clone()), index, out);
     }
 
-    /// A field that may be in the table, or be kept there. `index` is that of its name in the static one, or 0.
+    /// A field that may be in the table, or be kept there: then `kept` makes its value. `index` is that of its name in the
+    /// static one, or 0.
     fn keepable(
         &mut self,
         name: Option<&HeaderName>,
-        value: &HeaderValue,
+        value: &[u8],
+        kept: impl FnOnce() -> Option<HeaderValue>,
         index: usize,
         out: &mut Vec<u8>,
     ) {
         let spelt = name.map_or(":authority", HeaderName::as_str).as_bytes();
         let by_name = hash(spelt);
-        let by_field = hash_on(by_name, value.as_bytes());
+        let by_field = hash_on(by_name, value);
         let (name_slot, field_slot) = (by_name as usize % SLOTS, by_field as usize % SLOTS);
         if let Some(place) = self.place(self.fields[field_slot])
             && self.table[place].name.as_ref() == name
@@ -197,17 +199,16 @@ impl Encoder {
             _ => index,
         };
         let size = spelt.len() + value.len() + ENTRY_OVERHEAD;
-        let is_kept = changes < CHANGES && size <= self.max_size / 4;
-        let kind = if is_kept { KEPT } else { NOT_KEPT };
+        let kept = if changes < CHANGES && size <= self.max_size / 4 { kept() } else { None };
+        let kind = if kept.is_some() { KEPT } else { NOT_KEPT };
         match index {
             0 => literal_name(out, kind, spelt),
             _ => integer(out, kind.0, kind.1, index),
         }
-        string(out, value.as_bytes());
-        if is_kept {
+        string(out, value);
+        if let Some(value) = kept {
             let changes = if last.is_some() { changes + 1 } else { 0 };
-            let number =
-                self.keep(Entry { name: name.cloned(), value: value.clone(), size, changes });
+            let number = self.keep(Entry { name: name.cloned(), value, size, changes });
             self.fields[field_slot] = number;
             self.names[name_slot] = number;
         }

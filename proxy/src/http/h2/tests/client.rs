@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::{
     error::Delivery,
-    http::{BodyError, Frame, HeaderCase, Interim, RequestHead, SendError, body},
+    http::{BodyError, Fields, Frame, Interim, RequestHead, SendError, body},
     reason::Reason,
 };
 
@@ -18,8 +18,7 @@ fn head(method: Method, target: &'static str) -> RequestHead {
         method,
         target: http::Uri::from_static(target),
         version: Version::HTTP_2,
-        headers: HeaderMap::new(),
-        case: HeaderCase::default(),
+        headers: Fields::new(),
         upgrade: None,
         accepts_trailers: false,
     }

@@ -4,15 +4,14 @@ use futures_util::future::join_all;
 use http::{Method, Version};
 
 use super::*;
-use crate::http::{Frame, HeaderCase, Interim, RequestHead};
+use crate::http::{Fields, Frame, Interim, RequestHead};
 
 fn head(method: Method) -> RequestHead {
     RequestHead {
         method,
         target: http::Uri::from_static("http://cart/"),
         version: Version::HTTP_2,
-        headers: HeaderMap::new(),
-        case: HeaderCase::default(),
+        headers: Fields::new(),
         upgrade: None,
         accepts_trailers: false,
     }

@@ -26,7 +26,7 @@ fn a_request_reaches_the_handler_as_it_was_sent() {
                 assert_eq!(head.version, http::Version::HTTP_2);
                 assert!(!head.headers.contains_key("proxy-authorization"));
                 assert!(head.accepts_trailers && !head.headers.contains_key(header::TE));
-                assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 2);
+                assert_eq!(head.headers.get_all(header::COOKIE).count(), 2);
                 assert!(request.body.is_end());
                 let mut response = ok(Body::full(Bytes::from_static(b"two items")));
                 response.head.headers.insert("x-answer", HeaderValue::from_static("42"));
