@@ -106,7 +106,10 @@ pub async fn serve<H: Handler>(
         })
         .await;
         match event {
-            Event::Request(accepted) => streams.push(stream::serve(accepted, handler, settings)),
+            // In a box: it is large, and the set would move it twice.
+            Event::Request(accepted) => {
+                streams.push(Box::pin(stream::serve(accepted, handler, settings)));
+            }
             Event::StreamEnded => {
                 if streams.is_empty() {
                     let wait = if leaving.is_some() { GOODBYE } else { settings.idle_timeout };

@@ -43,7 +43,8 @@ pub(super) async fn serve<H: Handler>(accepted: Accepted, handler: &H, settings:
             let body = Body::Http2(IncomingBody::new(stream.clone(), length, None));
             let interim = Interim::default();
             let request = Request { head, body, interim: interim.clone() };
-            match await_response(handler.handle(request), &interim, &stream).await {
+            let handling = pin!(handler.handle(request));
+            match await_response(handling, &interim, &stream).await {
                 Some(response) => response,
                 None => return,
             }
@@ -61,7 +62,7 @@ async fn open_websocket<H: Handler>(
 ) {
     let interim = Interim::default();
     let request = Request { head, body: Body::Empty, interim: interim.clone() };
-    let handling = handler.handle(request);
+    let handling = pin!(handler.handle(request));
     let Some(mut response) = await_response(handling, &interim, &stream).await else { return };
     let refused = |detail| {
         let error = ProxyError::after_send(Reason::UpstreamProtocol, detail);
@@ -85,13 +86,13 @@ async fn open_websocket<H: Handler>(
     handler.carry(&Tunnel::new(stream), takeover).await;
 }
 
-/// The handler's response, with 1xx ones sent on as they come; `None` when the client gave up.
+/// The handler's response, with 1xx ones sent on as they come; `None` when the client gave up. The handler's work is large,
+/// and stays where it is.
 async fn await_response(
-    handling: impl Future<Output = Response>,
+    mut handling: Pin<&mut impl Future<Output = Response>>,
     interim: &Interim,
     stream: &Stream,
 ) -> Option<Response> {
-    let mut handling = pin!(handling);
     poll_fn(|cx| {
         if stream.poll_failed(cx).is_ready() {
             return Poll::Ready(None);
