@@ -18,6 +18,7 @@ const NEVER_KEPT: (u8, u32) = (0x10, 4);
 
 /// Names of pseudo-headers in the static table.
 const AUTHORITY: usize = 1;
+const AUTHORITY_NAME: &[u8] = b":authority";
 const METHOD: usize = 2;
 const PATH: usize = 4;
 const STATUS: usize = 8;
@@ -28,16 +29,25 @@ const CHANGES: u8 = 3;
 /// Slots of the places where fields are looked for; a power of two above the entries that a table can have.
 const SLOTS: usize = 256;
 
+/// A name of the static table.
+#[derive(Debug, Clone)]
+struct StaticName {
+    name: HeaderName,
+    index: usize,
+    is_of_one_message: bool,
+}
+
 /// The names of the static table by their hash.
-static STATIC_NAMES: LazyLock<Vec<Option<(HeaderName, u8)>>> = LazyLock::new(|| {
+static STATIC_NAMES: LazyLock<Vec<Option<StaticName>>> = LazyLock::new(|| {
     let mut slots = vec![None; 2 * SLOTS];
-    for (index, (name, _)) in (1_u8..).zip(STATIC_TABLE.iter()) {
+    for (index, (name, _)) in (1..).zip(STATIC_TABLE.iter()) {
         let Name::Field(name) = name else { continue };
         let mut slot = hash(name.as_str().as_bytes()) as usize % slots.len();
         while slots[slot].is_some() {
             slot = (slot + 1) % slots.len();
         }
-        slots[slot] = Some((name.clone(), index));
+        let is_of_one_message = OF_ONE_MESSAGE.contains(name);
+        slots[slot] = Some(StaticName { name: name.clone(), index, is_of_one_message });
     }
     slots
 });
@@ -145,7 +155,7 @@ impl Encoder {
 
     pub(in crate::http::h2) fn authority(&mut self, authority: &str, out: &mut Vec<u8>) {
         let kept = || HeaderValue::from_str(authority).ok();
-        self.keepable(None, authority.as_bytes(), kept, AUTHORITY, out);
+        self.keepable((None, hash(AUTHORITY_NAME)), authority.as_bytes(), kept, AUTHORITY, out);
     }
 
     /// `:protocol`, which the static table does not have (RFC 8441 section 4).
@@ -160,28 +170,30 @@ impl Encoder {
         value: &HeaderValue,
         out: &mut Vec<u8>,
     ) {
-        let index = static_name(name);
+        let by_name = hash(name.as_str().as_bytes());
+        let known = static_name(name, by_name);
+        let index = known.map_or(0, |known| known.index);
         if value.is_sensitive() {
             return self.named(name, value, index, NEVER_KEPT, out);
         }
-        if is_of_one_message(name) {
+        if known.is_some_and(|known| known.is_of_one_message) {
             return self.named(name, value, index, NOT_KEPT, out);
         }
-        self.keepable(Some(name), value.as_bytes(), || Some(value.clone()), index, out);
+        let kept = || Some(value.clone());
+        self.keepable((Some(name), by_name), value.as_bytes(), kept, index, out);
     }
 
-    /// A field that may be in the table, or be kept there: then `kept` makes its value. `index` is that of its name in the
-    /// static one, or 0.
+    /// A field that may be in the table, or be kept there: then `kept` makes its value. It comes with its name's hash; `index`
+    /// is that of its name in the static table, or 0.
     fn keepable(
         &mut self,
-        name: Option<&HeaderName>,
+        (name, by_name): (Option<&HeaderName>, u32),
         value: &[u8],
         kept: impl FnOnce() -> Option<HeaderValue>,
         index: usize,
         out: &mut Vec<u8>,
     ) {
-        let spelt = name.map_or(":authority", HeaderName::as_str).as_bytes();
-        let by_name = hash(spelt);
+        let spelt = name.map_or(AUTHORITY_NAME, |name| name.as_str().as_bytes());
         let by_field = hash_on(by_name, value);
         let (name_slot, field_slot) = (by_name as usize % SLOTS, by_field as usize % SLOTS);
         if let Some(place) = self.place(self.fields[field_slot])
@@ -258,36 +270,33 @@ impl Encoder {
     }
 }
 
-/// Fields that say something of the one message that they are in, or of one user of many.
-fn is_of_one_message(name: &HeaderName) -> bool {
-    const NAMES: [HeaderName; 12] = [
-        header::AGE,
-        header::AUTHORIZATION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::COOKIE,
-        header::ETAG,
-        header::IF_MODIFIED_SINCE,
-        header::IF_NONE_MATCH,
-        header::LAST_MODIFIED,
-        header::LOCATION,
-        header::RANGE,
-        header::SET_COOKIE,
-    ];
-    NAMES.contains(name)
-}
+/// Fields that say something of the one message that they are in, or of one user of many. The static table has them all.
+const OF_ONE_MESSAGE: [HeaderName; 12] = [
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::COOKIE,
+    header::ETAG,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::RANGE,
+    header::SET_COOKIE,
+];
 
-/// The index of a name in the static table, or 0.
-fn static_name(name: &HeaderName) -> usize {
+/// A name in the static table, by its hash.
+fn static_name(name: &HeaderName, hash: u32) -> Option<&'static StaticName> {
     let slots = &*STATIC_NAMES;
-    let mut slot = hash(name.as_str().as_bytes()) as usize % slots.len();
-    while let Some((known, index)) = &slots[slot] {
-        if known == name {
-            return usize::from(*index);
+    let mut slot = hash as usize % slots.len();
+    while let Some(known) = &slots[slot] {
+        if known.name == *name {
+            return Some(known);
         }
         slot = (slot + 1) % slots.len();
     }
-    0
+    None
 }
 
 /// A literal field whose name is an entry.
@@ -339,4 +348,19 @@ fn hash_on(seed: u32, bytes: &[u8]) -> u32 {
     last[..rest.len()].copy_from_slice(rest);
     state = (state ^ u64::from_le_bytes(last)).wrapping_mul(FACTOR);
     (state >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_one_message_are_known_by_their_names() {
+        let known = |name: &HeaderName| static_name(name, hash(name.as_str().as_bytes()));
+        for name in &OF_ONE_MESSAGE {
+            assert!(known(name).is_some_and(|known| known.is_of_one_message), "{name}");
+        }
+        assert!(known(&header::DATE).is_some_and(|known| !known.is_of_one_message));
+        assert!(known(&header::DNT).is_none());
+    }
 }
