@@ -41,6 +41,23 @@ pub fn of_request(head: &RequestHead) -> Result<Authority, ProxyError> {
         .map_err(|_| ProxyError::new(Reason::BadRequest, format!("`Host` is malformed: {host:?}")))
 }
 
+/// Whether the request names a host, as [`of_request`] says, for who does not need it: the usual `Host` is not copied.
+///
+/// # Errors
+/// See [`of_request`].
+pub fn check(head: &RequestHead) -> Result<(), ProxyError> {
+    let host = head.headers.get(http::header::HOST);
+    if head.target.authority().is_none() && host.is_some_and(|host| is_usual(host.as_bytes())) {
+        return Ok(());
+    }
+    of_request(head).map(drop)
+}
+
+/// A name or an IPv4 address, perhaps with a port: always an authority.
+fn is_usual(host: &[u8]) -> bool {
+    !host.starts_with(b"[") && !host.contains(&b'%') && h1::authority::is_valid(host)
+}
+
 /// `HOST:PORT` in the form of discovery's keys: lower case, no trailing dot, the port always there.
 ///
 /// # Errors
@@ -169,6 +186,14 @@ mod tests {
             "a..b:80",
         ] {
             assert_eq!(canonical_of(text), Err(Reason::BadRequest), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What passes without being read as an authority would be one.
+        #[test]
+        fn a_usual_host_is_an_authority(host in "[A-Za-z0-9._~!$&'()*+;=%:@\\[\\]-]{0,12}(:[0-9]{0,6})?") {
+            proptest::prop_assert!(!is_usual(host.as_bytes()) || Authority::try_from(&*host).is_ok());
         }
     }
 }

@@ -123,7 +123,7 @@ impl Outbound {
         shared: &Rc<Shared>,
         head: &RequestHead,
     ) -> Result<Rc<Service>, ProxyError> {
-        let named = authority::of_request(head)?;
+        authority::check(head)?;
         let remembered = match &self.choice {
             // What has left the mesh goes out as it is, on a connection from before too.
             Choice::Connection(service) if service.has_left() => {
@@ -135,6 +135,7 @@ impl Outbound {
                 return Err(ProxyError::new(*reason, detail.clone()));
             }
         };
+        let named = authority::of_request(head)?;
         let default_port = default_port(head);
         if let Some(service) = self.recall(shared, remembered, &named, default_port) {
             carries_http(&service)?;
@@ -256,7 +257,7 @@ impl Origin {
         match self {
             Self::Outbound(outbound) => outbound.route(shared, head).await,
             Self::Inbound(inbound) => {
-                authority::of_request(head)?;
+                authority::check(head)?;
                 Ok(inbound.application.clone())
             }
         }

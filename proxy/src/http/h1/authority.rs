@@ -11,8 +11,9 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
             None => return false,
         },
         _ => {
-            let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
-            (is_registered_name(&authority[..end]), &authority[end..])
+            let is_beyond = |byte: &u8| !OF_REGISTERED_NAMES[usize::from(*byte)];
+            let end = authority.iter().position(is_beyond).unwrap_or(authority.len());
+            (end > 0, &authority[end..])
         }
     };
     host_is_valid
@@ -41,10 +42,22 @@ fn is_ip_literal(literal: &[u8]) -> bool {
         && literal.contains(&b':')
 }
 
-fn is_registered_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte))
-}
+/// The bytes that a registered name may have (RFC 3986 section 3.2.2), but for the comma.
+static OF_REGISTERED_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+;=";
+    let mut place = 0;
+    while place < others.len() {
+        table[others[place] as usize] = true;
+        place += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
