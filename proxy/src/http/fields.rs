@@ -4,16 +4,16 @@
 //! look at each costs less than to hash a name and keep a table; one allocation holds them all, and order is kept among
 //! different names too.
 //!
-//! Looking for a name is a step for each field. How many there may be is the codecs' limit (`WEFT_MAX_HEADERS`; in
-//! HTTP/2 a head's bytes, of which each field counts 32 and more), and a message is looked into a fixed number of times. So nothing here or above may
-//! look for a name once for each field, nor once for each word of what a peer wrote: [`Fields::retain`] takes out many at
-//! once.
+//! Looking for a name is a step for each field. How many there may be is the codecs' limit (`WEFT_MAX_HEADERS`, and in HTTP/2,
+//! where more are read before they are refused, a head's bytes, of which each field counts 32 and more), and a message is looked
+//! into a fixed number of times. So nothing here or above may look for a name once for each field, nor once for each word of
+//! what a peer wrote: [`Fields::retain`] takes out many at once.
 
 mod spelling;
 
 use http::{HeaderName, HeaderValue};
 
-use spelling::{Spelling, is_written_as};
+pub use spelling::SpeltName;
 
 /// Fields in the order in which they came. A name may be there more than once.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -24,10 +24,8 @@ pub struct Fields {
 /// One field.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Field {
-    name: HeaderName,
+    name: SpeltName,
     value: HeaderValue,
-    /// HTTP/2 knows lower case only; in HTTP/1 a name keeps the case in which it came.
-    spelling: Spelling,
 }
 
 /// What names a field that is to be written: a name, or a literal of one in lower case.
@@ -83,12 +81,12 @@ impl Fields {
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&HeaderName, &HeaderValue)> {
-        self.list.iter().map(|field| (&field.name, &field.value))
+        self.list.iter().map(|field| (field.name(), &field.value))
     }
 
     /// The names, in order, with repetitions.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &HeaderName> {
-        self.list.iter().map(|field| &field.name)
+        self.list.iter().map(Field::name)
     }
 
     /// The values, in order.
@@ -110,7 +108,7 @@ impl Fields {
     where
         HeaderName: PartialEq<N>,
     {
-        self.list.iter().filter(move |field| field.name == name).map(|field| &field.value)
+        self.list.iter().filter(move |field| *field.name() == name).map(|field| &field.value)
     }
 
     /// The first field of this name.
@@ -119,7 +117,7 @@ impl Fields {
     where
         HeaderName: PartialEq<N>,
     {
-        self.list.iter().find(|field| field.name == name)
+        self.list.iter().find(|field| *field.name() == name)
     }
 
     /// Whether a field has this name.
@@ -136,31 +134,27 @@ impl Fields {
     pub fn insert(&mut self, name: impl IntoName, value: HeaderValue) -> Option<HeaderValue> {
         let name = name.into_name();
         let Some(place) = self.place(&name) else {
-            self.list.push(Field { name, value, spelling: Spelling::LOWER });
+            self.list.push(Field { name: name.into(), value });
             return None;
         };
         self.remove_behind(place, &name);
         Some(std::mem::replace(&mut self.list[place].value, value))
     }
 
-    /// The same, with the name as it is `written`, whose case alone may differ.
-    pub fn insert_written(&mut self, name: &HeaderName, written: &[u8], value: HeaderValue) {
-        self.insert(name, value);
-        let spelling = Spelling::of(name, written);
-        if let Some(field) = self.list.iter_mut().find(|field| field.name == *name) {
-            field.spelling = spelling;
-        }
+    /// The same, with the name as it is written here.
+    pub fn insert_spelt(&mut self, name: &SpeltName, value: HeaderValue) {
+        self.insert(name.name(), value);
+        self.respell(0, name);
     }
 
     /// Adds a field behind all others.
     pub fn append(&mut self, name: impl IntoName, value: HeaderValue) {
-        self.list.push(Field { name: name.into_name(), value, spelling: Spelling::LOWER });
+        self.list.push(Field { name: name.into_name().into(), value });
     }
 
-    /// The same, with the name as it is `written`, whose case alone may differ.
-    pub fn append_written(&mut self, name: HeaderName, written: &[u8], value: HeaderValue) {
-        let spelling = Spelling::of(&name, written);
-        self.list.push(Field { name, value, spelling });
+    /// The same, with the name as it was written.
+    pub fn append_spelt(&mut self, name: SpeltName, value: HeaderValue) {
+        self.list.push(Field { name, value });
     }
 
     /// Takes out all fields of this name, and gives back the first one's value.
@@ -176,37 +170,28 @@ impl Fields {
     /// Keeps those whose names are wanted.
     pub fn retain(&mut self, mut is_wanted: impl FnMut(&HeaderName) -> bool) {
         // Mostly all are, and none is moved.
-        if let Some(first) = self.list.iter().position(|field| !is_wanted(&field.name)) {
+        if let Some(first) = self.list.iter().position(|field| !is_wanted(field.name())) {
             let mut place = 0;
             self.list.retain(|field| {
                 place += 1;
-                place <= first || place > first + 1 && is_wanted(&field.name)
+                place <= first || place > first + 1 && is_wanted(field.name())
             });
         }
     }
 
-    /// Notes that the first field from this place on which has this name, in whatever case, was written so. Its place.
-    pub fn respell(&mut self, from: usize, written: &[u8]) -> Option<usize> {
-        let rest = self.list.get_mut(from..)?.iter_mut().enumerate();
-        let mut named =
-            rest.filter(|(_, field)| is_written_as(field.name.as_str().as_bytes(), written));
-        let (place, field) = named.next()?;
-        field.spelling = Spelling::of(&field.name, written);
+    /// Notes that the first field of this name, from this place on, was written so. Its place.
+    pub fn respell(&mut self, from: usize, name: &SpeltName) -> Option<usize> {
+        let mut rest = self.list.get_mut(from..)?.iter_mut().enumerate();
+        let (place, field) = rest.find(|(_, field)| field.name() == name.name())?;
+        field.name.clone_from(name);
         Some(from + place)
-    }
-
-    /// Writes all names in lower case from now on.
-    pub fn forget_spelling(&mut self) {
-        for field in &mut self.list {
-            field.spelling = Spelling::LOWER;
-        }
     }
 
     fn place<N>(&self, name: &N) -> Option<usize>
     where
         HeaderName: PartialEq<N>,
     {
-        self.list.iter().position(|field| field.name == *name)
+        self.list.iter().position(|field| *field.name() == *name)
     }
 
     /// Takes out the fields of this name behind that place.
@@ -214,11 +199,11 @@ impl Fields {
     where
         HeaderName: PartialEq<N>,
     {
-        if self.list[place + 1..].iter().any(|field| field.name == *name) {
+        if self.list[place + 1..].iter().any(|field| *field.name() == *name) {
             let mut at = 0;
             self.list.retain(|field| {
                 at += 1;
-                at <= place + 1 || field.name != *name
+                at <= place + 1 || *field.name() != *name
             });
         }
     }
@@ -228,6 +213,12 @@ impl Field {
     /// Its name.
     #[must_use]
     pub const fn name(&self) -> &HeaderName {
+        self.name.name()
+    }
+
+    /// Its name as it was written.
+    #[must_use]
+    pub const fn spelt(&self) -> &SpeltName {
         &self.name
     }
 
@@ -235,17 +226,6 @@ impl Field {
     #[must_use]
     pub const fn value(&self) -> &HeaderValue {
         &self.value
-    }
-
-    /// Whether its name is written in lower case.
-    #[must_use]
-    pub const fn is_lower(&self) -> bool {
-        self.spelling.is_lower()
-    }
-
-    /// Writes its name as it came.
-    pub fn write_name(&self, out: &mut Vec<u8>) {
-        self.spelling.write(self.name.as_str().as_bytes(), out);
     }
 }
 
@@ -260,7 +240,7 @@ impl<'a> IntoIterator for &'a Fields {
 
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: T) -> Self {
-        let field = |(name, value)| Field { name, value, spelling: Spelling::LOWER };
+        let field = |(name, value): (HeaderName, _)| Field { name: name.into(), value };
         Self { list: fields.into_iter().map(field).collect() }
     }
 }
@@ -273,9 +253,7 @@ impl std::fmt::Debug for Fields {
 
 impl std::fmt::Debug for Field {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut name = Vec::new();
-        self.write_name(&mut name);
-        write!(f, "{}: {:?}", name.escape_ascii(), self.value)
+        write!(f, "{:?}: {:?}", self.name, self.value)
     }
 }
 

@@ -15,6 +15,7 @@ mod fields;
 pub mod framing;
 mod hop;
 mod inbox;
+mod names;
 pub mod parse;
 mod patience;
 #[cfg(any(test, fuzzing))]

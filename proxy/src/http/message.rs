@@ -94,12 +94,7 @@ impl ResponseHead {
     /// A head with this status and no fields.
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
-        Self {
-            status,
-            reason_phrase: None,
-            headers: Fields::new(),
-            upgrade: None,
-        }
+        Self { status, reason_phrase: None, headers: Fields::new(), upgrade: None }
     }
 
     /// Whether this is the response to a gRPC call.

@@ -7,12 +7,16 @@
 //! HTTP/2 knows lower-case names only. Between sidecars (`weft-h2/1`) the case of HTTP/1's names travels in
 //! `weft-case`, and a reason phrase of the application's own in `weft-phrase`.
 
+mod case;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version};
 
-use super::{Fields, RequestHead, ResponseHead, fields::Field};
+pub use case::{CASE, put_case, take_case};
+
+use super::{Fields, RequestHead, ResponseHead};
 use crate::reason::Reason;
 
 /// Why the proxy itself ended the request.
@@ -21,8 +25,6 @@ pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
 pub const CLIENT_ID: HeaderName = HeaderName::from_static("weft-client-id");
 /// On a response from the server's sidecar: the request never reached the application.
 pub const NOT_DELIVERED: HeaderName = HeaderName::from_static("weft-not-delivered");
-/// How the names of the fields were written.
-pub const CASE: HeaderName = HeaderName::from_static("weft-case");
 /// The version that the client's application spoke, where the hop between the sidecars is another one.
 pub const VERSION: HeaderName = HeaderName::from_static("weft-http");
 /// The reason phrase of an HTTP/1 response.
@@ -35,8 +37,6 @@ pub const ATTEMPTS: HeaderName = HeaderName::from_static("weft-attempts");
 
 /// Bytes of a `weft-case` or `weft-phrase`, at most; what does not fit is left out.
 const MAX_BYTES: usize = 4 * 1024;
-/// Names of a `weft-case` that say nothing, at most: each is looked for among all fields.
-const MAX_ABSENT: usize = 8;
 
 /// Whether this field is Weft's own. Whatever is no letter and no digit counts as a hyphen: application servers
 /// turn `weft-client-id`, `weft_client_id` and (PHP) `weft.client.id` into the same name.
@@ -163,54 +163,6 @@ pub fn take_version(fields: &mut Fields) -> Option<Version> {
     }
 }
 
-/// Writes the case of the fields' names beside them, for the other sidecar: in the order of the fields the names
-/// that are not all lower case, separated by commas. Host is left out, since HTTP/2 has it as `:authority`.
-pub fn put_case(fields: &mut Fields) {
-    let is_said = |field: &&Field| !field.is_lower() && *field.name() != header::HOST;
-    let sizes = fields.into_iter().filter(is_said).map(|field| field.name().as_str().len() + 1);
-    // A name is written eight bytes at a time.
-    let mut text = Vec::with_capacity(sizes.sum::<usize>().min(MAX_BYTES) + 8);
-    for field in fields.into_iter().filter(is_said) {
-        if text.len() + field.name().as_str().len() > MAX_BYTES {
-            continue;
-        }
-        field.write_name(&mut text);
-        text.push(b',');
-    }
-    // The last comma is between nothing.
-    if text.pop().is_none() {
-        return;
-    }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        fields.insert(CASE, value);
-    }
-}
-
-/// Takes the case of the fields' names as the other sidecar sent it. Malformed, it counts for nothing; it can
-/// only re-case names that are present, each once. A name in lower case says nothing.
-///
-/// Names come in the order of the fields, so that all of them together are looked for in one go.
-pub fn take_case(fields: &mut Fields) {
-    let Some(value) = fields.remove(CASE).filter(|value| value.len() <= MAX_BYTES) else { return };
-    let (mut next, mut absent) = (0, 0);
-    for name in value.as_bytes().split(|&byte| byte == b',') {
-        if !name.iter().any(u8::is_ascii_uppercase) {
-            absent += 1;
-        } else if let Some(place) = fields.respell(next, name) {
-            next = place + 1;
-            continue;
-        } else {
-            absent += 1;
-        }
-        if HeaderName::from_bytes(name).is_err() {
-            return fields.forget_spelling();
-        }
-        if absent > MAX_ABSENT {
-            return;
-        }
-    }
-}
-
 /// Writes an HTTP/1 response's own reason phrase beside the fields.
 pub fn put_phrase(head: &mut ResponseHead) {
     let Some(phrase) = head.reason_phrase.take() else { return };
@@ -271,95 +223,6 @@ mod tests {
         let mut all = fields(&["weft-a", "weft-b", "host", "weft_c"]);
         strip(&mut all);
         assert_eq!(all.len(), 1);
-    }
-
-    /// The names as HTTP/1 would write them.
-    fn written(fields: &Fields) -> String {
-        let mut names = Vec::new();
-        for field in fields {
-            field.write_name(&mut names);
-            names.push(b' ');
-        }
-        String::from_utf8(names).expect("text").trim_end().to_owned()
-    }
-
-    fn spelt(names: &[&'static str]) -> Fields {
-        let mut fields = Fields::new();
-        for name in names {
-            let lower = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-            fields.append_written(lower, name.as_bytes(), HeaderValue::from_static("x"));
-        }
-        fields
-    }
-
-    #[test]
-    fn the_case_of_names_comes_back() {
-        let names = ["Accept", "X-API-Key", "lower", "Set-Cookie", "set-cookie", "SET-cookie"];
-        let mut sent = spelt(&names);
-        put_case(&mut sent);
-        assert_eq!(sent[CASE], "Accept,X-API-Key,Set-Cookie,SET-cookie");
-        let mut received: Fields =
-            sent.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        take_case(&mut received);
-        // A field in lower case is not told apart from one of its name that is not.
-        let expected = "Accept X-API-Key lower Set-Cookie SET-cookie set-cookie";
-        assert_eq!(written(&received), expected);
-    }
-
-    #[test]
-    fn the_host_is_left_out_of_a_case_map_as_it_is_no_field_of_http_2() {
-        let mut fields = spelt(&["Host", "Accept"]);
-        put_case(&mut fields);
-        assert_eq!(fields[CASE], "Accept");
-    }
-
-    #[test]
-    fn a_case_map_says_as_much_as_fits() {
-        let name = "X-".to_owned() + &"a".repeat(1000);
-        let lower = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-        let mut fields = Fields::new();
-        for _ in 0..5 {
-            fields.append_written(lower.clone(), name.as_bytes(), HeaderValue::from_static("x"));
-        }
-        fields.append_written(header::ACCEPT, b"Accept", HeaderValue::from_static("x"));
-        put_case(&mut fields);
-        assert_eq!(fields[CASE], [name.as_str(), &name, &name, &name, "Accept"].join(","));
-    }
-
-    #[test]
-    fn a_hostile_case_map_counts_for_nothing() {
-        for (value, names) in [
-            ("Host", "Host"),
-            ("Host,HOST,hOST", "Host"),
-            ("host,Host", "Host"),
-            ("host", "host"),
-            ("Absent", "host"),
-            ("Absent,Host", "Host"),
-            ("Host,", "host"),
-            ("Host: x,Host", "host"),
-            ("Host,Host: x", "host"),
-            ("Host Accept", "host"),
-            ("A,B,C,D,E,F,G,h,Host", "Host"),
-            ("A,B,C,D,E,F,G,h,i,Host", "host"),
-            ("", "host"),
-        ] {
-            let mut map = fields(&["host"]);
-            map.insert(CASE, HeaderValue::from_static(value));
-            take_case(&mut map);
-            assert_eq!(written(&map), names, "{value:?}");
-        }
-        let mut map = fields(&["host"]);
-        let long = vec!["Host"; MAX_BYTES].join(",");
-        map.insert(CASE, HeaderValue::try_from(long).expect("a value"));
-        take_case(&mut map);
-        assert_eq!(written(&map), "host");
-    }
-
-    #[test]
-    fn without_capitals_there_is_no_case_map() {
-        let mut map = fields(&["host"]);
-        put_case(&mut map);
-        assert!(!map.contains_key(CASE));
     }
 
     #[test]

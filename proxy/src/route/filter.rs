@@ -4,11 +4,10 @@
 //! framing of one message, nor what sidecars say to each other: [`weft_proto::untouchable`] names these fields, and
 //! no compiled filter has one of them.
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::{mirror::Mirror, redirect::Redirect, rewrite::Rewrite};
-use crate::http::Fields;
+use crate::http::{Fields, fields::SpeltName};
 
 /// A filter.
 #[derive(Debug)]
@@ -39,28 +38,20 @@ pub struct HeaderModifier {
 /// A field to be written.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// Its name.
-    pub name: HeaderName,
-    /// The name as the operator wrote it, where that is not all lower case.
-    pub written: Option<Bytes>,
+    /// Its name, as the operator wrote it.
+    pub name: SpeltName,
     /// Its value.
     pub value: HeaderValue,
-}
-
-impl Field {
-    fn written(&self) -> &[u8] {
-        self.written.as_deref().unwrap_or(self.name.as_str().as_bytes())
-    }
 }
 
 impl HeaderModifier {
     /// Modifies these fields. Names keep the case in which the operator wrote them, where the codec can say it.
     pub fn apply(&self, fields: &mut Fields) {
         for field in &self.set {
-            fields.insert_written(&field.name, field.written(), field.value.clone());
+            fields.insert_spelt(&field.name, field.value.clone());
         }
         for field in &self.add {
-            fields.append_written(field.name.clone(), field.written(), field.value.clone());
+            fields.append_spelt(field.name.clone(), field.value.clone());
         }
         for name in &self.remove {
             fields.remove(name);
@@ -73,9 +64,8 @@ mod tests {
     use super::*;
 
     fn field(name: &'static str, value: &'static str) -> Field {
-        let lower = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-        let written = (lower.as_str() != name).then(|| Bytes::from_static(name.as_bytes()));
-        Field { name: lower, written, value: HeaderValue::from_static(value) }
+        let name = SpeltName::read(name.as_bytes()).expect("a name");
+        Field { name, value: HeaderValue::from_static(value) }
     }
 
     fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
@@ -103,19 +93,15 @@ mod tests {
     #[test]
     fn names_keep_the_case_in_which_they_were_written() {
         let mut fields = Fields::new();
-        let one = HeaderName::from_static("x-one");
-        fields.append_written(one, b"X-ONE", HeaderValue::from_static("1"));
+        fields.append_spelt(field("X-ONE", "").name, HeaderValue::from_static("1"));
         let modifier = HeaderModifier {
             set: [field("X-One", "2")].into(),
             add: [field("X-Two", "2"), field("X-TWO", "3")].into(),
             remove: [].into(),
         };
         modifier.apply(&mut fields);
-        let mut names = Vec::new();
-        for field in &fields {
-            field.write_name(&mut names);
-            names.push(b' ');
-        }
-        assert_eq!(names.escape_ascii().to_string(), "X-One X-Two X-TWO ");
+        let names: Vec<_> =
+            fields.into_iter().map(|field| format!("{:?}", field.spelt())).collect();
+        assert_eq!(names, ["X-One", "X-Two", "X-TWO"]);
     }
 }

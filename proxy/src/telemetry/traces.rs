@@ -25,7 +25,11 @@ pub use export::{Exporting, TracesError};
 pub use span::{AttemptSpan, RequestSpan};
 
 use super::{Direction, Metrics, TraceMetrics};
-use crate::{config::Config, dns::Resolver, http::{Fields, RequestHead}};
+use crate::{
+    config::Config,
+    dns::Resolver,
+    http::{Fields, RequestHead},
+};
 use context::Parent;
 use export::Item;
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, StatusCode,
     uri::{Authority, PathAndQuery},
@@ -19,12 +18,15 @@ use super::{
     Refused, port,
     routes::{each, field_name, target},
 };
-use crate::route::{
-    Backend, Filter,
-    filter::{Field, HeaderModifier},
-    mirror::Mirror,
-    redirect::{Redirect, Scheme},
-    rewrite::{NewHost, PathRewrite, Rewrite},
+use crate::{
+    http::fields::SpeltName,
+    route::{
+        Backend, Filter,
+        filter::{Field, HeaderModifier},
+        mirror::Mirror,
+        redirect::{Redirect, Scheme},
+        rewrite::{NewHost, PathRewrite, Rewrite},
+    },
 };
 
 /// One filter.
@@ -58,9 +60,7 @@ fn field(message: &wire::HeaderValue) -> Result<Field, Refused> {
     let name = touchable("name", &message.name)?;
     let value = HeaderValue::from_bytes(message.value.as_bytes())
         .map_err(|_| Refused::new("value", &*message.value, "not a value of a field of HTTP"))?;
-    let is_lower = name.as_str() == message.name;
-    let written = (!is_lower).then(|| Bytes::copy_from_slice(message.name.as_bytes()));
-    Ok(Field { name, written, value })
+    Ok(Field { name: SpeltName::of(name, message.name.as_bytes()), value })
 }
 
 fn touchable(field: &str, text: &str) -> Result<HeaderName, Refused> {

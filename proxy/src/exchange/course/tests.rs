@@ -3,12 +3,13 @@
 
 use std::rc::Rc;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     discovery::Resolution,
+    http::fields::SpeltName,
     route::{
         Filter, Routes,
         filter::{Field, HeaderModifier},
@@ -21,9 +22,8 @@ use crate::{
 };
 
 fn field(name: &'static str, value: &'static str) -> Field {
-    let lower = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-    let written = (lower.as_str() != name).then(|| name.as_bytes().to_vec().into());
-    Field { name: lower, written, value: HeaderValue::from_static(value) }
+    let name = SpeltName::read(name.as_bytes()).expect("a name");
+    Field { name, value: HeaderValue::from_static(value) }
 }
 
 #[test]

@@ -5,9 +5,16 @@
 
 use http::HeaderName;
 
+/// A name, and how it was written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SpeltName {
+    name: HeaderName,
+    spelling: Spelling,
+}
+
 /// The case of a name's letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spelling {
+enum Spelling {
     Known(Case),
     /// In its own way.
     Own(Box<[u8]>),
@@ -15,17 +22,63 @@ pub(super) enum Spelling {
 
 /// A case that a name itself shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Case {
+enum Case {
     Lower,
     /// `Content-Type`: each letter at the beginning, or behind a hyphen, is a capital.
     Title,
 }
 
+impl SpeltName {
+    /// The name that is written so; `None` where that is none.
+    #[must_use]
+    pub fn read(written: &[u8]) -> Option<Self> {
+        Some(Self::of(HeaderName::from_bytes(written).ok()?, written))
+    }
+
+    /// The name as it is `written`; in lower case where that is another one.
+    #[must_use]
+    pub fn of(name: HeaderName, written: &[u8]) -> Self {
+        Self { spelling: Spelling::of(&name, written), name }
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub const fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    /// Whether it is written in lower case.
+    #[must_use]
+    pub const fn is_lower(&self) -> bool {
+        matches!(self.spelling, Spelling::Known(Case::Lower))
+    }
+
+    /// Writes the name as it was written.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.spelling.write(self.name.as_str().as_bytes(), out);
+    }
+}
+
+impl From<HeaderName> for SpeltName {
+    /// In lower case.
+    fn from(name: HeaderName) -> Self {
+        Self { name, spelling: Spelling::LOWER }
+    }
+}
+
+impl std::fmt::Debug for SpeltName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut written = Vec::new();
+        self.write(&mut written);
+        write!(f, "{}", written.escape_ascii())
+    }
+}
+
 impl Spelling {
-    pub(super) const LOWER: Self = Self::Known(Case::Lower);
+    const LOWER: Self = Self::Known(Case::Lower);
 
     /// The spelling of a name that is `written` so: the name itself in some case, else it is left in lower case.
-    pub(super) fn of(name: &HeaderName, written: &[u8]) -> Self {
+    fn of(name: &HeaderName, written: &[u8]) -> Self {
         let (mut capitals, mut differs, mut begins) = (0, 0, FIRST);
         for word in Words(written) {
             let starts = begins | hyphens(word) << 8;
@@ -42,12 +95,8 @@ impl Spelling {
         }
     }
 
-    pub(super) const fn is_lower(&self) -> bool {
-        matches!(self, Self::Known(Case::Lower))
-    }
-
     /// Writes `name` (lower case) so.
-    pub(super) fn write(&self, name: &[u8], out: &mut Vec<u8>) {
+    fn write(&self, name: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Known(Case::Lower) => out.extend_from_slice(name),
             Self::Known(Case::Title) => write_title(name, out),
@@ -56,8 +105,8 @@ impl Spelling {
     }
 }
 
-/// Whether `written` is `name` (lower case) in some case. Without a branch for each byte: it is asked of each field.
-pub(super) fn is_written_as(name: &[u8], written: &[u8]) -> bool {
+/// Whether `written` is `name` (lower case) in some case. Without a branch for each byte.
+fn is_written_as(name: &[u8], written: &[u8]) -> bool {
     let bytes = name.iter().zip(written);
     name.len() == written.len()
         && bytes.fold(0, |differs, (byte, other)| differs | (byte ^ other.to_ascii_lowercase()))

@@ -18,9 +18,9 @@ const NAMES: [HeaderName; 6] = [
 #[derive(Debug, Clone)]
 enum Step {
     Insert(usize, u16),
-    InsertWritten(usize, u16),
+    InsertSpelt(usize, u16),
     Append(usize, u16),
-    AppendWritten(usize, u16),
+    AppendSpelt(usize, u16),
     Remove(usize),
     Retain(u8),
     Respell(usize, usize),
@@ -30,26 +30,30 @@ fn step() -> impl Strategy<Value = Step> {
     let name = || 0..NAMES.len();
     prop_oneof![
         (name(), any::<u16>()).prop_map(|(name, value)| Step::Insert(name, value)),
-        (name(), any::<u16>()).prop_map(|(name, value)| Step::InsertWritten(name, value)),
+        (name(), any::<u16>()).prop_map(|(name, value)| Step::InsertSpelt(name, value)),
         (name(), any::<u16>()).prop_map(|(name, value)| Step::Append(name, value)),
-        (name(), any::<u16>()).prop_map(|(name, value)| Step::AppendWritten(name, value)),
+        (name(), any::<u16>()).prop_map(|(name, value)| Step::AppendSpelt(name, value)),
         name().prop_map(Step::Remove),
         any::<u8>().prop_map(Step::Retain),
         (0..8_usize, name()).prop_map(|(from, name)| Step::Respell(from, name)),
     ]
 }
 
+fn spelt(written: &str) -> SpeltName {
+    SpeltName::read(written.as_bytes()).expect("a name")
+}
+
 /// Does the same to both.
 fn take(step: &Step, fields: &mut Fields, map: &mut HeaderMap) {
-    let upper = |name: &HeaderName| name.as_str().to_ascii_uppercase().into_bytes();
+    let upper = |name: &HeaderName| spelt(&name.as_str().to_ascii_uppercase());
     match *step {
         Step::Insert(name, value) => {
             let (name, value) = (&NAMES[name], HeaderValue::from(value));
             assert_eq!(fields.insert(name, value.clone()), map.insert(name, value));
         }
-        Step::InsertWritten(name, value) => {
+        Step::InsertSpelt(name, value) => {
             let (name, value) = (&NAMES[name], HeaderValue::from(value));
-            fields.insert_written(name, &upper(name), value.clone());
+            fields.insert_spelt(&upper(name), value.clone());
             map.insert(name, value);
         }
         Step::Append(name, value) => {
@@ -57,9 +61,9 @@ fn take(step: &Step, fields: &mut Fields, map: &mut HeaderMap) {
             fields.append(name, value.clone());
             map.append(name, value);
         }
-        Step::AppendWritten(name, value) => {
+        Step::AppendSpelt(name, value) => {
             let (name, value) = (&NAMES[name], HeaderValue::from(value));
-            fields.append_written(name.clone(), &upper(name), value.clone());
+            fields.append_spelt(upper(name), value.clone());
             map.append(name, value);
         }
         Step::Remove(name) => {
@@ -92,9 +96,7 @@ fn check_alike(fields: &Fields, map: &HeaderMap) {
     }
     // A spelling never makes another name of one.
     for field in fields {
-        let mut written = Vec::new();
-        field.write_name(&mut written);
-        assert_eq!(&HeaderName::from_bytes(&written).expect("a name"), field.name());
+        assert_eq!(spelt(&format!("{:?}", field.spelt())).name(), field.name());
     }
 }
 
@@ -129,9 +131,9 @@ fn lines(fields: &Fields) -> Vec<String> {
 
 fn three() -> Fields {
     let mut fields = Fields::new();
-    fields.append_written(header::ETAG, b"ETag", HeaderValue::from_static("1"));
-    fields.append_written(header::VIA, b"VIA", HeaderValue::from_static("2"));
-    fields.append_written(header::ETAG, b"Etag", HeaderValue::from_static("3"));
+    fields.append_spelt(spelt("ETag"), HeaderValue::from_static("1"));
+    fields.append_spelt(spelt("VIA"), HeaderValue::from_static("2"));
+    fields.append_spelt(spelt("Etag"), HeaderValue::from_static("3"));
     fields
 }
 
@@ -140,9 +142,9 @@ fn a_value_that_is_replaced_stays_where_it_stood_and_as_it_was_written() {
     let mut fields = three();
     assert_eq!(fields.insert("etag", HeaderValue::from_static("4")), Some("1".parse().expect("1")));
     assert_eq!(lines(&fields), ["ETag: 4", "VIA: 2"]);
-    fields.insert_written(&header::ETAG, b"ETAG", HeaderValue::from_static("5"));
+    fields.insert_spelt(&spelt("ETAG"), HeaderValue::from_static("5"));
     assert_eq!(lines(&fields), ["ETAG: 5", "VIA: 2"]);
-    fields.insert_written(&header::AGE, b"aGE", HeaderValue::from_static("6"));
+    fields.insert_spelt(&spelt("aGE"), HeaderValue::from_static("6"));
     assert_eq!(lines(&fields), ["ETAG: 5", "VIA: 2", "aGE: 6"]);
 }
 
@@ -150,10 +152,8 @@ fn a_value_that_is_replaced_stays_where_it_stood_and_as_it_was_written() {
 fn each_field_of_a_name_keeps_its_own_spelling() {
     let mut fields = three();
     assert_eq!(lines(&fields), ["ETag: 1", "VIA: 2", "Etag: 3"]);
-    assert_eq!(fields.respell(1, b"etAG"), Some(2));
-    assert_eq!(fields.respell(3, b"etAG"), None);
-    assert_eq!(fields.respell(4, b"etAG"), None);
+    assert_eq!(fields.respell(1, &spelt("etAG")), Some(2));
+    assert_eq!(fields.respell(3, &spelt("etAG")), None);
+    assert_eq!(fields.respell(4, &spelt("etAG")), None);
     assert_eq!(lines(&fields), ["ETag: 1", "VIA: 2", "etAG: 3"]);
-    fields.forget_spelling();
-    assert_eq!(lines(&fields), ["etag: 1", "via: 2", "etag: 3"]);
 }

@@ -189,7 +189,7 @@ fn fields(out: &mut Vec<u8>, headers: &Fields, length: BodyLength) -> bool {
 
 /// Several Cookie lines, as HTTP/2 has them, become one (RFC 9113 section 8.2.3), without empty ones, where the first stood.
 fn cookies(out: &mut Vec<u8>, first: &Field, headers: &Fields) {
-    first.write_name(out);
+    first.spelt().write(out);
     out.push(b':');
     let crumbs = headers.get_all(header::COOKIE).map(http::HeaderValue::as_bytes);
     for (index, crumb) in crumbs.filter(|crumb| !crumb.is_empty()).enumerate() {
@@ -253,7 +253,7 @@ fn described_length(out: &mut Vec<u8>, head: &ResponseHead) {
     let Some(field) = head.headers.field(header::CONTENT_LENGTH) else { return };
     let value = field.value();
     if !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit) {
-        match field.is_lower() {
+        match field.spelt().is_lower() {
             true => line(out, b"Content-Length", value.as_bytes()),
             false => end_to_end(out, field),
         }
@@ -272,7 +272,7 @@ fn has_no_content(status: StatusCode) -> bool {
 
 /// A field as it came.
 fn end_to_end(out: &mut Vec<u8>, field: &Field) {
-    field.write_name(out);
+    field.spelt().write(out);
     value(out, field.value().as_bytes());
 }
 
@@ -289,7 +289,7 @@ fn value(out: &mut Vec<u8>, text: &[u8]) {
 
 /// A Content-Length that came, with the length that the body really has.
 fn own_length(out: &mut Vec<u8>, field: &Field, length: u64) {
-    field.write_name(out);
+    field.spelt().write(out);
     decimal(length, |digits| value(out, digits));
 }
 

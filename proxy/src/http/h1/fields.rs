@@ -1,14 +1,15 @@
 //! From httparse's fields to a list of our own: names and values checked, cases kept, hop-by-hop fields taken out.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{
     error::HeadError,
     framing::FramingFields,
     hop::{self, Hop},
+    names::Names,
 };
-use crate::http::Fields;
+use crate::http::{Fields, fields::SpeltName};
 
 /// Fields that are added to a head on its way: room for them is made at once.
 const ROOM: usize = 4;
@@ -56,28 +57,32 @@ impl HeadFields {
             framing: FramingFields::default(),
             hosts: 0,
         };
-        for field in raw {
-            fields.add(source, field)?;
-        }
+        Names::with(|names| raw.iter().try_for_each(|field| fields.add(source, names, field)))?;
         fields.hop.remove_nominated(&mut fields.headers);
         Ok(fields)
     }
 
-    fn add(&mut self, source: &Source<'_>, field: &httparse::Header<'_>) -> Result<(), HeadError> {
-        let name = parse_name(field)?;
-        if name == header::TRANSFER_ENCODING {
+    fn add(
+        &mut self,
+        source: &Source<'_>,
+        names: &mut Names,
+        field: &httparse::Header<'_>,
+    ) -> Result<(), HeadError> {
+        let spelt = parse_name(names, field)?;
+        let name = spelt.name();
+        if *name == header::TRANSFER_ENCODING {
             return self.framing.transfer_encoding(field.value);
         }
-        if self.hop.take(&name, field.value)? {
+        if self.hop.take(name, field.value)? {
             return Ok(());
         }
-        if name == header::CONTENT_LENGTH {
+        if *name == header::CONTENT_LENGTH {
             self.framing.content_length(field.value)?;
-        } else if name == header::HOST {
+        } else if *name == header::HOST {
             self.hosts += 1;
         }
         let value = parse_value(source.share(field.value))?;
-        self.headers.append_written(name, field.name.as_bytes(), value);
+        self.headers.append_spelt(spelt, value);
         Ok(())
     }
 }
@@ -88,13 +93,15 @@ pub(super) fn read_trailers(
     raw: &[httparse::Header<'_>],
 ) -> Result<Fields, HeadError> {
     let mut trailers = Fields::with_capacity(raw.len());
-    for field in raw {
-        let name = parse_name(field)?;
-        if !hop::is_forbidden_in_trailers(&name) {
-            trailers.append(name, parse_value(source.share(field.value))?);
+    Names::with(|names| {
+        for field in raw {
+            let spelt = parse_name(names, field)?;
+            if !hop::is_forbidden_in_trailers(spelt.name()) {
+                trailers.append(spelt.name(), parse_value(source.share(field.value))?);
+            }
         }
-    }
-    Ok(trailers)
+        Ok(trailers)
+    })
 }
 
 /// Checks what httparse leaves open: every line ends with CRLF, none with a bare LF.
@@ -112,8 +119,8 @@ pub(super) fn check_line_ends(head: &[u8], raw: &[httparse::Header<'_>]) -> Resu
     }
 }
 
-fn parse_name(field: &httparse::Header<'_>) -> Result<HeaderName, HeadError> {
-    HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Malformed("field name"))
+fn parse_name(names: &mut Names, field: &httparse::Header<'_>) -> Result<SpeltName, HeadError> {
+    names.read(field.name.as_bytes()).ok_or(HeadError::Malformed("field name"))
 }
 
 fn parse_value(value: Bytes) -> Result<HeaderValue, HeadError> {

@@ -36,12 +36,12 @@ pub(super) fn from_client(
         upgrade: None,
         accepts_trailers: false,
     };
-    // No other value was taken (RFC 9113 8.2.2).
-    head.accepts_trailers = head.headers.remove(TE).is_some();
-    // For the next proxy alone, which this one is (RFC 9110 11.7).
-    for name in [PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
-        head.headers.remove(name);
-    }
+    head.headers.retain(|name| {
+        // No other value was taken (RFC 9113 8.2.2).
+        head.accepts_trailers |= *name == TE;
+        // For the next proxy alone, which this one is (RFC 9110 11.7).
+        *name != TE && *name != PROXY_AUTHORIZATION && *name != HTTP2_SETTINGS
+    });
     // RFC 8441 section 4: in an extended CONNECT alone.
     let is_known = parts.protocol.map(|protocol| protocol == websocket::PROTOCOL);
     if is_known == Some(true) {
@@ -122,7 +122,8 @@ impl<'a> Target<'a> {
         let authority = match (head.target.authority(), head.headers.get(HOST)) {
             (Some(authority), _) => Some(authority.as_str()),
             (None, Some(host)) => {
-                let host = host.to_str().ok().filter(|host| h1::authority::is_valid(host.as_bytes()));
+                let host =
+                    host.to_str().ok().filter(|host| h1::authority::is_valid(host.as_bytes()));
                 let no_authority =
                     || SendError::undelivered(Reason::BadRequest, "Host is no authority");
                 Some(host.ok_or_else(no_authority)?)
@@ -203,9 +204,7 @@ fn encode_field(name: &HeaderName, value: &HeaderValue, encoder: &mut Encoder, o
 pub(super) fn from_endpoint(status: StatusCode, fields: Fields) -> ResponseHead {
     let mut head = ResponseHead::new(status);
     head.headers = fields;
-    for name in [PROXY_AUTHENTICATE, PROXY_AUTHENTICATION_INFO] {
-        head.headers.remove(name);
-    }
+    head.headers.retain(|name| *name != PROXY_AUTHENTICATE && *name != PROXY_AUTHENTICATION_INFO);
     join_content_lengths(&mut head.headers);
     head
 }

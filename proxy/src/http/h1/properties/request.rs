@@ -3,12 +3,10 @@
 use bytes::BytesMut;
 use http::{HeaderValue, Method, header};
 
-use super::{
-    Kind, Message, check_trailers, expected_fields, read_back, read_in_any_pieces,
-    write,
-};
+use super::{Kind, Message, check_trailers, expected_fields, read_back, read_in_any_pieces, write};
 use crate::http::{
     Fields, RequestHead,
+    fields::SpeltName,
     h1::{
         HeadError,
         encode::request_head,
@@ -106,11 +104,9 @@ fn added_host(sent: &RequestHead) -> HeaderValue {
 /// The same fields behind a Host that was added.
 fn behind_host(host: HeaderValue, fields: &Fields) -> Fields {
     let mut all = Fields::new();
-    all.append_written(header::HOST, b"Host", host);
+    all.append_spelt(SpeltName::of(header::HOST, b"Host"), host);
     for field in fields {
-        let mut written = Vec::new();
-        field.write_name(&mut written);
-        all.append_written(field.name().clone(), &written, field.value().clone());
+        all.append_spelt(field.spelt().clone(), field.value().clone());
     }
     all
 }

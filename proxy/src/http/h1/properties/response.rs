@@ -3,10 +3,7 @@
 use bytes::BytesMut;
 use http::{Method, StatusCode, Version, header};
 
-use super::{
-    Kind, Message, check_trailers, expected_fields, read_back, read_in_any_pieces,
-    write,
-};
+use super::{Kind, Message, check_trailers, expected_fields, read_back, read_in_any_pieces, write};
 use crate::http::{
     Body,
     h1::{

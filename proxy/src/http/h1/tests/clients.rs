@@ -12,6 +12,7 @@ use crate::{
     error::Delivery,
     http::{
         Body, Fields, Frame, Interim, RequestHead, Response, SendError, ServerEnd, Takeover,
+        fields::SpeltName,
         h1::{Http1Client, Shelf},
     },
     reason::Reason,
@@ -19,7 +20,7 @@ use crate::{
 
 fn request_to(method: Method, path: &str) -> RequestHead {
     let mut headers = Fields::new();
-    headers.append_written(header::HOST, b"Host", HeaderValue::from_static("a"));
+    headers.append_spelt(SpeltName::of(header::HOST, b"Host"), HeaderValue::from_static("a"));
     RequestHead {
         method,
         target: path.parse().expect("a path"),

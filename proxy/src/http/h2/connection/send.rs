@@ -139,10 +139,7 @@ impl Stream {
     ///
     /// # Errors
     /// The stream has ended.
-    pub(in crate::http::h2) fn send_trailers(
-        &self,
-        trailers: &Fields,
-    ) -> Result<(), StreamError> {
+    pub(in crate::http::h2) fn send_trailers(&self, trailers: &Fields) -> Result<(), StreamError> {
         self.check()?;
         self.connection.write_block(self.entry.id, true, |encoder, out| {
             head::encode_fields(trailers, encoder, out);
