@@ -142,6 +142,7 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dia
     let (leave, _) = shared.drain.with_own();
     let open = Open {
         port: facts.port,
+        way: facts.way,
         source: facts.source(),
         peer: facts.peer.as_ref(),
         carries: Carries::Bytes,

@@ -78,7 +78,7 @@ pub(super) async fn find(
         let decided = {
             let (leave, drain) = shared.drain.with_own();
             let (port, source, peer) = (facts.port, facts.source(), facts.peer.as_ref());
-            let open = Open { port, source, peer, carries: Carries::Nothing };
+            let open = Open { port, way: facts.way, source, peer, carries: Carries::Nothing };
             tokio::select! {
                 biased;
                 decided = decide(shared, facts, &drain) => decided,
