@@ -7,6 +7,7 @@
 //! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows. Access
 //! policy decides here about opaque bytes; about requests the exchange asks it, one by one.
 
+mod entry;
 mod late;
 mod live;
 mod opaque;

@@ -4,14 +4,24 @@
 //! with the server where it was dialled to find out. A client that speaks is looked at; one that is silent costs no
 //! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP, unless what it says is
 //! how servers of HTTP/2 begin: then the client decides after all. What a port turned out to be is remembered, and only
-//! shortens the wait: it never decides.
+//! shortens the wait: it never decides. Where the server has limited room, it is dialled for whose turn has come, and who
+//! leaves before is not waited for; whose turn it is may half-close, and is heard all the same.
 //!
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
 
-use std::{cell::Cell, future::poll_fn, io, pin::pin, time::Duration};
+use std::{
+    cell::Cell,
+    future::{pending, poll_fn, ready},
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use crate::{clock, detect::Detected, error::ProxyError, io::Socket, peek::Peek, reason::Reason};
+use crate::{
+    clock, detect::Detected, drain::Drain, error::ProxyError, io::Socket, peek::Peek,
+    reason::Reason,
+};
 
 /// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
 /// the connection is stays open until the first byte from either side.
@@ -39,6 +49,18 @@ pub enum Learned {
     ShortText,
 }
 
+impl Learned {
+    /// What is known once a client that was silent at first has spoken HTTP, before the server said anything.
+    const fn after_late_http(self) -> Self {
+        match self {
+            Self::Nothing => Self::ClientFirst,
+            // Not every connection of such a server is one of HTTP.
+            Self::ServerFirst => Self::Nothing,
+            known @ (Self::ClientFirst | Self::ShortText) => known,
+        }
+    }
+}
+
 /// The client's side of a connection.
 #[derive(Debug)]
 pub struct Client<'a> {
@@ -48,6 +70,8 @@ pub struct Client<'a> {
     pub learned: &'a Cell<Learned>,
     /// How long text is waited for to become a line.
     pub wait: Wait,
+    /// When it comes, who has said nothing so far is not waited for any longer.
+    pub drain: Option<&'a Drain>,
 }
 
 /// How long text is waited for to become a line.
@@ -63,11 +87,6 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Whether there are limits that make the client wait.
-    const fn is_limited(self) -> bool {
-        matches!(self, Self::Whole(_))
-    }
-
     async fn decide(self, client: &mut Peek<'_>) -> io::Result<Option<Detected>> {
         match self {
             Self::Gap(gap) => client.decide_while_it_speaks(gap).await,
@@ -87,7 +106,7 @@ pub enum Found<D> {
     Http(Detected),
     /// Opaque bytes; the server is dialled already where it was needed to find out.
     Opaque(Option<D>),
-    /// The client ended without a byte.
+    /// The client ended without a byte, or has sent none when the proxy drains.
     Nothing,
 }
 
@@ -100,71 +119,142 @@ pub async fn find_out<D: AsRef<Socket>>(
     idle: Duration,
     dial: impl Future<Output = Result<D, ProxyError>>,
 ) -> Result<Found<D>, ProxyError> {
-    let Client { socket, learned, wait } = client;
+    find_out_in_turn(client, idle, ready(Ok(())), async |()| dial.await).await
+}
+
+/// The same, of a server at which there may be no room: it is dialled when there is.
+///
+/// # Errors
+/// There is no room, or else as [`find_out`].
+pub async fn find_out_in_turn<R, D: AsRef<Socket>>(
+    client: Client<'_>,
+    idle: Duration,
+    room: impl Future<Output = Result<R, ProxyError>>,
+    dial: impl AsyncFnOnce(R) -> Result<D, ProxyError>,
+) -> Result<Found<D>, ProxyError> {
+    let Client { socket, learned, wait, drain } = client;
     let wait = match (wait, learned.get()) {
         (Wait::Gap(gap), Learned::ShortText) => Wait::Gap(gap.min(SILENCE)),
         (wait, _) => wait,
     };
     let mut client = Peek::new(socket);
+    if let Some(found) = at_once(&mut client, wait, learned).await {
+        return Ok(found);
+    }
+    let has_begun = Cell::new(false);
+    let mut decided = pin!(async {
+        has_begun.set(client.any().await.unwrap_or(false));
+        let found = found(wait.decide(&mut client).await);
+        if let Found::Http(_) = found {
+            learned.set(learned.get().after_late_http());
+        }
+        found
+    });
+    // Room may have to be waited for: who speaks HTTP meanwhile needs none, and who leaves neither.
+    let mut room = pin!(room);
+    let (room, decision) = tokio::select! {
+        biased;
+        decision = &mut decided => {
+            if let Found::Http(_) = decision {
+                return Ok(decision);
+            }
+            tokio::select! {
+                biased;
+                room = room => (room?, Some(decision)),
+                () = poll_fn(|cx| socket.poll_peer_gone(cx)) => return Ok(Found::Nothing),
+            }
+        }
+        room = &mut room => (room?, None),
+    };
+    let mut dialling = pin!(dial(room));
+    if decision.is_some() {
+        return Ok(Found::Opaque(Some(dialling.await?)));
+    }
+    let server = tokio::select! {
+        biased;
+        decision = &mut decided => match decision {
+            Found::Opaque(_) | Found::Nothing => return Ok(Found::Opaque(Some(dialling.await?))),
+            http @ Found::Http(_) => return Ok(http),
+        },
+        dialled = &mut dialling => dialled?,
+    };
+    let drained = async {
+        match drain {
+            Some(drain) => drain.started().await,
+            None => pending().await,
+        }
+    };
+    let silent = async {
+        clock::sleep(idle).await;
+        ProxyError::new(Reason::IdleTimeout, "neither side said anything")
+    };
+    let first = tokio::select! {
+        biased;
+        first = first_word(decided, server.as_ref(), learned) => first,
+        () = unless(&has_begun, drained) => return Ok(Found::Nothing),
+        error = unless(&has_begun, silent), if !idle.is_zero() => return Err(error),
+    };
+    match first {
+        // A client that only half-closed may still want what the server says.
+        Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
+        http @ Found::Http(_) => Ok(http),
+    }
+}
+
+/// What the connection is of a client that speaks at once, as far as its like are known to.
+async fn at_once<D>(
+    client: &mut Peek<'_>,
+    wait: Wait,
+    learned: &Cell<Learned>,
+) -> Option<Found<D>> {
     let silence = match learned.get() {
         Learned::Nothing => SILENCE,
         Learned::ClientFirst | Learned::ShortText => KNOWN_CLIENT_SILENCE,
-        Learned::ServerFirst => Duration::ZERO,
+        Learned::ServerFirst => return None,
     };
-    if !silence.is_zero() && clock::timeout(silence, client.any()).await.is_ok() {
-        let decided = wait.decide(&mut client).await;
-        learned.set(match decided {
-            Ok(Some(Detected::NeedMore)) => Learned::ShortText,
-            _ => Learned::ClientFirst,
-        });
-        return Ok(found(decided));
+    if clock::timeout(silence, client.any()).await.is_err() {
+        return None;
     }
-    let mut dial = pin!(dial);
-    // Room at the server may have to be waited for: who speaks HTTP meanwhile needs none, and who leaves neither.
-    let dialled = tokio::select! {
+    let decided = wait.decide(client).await;
+    match decided {
+        Ok(Some(Detected::NeedMore)) => learned.set(Learned::ShortText),
+        Ok(Some(_)) => learned.set(Learned::ClientFirst),
+        // Who looks whether somebody listens, and leaves, shows nothing.
+        Ok(None) | Err(_) => {}
+    }
+    Some(found(decided))
+}
+
+/// What a connection is on which neither side has said anything, from whoever does first.
+async fn first_word<D>(
+    decided: Pin<&mut impl Future<Output = Found<D>>>,
+    server: &Socket,
+    learned: &Cell<Learned>,
+) -> Found<D> {
+    let mut server = Peek::new(server);
+    tokio::select! {
         biased;
-        decided = wait.decide(&mut client) => match found(decided) {
-            Found::Opaque(_) | Found::Nothing if wait.is_limited() => {
-                drop(client);
-                tokio::select! {
-                    biased;
-                    dialled = dial => return Ok(Found::Opaque(Some(dialled?))),
-                    () = poll_fn(|cx| socket.poll_peer_gone(cx)) => return Ok(Found::Nothing),
-                }
-            }
-            Found::Opaque(_) | Found::Nothing => return Ok(Found::Opaque(Some(dial.await?))),
-            http => return Ok(http),
-        },
-        dialled = &mut dial => dialled,
-    };
-    let server = dialled?;
-    let mut from_server = Peek::new(server.as_ref());
-    let spoken = tokio::select! {
-        biased;
-        decided = wait.decide(&mut client) => Ok(found(decided)),
-        is_heard = speaks_first(&mut from_server) => {
+        decision = decided => decision,
+        is_heard = speaks_first(&mut server) => {
             if is_heard {
                 learned.set(Learned::ServerFirst);
             }
-            Ok(Found::Opaque(None))
+            Found::Opaque(None)
         }
-        () = clock::sleep(idle), if !idle.is_zero() => {
-            Err(ProxyError::new(Reason::IdleTimeout, "neither side said anything"))
-        }
-    };
-    drop(from_server);
-    match spoken? {
-        // A client that only half-closed may still want what the server says.
-        Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
-        http => Ok(http),
     }
+}
+
+/// What comes of waiting, but where the client has begun to speak by then: what that becomes is decided soon.
+async fn unless<T>(has_begun: &Cell<bool>, waiting: impl Future<Output = T>) -> T {
+    let came = waiting.await;
+    if has_begun.get() { pending().await } else { came }
 }
 
 /// Completes when the server has said what makes the connection opaque (true), or ended without. What a server of HTTP/2
 /// says first decides nothing: it never completes then, and the client's bytes tell.
 async fn speaks_first(server: &mut Peek<'_>) -> bool {
     match server.is_http2_server().await {
-        Ok(Some(true)) => std::future::pending().await,
+        Ok(Some(true)) => pending().await,
         Ok(Some(false)) => true,
         Ok(None) | Err(_) => false,
     }
@@ -177,3 +267,6 @@ fn found<D>(decided: io::Result<Option<Detected>>) -> Found<D> {
         Ok(None) | Err(_) => Found::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod limits;
 mod open;
 mod scene;
 mod silent;
+mod turns;
 mod unread;
 mod websocket;
 

@@ -127,6 +127,7 @@ async fn look(shared: &Rc<Shared>, client: &Socket, name: &str) -> Result<Seen, 
         socket: client,
         learned: &address.learned,
         wait: undeclared::Wait::Gap(undeclared::GAP),
+        drain: None,
     };
     let idle = shared.config.timeouts.tcp_idle;
     let dial = async { outside::connect(shared, name).await.map(AtAddress) };
