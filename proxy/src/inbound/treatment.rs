@@ -131,6 +131,8 @@ async fn detect(
     if is_undeclared && bytes == Bytes::Allowed {
         return whoever_speaks_first(shared, facts, drain, before).await;
     }
+    // Nor is it kept, should it have been dialled when it still was.
+    before.set(None);
     if is_undeclared && bytes == Bytes::Denied {
         let mut peek = Peek::new(&facts.socket);
         let decided = clock::timeout(timeouts.header, peek.decide(timeouts.header)).await;

@@ -238,6 +238,25 @@ fn a_change_of_policy_that_does_not_matter_to_a_silent_client_costs_it_nothing()
     worker::run(test).expect("a runtime");
 }
 
+#[test]
+fn what_was_dialled_for_a_silent_client_is_let_go_when_its_port_must_be_http() {
+    let test = async {
+        let greeter = Greeter::start().await;
+        let policy = permissive(Protocol::Unspecified, narrow(1, 0));
+        let scene = Scene::before(greeter.address, policy.clone(), &[]).await;
+        let mut client = scene.stranger().await;
+        until("the application to be dialled", || greeter.dialled.get() == 1).await;
+        scene.change(InboundPort { protocol: Protocol::Http1, ..policy.clone() });
+        greeter.greet.notify_one();
+        let gate = policy.concurrency.as_ref().map(|limit| &limit.gate).expect("set");
+        until("its place to be free", || gate.out() == 0).await;
+        client.send("*1\r\n").await;
+        assert_eq!(client.rest().await, "");
+        scene.refused(Reason::ProtocolMismatch, 1).await;
+    };
+    worker::run(test).expect("a runtime");
+}
+
 fn limit(policy: &str) -> Arc<RateLimit> {
     const HOUR: u64 = 3_600_000_000_000;
     RateLimit::new(Settings {
