@@ -54,7 +54,7 @@ pub struct Service {
     /// Its counters.
     pub metrics: Arc<TrafficMetrics>,
     /// What its connections turned out to be.
-    pub learned: Cell<Learned>,
+    learned: Cell<Learned>,
     subscription: RefCell<Option<Subscription<Resolution>>>,
     endpoints: RefCell<Rc<EndpointSet>>,
     make_pool: Box<MakePool>,
@@ -100,6 +100,28 @@ impl Service {
             }
         }
         self.endpoints.borrow().clone()
+    }
+
+    /// Notes that a request which came here was answered by an application: HTTP is spoken. Opaque bytes that have rules of
+    /// their own may lead to other servers, of which that says nothing.
+    pub fn learn_http(&self) {
+        if self.learned.get() != Learned::Http && !self.routes_opaque_bytes() {
+            self.learned.set(self.learned.get().answered_request());
+        }
+    }
+
+    /// What its connections turned out to be, as far as that still says something.
+    #[must_use]
+    pub fn what_is_learned(&self) -> &Cell<Learned> {
+        if self.learned.get() == Learned::Http && self.routes_opaque_bytes() {
+            self.learned.set(Learned::ClientFirst);
+        }
+        &self.learned
+    }
+
+    fn routes_opaque_bytes(&self) -> bool {
+        let snapshot = self.snapshot();
+        snapshot.destination.routes.as_ref().is_some_and(|routes| !routes.opaque.is_empty())
     }
 
     /// Whether the name has left the mesh since, or joined it, or lies outside where traffic may no longer go: then this

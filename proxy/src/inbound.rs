@@ -7,6 +7,7 @@
 //! going to. It ends an open connection that a change of policy or of the trusted roots no longer allows. Access
 //! policy decides here about opaque bytes; about requests the exchange asks it, one by one.
 
+mod entry;
 mod late;
 mod live;
 mod opaque;
@@ -24,7 +25,7 @@ use crate::{
     config::Interception,
     destination::Service,
     detect::Detected,
-    discovery::InboundPort,
+    discovery::{InboundPort, InboundPorts},
     drain::Drain,
     error::ProxyError,
     exchange::{Exchange, Inbound, Origin, Requests},
@@ -55,8 +56,8 @@ struct Facts {
     silent: bool,
     /// Where the connection was going.
     original: Option<SocketAddr>,
-    /// Where the application is looked for.
-    going_to: Option<SocketAddr>,
+    /// How it came here.
+    way: Way,
 }
 
 impl Facts {
@@ -67,9 +68,9 @@ impl Facts {
 
     /// The same, by the policy as it stands now; whether that is another.
     fn refresh(&mut self, shared: &Shared) -> bool {
-        let now = shared.inbound_port(self.port).filter(|port| *port != self.policy);
+        let now = self.way.policy(shared, self.port).filter(|port| *port != self.policy);
         let Some(policy) = now else { return false };
-        self.application = shared.application(self.port, &policy, self.going_to);
+        self.application = shared.application(self.port, &policy, self.way.application());
         self.policy = policy;
         true
     }
@@ -157,19 +158,14 @@ async fn mesh(
         return Err(ProxyError::new(Reason::PortNotServed, detail));
     }
     let way = Way::of(shared, &accepted.socket, port, original);
-    let policy = match way {
-        Way::Redirected(_) | Way::ByItself(_) => shared.inbound_port(port),
-        Way::Direct(_) => shared.listed_port(port),
-    };
-    let policy = policy.ok_or_else(|| {
+    let policy = way.policy(shared, port).ok_or_else(|| {
         let detail = format!(
             "{caller} asked for port {port}, which {} does not serve",
             shared.config.workload
         );
         ProxyError::new(Reason::PortNotServed, detail)
     })?;
-    let going_to = way.application();
-    let application = shared.application(port, &policy, going_to);
+    let application = shared.application(port, &policy, way.application());
     Ok(Facts {
         socket: accepted.socket,
         port,
@@ -179,7 +175,7 @@ async fn mesh(
         alpn: accepted.alpn,
         silent: false,
         original,
-        going_to,
+        way,
     })
 }
 
@@ -202,17 +198,17 @@ fn plain(
         )
     };
     let port = port.ok_or_else(|| strict(None))?;
-    let policy = shared.inbound_port(port).ok_or_else(|| {
+    let way = Way::of(shared, &socket, port, original);
+    let policy = way.policy(shared, port).ok_or_else(|| {
         let detail = format!("{} does not serve port {port}", shared.config.workload);
         ProxyError::new(Reason::PortNotServed, detail)
     })?;
     if policy.strict {
         return Err(strict(Some(port)));
     }
-    let going_to = Way::of(shared, &socket, port, original).application();
-    let application = shared.application(port, &policy, going_to);
+    let application = shared.application(port, &policy, way.application());
     let (peer, alpn, silent) = (None, None, false);
-    Ok(Facts { socket, port, policy, application, peer, alpn, silent, original, going_to })
+    Ok(Facts { socket, port, policy, application, peer, alpn, silent, original, way })
 }
 
 fn is_own(shared: &Shared, address: SocketAddr) -> bool {
@@ -252,6 +248,22 @@ impl Way {
         }
     }
 
+    /// The policy of a port as it stands now, for who came this way.
+    fn policy(self, shared: &Shared, port: Port) -> Option<InboundPort> {
+        match self {
+            Self::Redirected(_) | Self::ByItself(_) => shared.inbound_port(port),
+            Self::Direct(_) => shared.listed_port(port),
+        }
+    }
+
+    /// The same, of these ports.
+    fn find(self, ports: &InboundPorts, port: Port) -> Option<&InboundPort> {
+        match self {
+            Self::Redirected(_) | Self::ByItself(_) => ports.port(port),
+            Self::Direct(_) => ports.ports.get(&port),
+        }
+    }
+
     const fn application(self) -> Option<SocketAddr> {
         match self {
             Self::Redirected(application) | Self::ByItself(application) => Some(application),
@@ -287,12 +299,13 @@ async fn treat(shared: &Rc<Shared>, mut facts: Facts) {
 async fn http(shared: &Rc<Shared>, facts: Facts, http2: bool) {
     let (leave, drain) = shared.drain.with_own();
     let (socket, remote) = (facts.socket.clone(), facts.socket.peer());
-    let (port, peer) = (facts.port, facts.peer.clone());
+    let (port, way, peer) = (facts.port, facts.way, facts.peer.clone());
     let identity = peer.as_ref().map(|peer| peer.identity.clone());
     let live = LivePort::new(shared, port, facts.policy.clone());
     let requests = Requests::new(live, identity, remote, shared.admission.clone());
     let carries = Carries::Requests(requests.clone());
-    let open = Open { port, source: source(peer.as_ref(), &socket), peer: peer.as_ref(), carries };
+    let open =
+        Open { port, way, source: source(peer.as_ref(), &socket), peer: peer.as_ref(), carries };
     let forbidden = pin!(open.forbidden(shared, &leave));
     tokio::select! {
         biased;

@@ -89,11 +89,12 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
             })
         }
         Protocol::Unspecified => {
-            let learned = &service.learned;
+            let learned = service.what_is_learned();
             let client = undeclared::Client {
                 socket: &socket,
                 learned,
                 wait: undeclared::Wait::Gap(undeclared::GAP),
+                drain: None,
             };
             let idle = shared.config.timeouts.tcp_idle;
             undeclared::find_out(client, idle, dial(shared, &service, &socket, None)).await
@@ -217,7 +218,7 @@ async fn opaque(
         }
     };
     let idle = shared.config.timeouts.tcp_idle;
-    let bounds = tcp::Bounds { idle, forbidden, may_be_http: false };
+    let bounds = tcp::Bounds::new(idle, forbidden);
     let ended = tcp::splice_within(client, &server.socket, bounds).await;
     ended.note(&mut record);
     if let Some(error) = dialled.member.pool.explain(&server.socket) {

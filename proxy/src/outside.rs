@@ -71,7 +71,7 @@ pub async fn splice(shared: &Rc<Shared>, client: &impl End, server: &impl End) -
         Reason::EgressDenied
     };
     let idle = shared.config.timeouts.tcp_idle;
-    let bounds = tcp::Bounds { idle, forbidden, may_be_http: false };
+    let bounds = tcp::Bounds::new(idle, forbidden);
     tcp::splice_within(client, server, bounds).await
 }
 

@@ -91,6 +91,8 @@ impl End for Socket {
 /// What may end two spliced connections before they end by themselves.
 #[derive(Debug)]
 pub struct Bounds<F> {
+    /// So long until the first byte in either direction; zero for no bound but `idle`.
+    pub first: Duration,
     /// So long without a byte in either direction; zero for no bound.
     pub idle: Duration,
     /// Ready, with why, when the connection may not go on.
@@ -100,11 +102,17 @@ pub struct Bounds<F> {
     pub may_be_http: bool,
 }
 
+impl<F> Bounds<F> {
+    /// Of opaque bytes, whatever they are.
+    pub const fn new(idle: Duration, forbidden: F) -> Self {
+        Self { first: Duration::ZERO, idle, forbidden, may_be_http: false }
+    }
+}
+
 /// Forwards until both directions have ended, one broke, or nothing moved for `idle` (zero: no bound). Dropped
 /// before, it breaks both sides with a reset.
 pub async fn splice(client: &impl End, server: &impl End, idle: Duration) -> Spliced {
-    let bounds = Bounds { idle, forbidden: std::future::pending(), may_be_http: false };
-    splice_within(client, server, bounds).await
+    splice_within(client, server, Bounds::new(idle, std::future::pending())).await
 }
 
 /// Like [`splice`], within more bounds, each of which ends it by a reset.
@@ -113,29 +121,33 @@ pub async fn splice_within(
     server: &impl End,
     bounds: Bounds<impl Future<Output = Reason>>,
 ) -> Spliced {
-    let Bounds { idle, forbidden, may_be_http } = bounds;
+    let Bounds { first, idle, forbidden, may_be_http } = bounds;
     let mut cut = Cut { client, server, clean: false };
     let mut forbidden = pin!(forbidden);
     let mut up = OneWay::new(client, server);
     up.scanner = may_be_http.then(Scanner::default);
     let mut down = OneWay::new(server, client);
     let mut moved_at = clock::now();
-    let mut timer = pin!(clock::sleep_until(moved_at + idle));
+    let mut timer = pin!(clock::sleep_until(moved_at + if first.is_zero() { idle } else { first }));
     let outcome = poll_fn(|cx| {
+        // Before anything moves: not a byte passes that may not.
+        if let Poll::Ready(reason) = forbidden.as_mut().poll(cx) {
+            return Poll::Ready(Err(reason));
+        }
         let before = up.moved + down.moved;
         if let Poll::Ready(ended) = poll_both(&mut up, &mut down, cx) {
             return Poll::Ready(ended.map_err(|stopped| stopped.reason()));
         }
-        if let Poll::Ready(reason) = forbidden.as_mut().poll(cx) {
-            return Poll::Ready(Err(reason));
-        }
-        if idle.is_zero() {
-            return Poll::Pending;
-        }
-        if up.moved + down.moved > before {
+        let moved = up.moved + down.moved;
+        let (patience, reason) = match first {
+            first if moved == 0 && !first.is_zero() => (first, Reason::HeaderTimeout),
+            _ if idle.is_zero() => return Poll::Pending,
+            _ => (idle, Reason::IdleTimeout),
+        };
+        if moved > before {
             moved_at = clock::now();
         }
-        poll_idle(timer.as_mut(), moved_at + idle, cx).map(|()| Err(Reason::IdleTimeout))
+        poll_idle(timer.as_mut(), moved_at + patience, cx).map(|()| Err(reason))
     })
     .await;
     cut.clean = outcome.is_ok();
@@ -247,5 +259,37 @@ impl<'a, F: End, T: End> OneWay<'a, F, T> {
             self.state = State::Ended;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::net::{self, TcpListener};
+
+    async fn pair() -> (Socket, net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(net::connect(address), listener.accept());
+        (Socket::new(near.expect("connected")), far.expect("accepted").0)
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_once_it_is_forbidden() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let ((client, _client), (server, mut application)) = (pair().await, pair().await);
+                client.unread(Bytes::from_static(b"secret"));
+                let forbidden = std::future::ready(Reason::AuthzDenied);
+                let bounds = Bounds::new(Duration::ZERO, forbidden);
+                let ended = splice_within(&client, &server, bounds).await;
+                assert_eq!((ended.reason, ended.from_client), (Some(Reason::AuthzDenied), 0));
+                let mut received = Vec::new();
+                let _ = application.read_to_end(&mut received).await;
+                assert_eq!(received, b"");
+            })
+            .await;
     }
 }

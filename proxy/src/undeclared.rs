@@ -4,14 +4,24 @@
 //! with the server where it was dialled to find out. A client that speaks is looked at; one that is silent costs no
 //! timeout, because the server is dialled meanwhile; a server that speaks first speaks no HTTP, unless what it says is
 //! how servers of HTTP/2 begin: then the client decides after all. What a port turned out to be is remembered: it says how
-//! long to wait, and for whom, but never what the bytes are.
+//! long to wait, and for whom, but never what the bytes are. Where the server has limited room, it is dialled for whose turn
+//! has come, and who leaves before is not waited for; whose turn it is may half-close, and is heard all the same.
 //!
 //! Both sidecars find out for themselves, the client's for its routes, the server's because the fields by which an
 //! application knows its caller must never pass unread, whatever the caller calls its bytes.
 
-use std::{cell::Cell, future::poll_fn, io, pin::pin, time::Duration};
+use std::{
+    cell::Cell,
+    future::{pending, poll_fn, ready},
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use crate::{clock, detect::Detected, error::ProxyError, io::Socket, peek::Peek, reason::Reason};
+use crate::{
+    clock, detect::Detected, drain::Drain, error::ProxyError, io::Socket, peek::Peek,
+    reason::Reason,
+};
 
 /// A client that has said nothing for this long may be waiting for the server: the server is dialled, and what
 /// the connection is stays open until the first byte from either side.
@@ -61,6 +71,16 @@ impl Learned {
             Self::Http => None,
         }
     }
+
+    /// What is known once a client that was silent at first has spoken HTTP, before the server said anything.
+    const fn after_late_http(self) -> Self {
+        match self {
+            Self::Nothing => Self::ClientFirst,
+            // Not every connection of such a server is one of HTTP.
+            Self::ServerFirst => Self::Nothing,
+            known @ (Self::ClientFirst | Self::ShortText | Self::Http) => known,
+        }
+    }
 }
 
 /// The client's side of a connection.
@@ -72,6 +92,8 @@ pub struct Client<'a> {
     pub learned: &'a Cell<Learned>,
     /// How long text is waited for to become a line.
     pub wait: Wait,
+    /// When it comes, who has said nothing so far is not waited for any longer.
+    pub drain: Option<&'a Drain>,
 }
 
 /// How long text is waited for to become a line.
@@ -87,11 +109,6 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Whether there are limits that make the client wait.
-    const fn is_limited(self) -> bool {
-        matches!(self, Self::Whole(_))
-    }
-
     async fn decide(self, client: &mut Peek<'_>) -> io::Result<Option<Detected>> {
         match self {
             Self::Gap(gap) => client.decide_while_it_speaks(gap).await,
@@ -111,7 +128,7 @@ pub enum Found<D> {
     Http(Detected),
     /// Opaque bytes; the server is dialled already where it was needed to find out.
     Opaque(Option<D>),
-    /// The client ended without a byte.
+    /// The client ended without a byte, or has sent none when the proxy drains.
     Nothing,
 }
 
@@ -124,94 +141,170 @@ pub async fn find_out<D: AsRef<Socket>>(
     idle: Duration,
     dial: impl Future<Output = Result<D, ProxyError>>,
 ) -> Result<Found<D>, ProxyError> {
-    let Client { socket, learned, wait } = client;
+    find_out_in_turn(client, idle, ready(Ok(())), async |()| dial.await).await
+}
+
+/// The same, of a server at which there may be no room: it is dialled when there is.
+///
+/// # Errors
+/// There is no room, or else as [`find_out`].
+pub async fn find_out_in_turn<R, D: AsRef<Socket>>(
+    client: Client<'_>,
+    idle: Duration,
+    room: impl Future<Output = Result<R, ProxyError>>,
+    dial: impl AsyncFnOnce(R) -> Result<D, ProxyError>,
+) -> Result<Found<D>, ProxyError> {
+    let Client { socket, learned, wait, drain } = client;
     let wait = match (wait, learned.get()) {
         (Wait::Gap(gap), Learned::ShortText) => Wait::Gap(gap.min(SILENCE)),
         (wait, _) => wait,
     };
     let mut client = Peek::new(socket);
-    if speaks_in_time(&mut client, learned, idle).await? {
-        let decided = wait.decide(&mut client).await;
-        learned.set(match (&decided, learned.get()) {
-            (Ok(Some(Detected::NeedMore)), _) => Learned::ShortText,
-            (Ok(Some(Detected::Http1 | Detected::Http2)), Learned::Http) => Learned::Http,
-            _ => Learned::ClientFirst,
-        });
-        return Ok(found(decided));
+    let drained = || async {
+        match drain {
+            Some(drain) => drain.started().await,
+            None => pending().await,
+        }
+    };
+    match begins(&mut client, learned, idle, drained()).await? {
+        Begins::WithAWord => return Ok(at_once(&mut client, wait, learned).await),
+        Begins::Drained => return Ok(Found::Nothing),
+        Begins::Silent => {}
     }
-    let mut dial = pin!(dial);
-    // Room at the server may have to be waited for: who speaks HTTP meanwhile needs none, and who leaves neither.
-    let dialled = tokio::select! {
+    let has_begun = Cell::new(false);
+    let mut decided = pin!(async {
+        has_begun.set(client.any().await.unwrap_or(false));
+        let found = found(wait.decide(&mut client).await);
+        if let Found::Http(_) = found {
+            learned.set(learned.get().after_late_http());
+        }
+        found
+    });
+    // Room may have to be waited for: who speaks HTTP meanwhile needs none, and who leaves neither.
+    let mut room = pin!(room);
+    let (room, decision) = tokio::select! {
         biased;
-        decided = wait.decide(&mut client) => match found(decided) {
-            Found::Opaque(_) | Found::Nothing if wait.is_limited() => {
-                drop(client);
-                tokio::select! {
-                    biased;
-                    dialled = dial => return Ok(Found::Opaque(Some(dialled?))),
-                    () = poll_fn(|cx| socket.poll_peer_gone(cx)) => return Ok(Found::Nothing),
-                }
+        decision = &mut decided => {
+            if let Found::Http(_) = decision {
+                return Ok(decision);
             }
-            Found::Opaque(_) | Found::Nothing => return Ok(Found::Opaque(Some(dial.await?))),
-            http => return Ok(http),
+            tokio::select! {
+                biased;
+                room = room => (room?, Some(decision)),
+                () = poll_fn(|cx| socket.poll_peer_gone(cx)) => return Ok(Found::Nothing),
+            }
+        }
+        room = &mut room => (room?, None),
+    };
+    let mut dialling = pin!(dial(room));
+    if decision.is_some() {
+        return Ok(Found::Opaque(Some(dialling.await?)));
+    }
+    let server = tokio::select! {
+        biased;
+        decision = &mut decided => match decision {
+            Found::Opaque(_) | Found::Nothing => return Ok(Found::Opaque(Some(dialling.await?))),
+            http @ Found::Http(_) => return Ok(http),
         },
-        dialled = &mut dial => dialled,
+        dialled = &mut dialling => dialled?,
     };
-    let server = dialled?;
-    let mut from_server = Peek::new(server.as_ref());
-    let spoken = tokio::select! {
+    let silent = async {
+        clock::sleep(idle).await;
+        ProxyError::new(Reason::IdleTimeout, "neither side said anything")
+    };
+    let first = tokio::select! {
         biased;
-        decided = wait.decide(&mut client) => Ok(found(decided)),
-        is_heard = speaks_first(&mut from_server) => {
-            if is_heard {
-                learned.set(Learned::ServerFirst);
-            }
-            Ok(Found::Opaque(None))
-        }
-        () = clock::sleep(idle), if !idle.is_zero() => {
-            Err(ProxyError::new(Reason::IdleTimeout, "neither side said anything"))
-        }
+        first = first_word(decided, server.as_ref(), learned) => first,
+        () = unless(&has_begun, drained()) => return Ok(Found::Nothing),
+        error = unless(&has_begun, silent), if !idle.is_zero() => return Err(error),
     };
-    drop(from_server);
-    match spoken? {
+    match first {
         // A client that only half-closed may still want what the server says.
         Found::Opaque(_) | Found::Nothing => Ok(Found::Opaque(Some(server))),
-        http => Ok(http),
+        http @ Found::Http(_) => Ok(http),
     }
 }
 
-/// Whether the client says something, or ends, before it has been silent for so long that the server is to be dialled. What
-/// other connections show meanwhile counts for it.
-async fn speaks_in_time(
+/// How a client begins.
+enum Begins {
+    /// It speaks, or ends.
+    WithAWord,
+    /// It has been silent for so long that the server is to be dialled.
+    Silent,
+    /// It was silent when the proxy began to drain.
+    Drained,
+}
+
+/// How a client begins. What other connections show meanwhile counts for it.
+async fn begins(
     client: &mut Peek<'_>,
     learned: &Cell<Learned>,
     idle: Duration,
-) -> Result<bool, ProxyError> {
+    drained: impl Future<Output = ()>,
+) -> Result<Begins, ProxyError> {
     let mut waited = Duration::ZERO;
     while let Some(silence) = learned.get().silence() {
         if silence <= waited {
-            return Ok(false);
+            return Ok(Begins::Silent);
         }
         if clock::timeout(silence - waited, client.any()).await.is_ok() {
-            return Ok(true);
+            return Ok(Begins::WithAWord);
         }
         waited = silence;
     }
-    if idle.is_zero() {
-        let _ = client.any().await;
-        return Ok(true);
+    tokio::select! {
+        biased;
+        _ = client.any() => Ok(Begins::WithAWord),
+        () = drained => Ok(Begins::Drained),
+        () = clock::sleep(idle), if !idle.is_zero() => {
+            Err(ProxyError::new(Reason::IdleTimeout, "no request came"))
+        }
     }
-    match clock::timeout(idle, client.any()).await {
-        Ok(_) => Ok(true),
-        Err(_) => Err(ProxyError::new(Reason::IdleTimeout, "no request came")),
+}
+
+/// What the connection is of a client that speaks at once.
+async fn at_once<D>(client: &mut Peek<'_>, wait: Wait, learned: &Cell<Learned>) -> Found<D> {
+    let decided = wait.decide(client).await;
+    match (&decided, learned.get()) {
+        (Ok(Some(Detected::NeedMore)), _) => learned.set(Learned::ShortText),
+        (Ok(Some(Detected::Http1 | Detected::Http2)), Learned::Http) => {}
+        (Ok(Some(_)), _) => learned.set(Learned::ClientFirst),
+        // Who looks whether somebody listens, and leaves, shows nothing.
+        (Ok(None) | Err(_), _) => {}
     }
+    found(decided)
+}
+
+/// What a connection is on which neither side has said anything, from whoever does first.
+async fn first_word<D>(
+    decided: Pin<&mut impl Future<Output = Found<D>>>,
+    server: &Socket,
+    learned: &Cell<Learned>,
+) -> Found<D> {
+    let mut server = Peek::new(server);
+    tokio::select! {
+        biased;
+        decision = decided => decision,
+        is_heard = speaks_first(&mut server) => {
+            if is_heard {
+                learned.set(Learned::ServerFirst);
+            }
+            Found::Opaque(None)
+        }
+    }
+}
+
+/// What comes of waiting, but where the client has begun to speak by then: what that becomes is decided soon.
+async fn unless<T>(has_begun: &Cell<bool>, waiting: impl Future<Output = T>) -> T {
+    let came = waiting.await;
+    if has_begun.get() { pending().await } else { came }
 }
 
 /// Completes when the server has said what makes the connection opaque (true), or ended without. What a server of HTTP/2
 /// says first decides nothing: it never completes then, and the client's bytes tell.
 async fn speaks_first(server: &mut Peek<'_>) -> bool {
     match server.is_http2_server().await {
-        Ok(Some(true)) => std::future::pending().await,
+        Ok(Some(true)) => pending().await,
         Ok(Some(false)) => true,
         Ok(None) | Err(_) => false,
     }
@@ -224,3 +317,6 @@ fn found<D>(decided: io::Result<Option<Detected>>) -> Found<D> {
         Ok(None) | Err(_) => Found::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,7 +248,8 @@ impl<'a> Call<'a> {
             Ok(Ok((response, in_flight))) => {
                 let trial = report.answered(&response.head.headers);
                 if response.head.status.is_success() {
-                    self.learn_http();
+                    // An application answered, not a sidecar.
+                    self.origin.destination().unwrap_or(self.service).learn_http();
                 }
                 Ok(Answer { response, in_flight, trial })
             }
@@ -270,12 +271,6 @@ impl<'a> Call<'a> {
             }
         }
         ended
-    }
-
-    /// An application has answered, not a sidecar: where the client's connection was going, HTTP is spoken.
-    fn learn_http(&self) {
-        let learned = &self.origin.destination().unwrap_or(self.service).learned;
-        learned.set(learned.get().answered_request());
     }
 
     /// What a failure says beside the breaker's verdict.

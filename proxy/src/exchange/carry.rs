@@ -41,7 +41,7 @@ impl Exchange {
             error.reason
         };
         let idle = self.shared.config.timeouts.tcp_idle;
-        let bounds = tcp::Bounds { idle, forbidden, may_be_http: false };
+        let bounds = tcp::Bounds::new(idle, forbidden);
         tcp::splice_within(client, &server.end, bounds).await;
     }
 }

@@ -47,6 +47,7 @@ pub use server::serve;
 pub use tunnel::Tunnel;
 #[cfg(test)]
 pub(crate) use websocket::accept as websocket_accept;
+pub(crate) use websocket::is_asked_for as asks_for_websocket;
 
 use crate::config::Config;
 

@@ -11,7 +11,7 @@ use weft_proto::MeshServerName;
 
 use super::{
     Facts,
-    opaque::{self, Bytes},
+    opaque::{self, Before, Bytes},
 };
 use crate::{
     clock,
@@ -39,6 +39,7 @@ pub(super) async fn speaks_mesh(socket: &Socket) -> bool {
 pub(super) async fn first_bytes(
     shared: &Shared,
     facts: &Facts,
+    before: &Before,
 ) -> Result<Found<opaque::Dialled>, ProxyError> {
     let (patience, socket) = (shared.config.timeouts.header, &facts.socket);
     let is_limited = opaque::is_limited(&facts.policy);
@@ -59,7 +60,9 @@ pub(super) async fn first_bytes(
     }
     // Both have been waited for already: the application is dialled at once.
     let learned = &Cell::new(Learned::ServerFirst);
-    let client = undeclared::Client { socket, learned, wait: Wait::Tls(patience) };
+    let client = undeclared::Client { socket, learned, wait: Wait::Tls(patience), drain: None };
     let idle = shared.config.timeouts.tcp_idle;
-    undeclared::find_out(client, idle, opaque::dial(shared, facts)).await
+    let room = opaque::room(shared, facts, before);
+    undeclared::find_out_in_turn(client, idle, room, async |room| opaque::dial(facts, room).await)
+        .await
 }

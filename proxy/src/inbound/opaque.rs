@@ -12,7 +12,8 @@
 //!
 //! And where requests are limited, nothing is opaque that could still become a request: see [`Wait`]; and the application
 //! is dialled for nobody, not even for a client that is silent so far, whom these limits do not let in. The policy is
-//! that of the moment in which the bytes become opaque.
+//! that of the moment in which the bytes become opaque; what the connection was let in by before is not asked again
+//! (see [`Entry`]). Nobody keeps a place for a connection on which nothing is said.
 
 use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
@@ -20,19 +21,18 @@ use weft_proto::{Port, discovery::Protocol};
 
 use super::{
     Facts,
+    entry::Entry,
     open::{Carries, Open},
     refuse,
 };
 use crate::{
+    config::Timeouts,
     destination::Service,
     discovery::InboundPort,
     error::ProxyError,
     exchange::admission,
     io::Socket,
-    policy::{
-        authz::{Access, Deed, Source},
-        gate::Turn,
-    },
+    policy::authz::{Access, Deed, Source},
     reason::Reason,
     shared::Shared,
     tcp,
@@ -109,12 +109,37 @@ pub(super) const fn is_limited(policy: &InboundPort) -> bool {
     policy.rate_limits.is_some() || policy.concurrency.is_some()
 }
 
+/// How long a connection may keep its place at the application until either side says something; zero for as long as any
+/// other. A verified caller may keep connections ready where the port declares that they are opaque.
+pub(super) fn first_word(facts: &Facts, timeouts: &Timeouts) -> Duration {
+    let takes_place = facts.policy.concurrency.is_some();
+    let may_be_ready = facts.peer.is_some() && is_opaque(&facts.policy);
+    if takes_place && !may_be_ready { timeouts.header } else { Duration::ZERO }
+}
+
+/// What a connection ends with that has kept its place for so long, and nothing was said on it.
+pub(super) fn silent(patience: Duration) -> ProxyError {
+    let detail = format!(
+        "a place at the application was kept for {patience:?}, and neither side said anything (WEFT_HEADER_TIMEOUT)"
+    );
+    ProxyError::new(Reason::HeaderTimeout, detail)
+}
+
 /// The local application, dialled for one connection.
 #[derive(Debug)]
 pub(super) struct Dialled {
     socket: Socket,
-    /// The connection's turn there, where these are limited.
-    turn: Option<Turn>,
+    entry: Entry,
+}
+
+/// The application, where it was dialled for a connection under a policy that holds no longer.
+pub(super) type Before = Cell<Option<Dialled>>;
+
+/// Room for a connection at the application, which may have been dialled before.
+#[derive(Debug)]
+pub(super) struct Room {
+    entry: Entry,
+    socket: Option<Socket>,
 }
 
 impl AsRef<Socket> for Dialled {
@@ -123,10 +148,30 @@ impl AsRef<Socket> for Dialled {
     }
 }
 
-/// Dials the local application for a connection that may turn out to be opaque: where there is room for that.
-pub(super) async fn dial(shared: &Shared, facts: &Facts) -> Result<Dialled, ProxyError> {
-    let turn = room(shared, facts).await?;
-    Ok(Dialled { socket: connect(&facts.application).await?, turn })
+/// Room at the local application for a connection that may turn out to be opaque.
+pub(super) async fn room(
+    shared: &Shared,
+    facts: &Facts,
+    before: &Before,
+) -> Result<Room, ProxyError> {
+    let (entry, socket) = before.take().map_or_else(Default::default, Dialled::into_parts);
+    Ok(Room { entry: entry.complete(shared, facts).await?, socket })
+}
+
+/// Dials the local application, where there is room for the connection.
+pub(super) async fn dial(facts: &Facts, room: Room) -> Result<Dialled, ProxyError> {
+    let Room { entry, socket } = room;
+    let socket = match socket {
+        Some(socket) => socket,
+        None => connect(&facts.application).await?,
+    };
+    Ok(Dialled { socket, entry })
+}
+
+impl Dialled {
+    fn into_parts(self) -> (Entry, Option<Socket>) {
+        (self.entry, Some(self.socket))
+    }
 }
 
 async fn connect(application: &Service) -> Result<Socket, ProxyError> {
@@ -142,6 +187,7 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dia
     let (leave, _) = shared.drain.with_own();
     let open = Open {
         port: facts.port,
+        way: facts.way,
         source: facts.source(),
         peer: facts.peer.as_ref(),
         carries: Carries::Bytes,
@@ -153,15 +199,16 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dia
         refuse(shared, remote, error.reason, &error.detail);
         error.reason
     });
+    let before = Cell::new(dialled);
     let admitted = tokio::select! {
         biased;
         _ = &mut forbidden => return facts.socket.abort(),
-        admitted = admit(shared, &facts, dialled) => admitted,
+        admitted = admit(shared, &facts, &before) => admitted,
         // Who leaves is not waited for; what it has sent until then is not delivered.
         () = poll_fn(|cx| facts.socket.poll_peer_gone(cx)) => return,
     };
-    let (dialled, _turn) = match admitted {
-        Ok(admitted) => admitted,
+    let room = match admitted {
+        Ok(room) => room,
         Err(error) => {
             refuse(shared, remote, error.reason, &error.detail);
             return facts.socket.abort();
@@ -169,22 +216,31 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dia
     };
     let tls = if facts.peer.is_some() { TlsState::Mutual } else { TlsState::Plain };
     let mut record = facts.application.metrics.connection(tls);
-    let connected = match dialled {
-        Some(socket) => Ok(socket),
-        None => connect(&facts.application).await,
+    let connected = tokio::select! {
+        biased;
+        reason = &mut forbidden => {
+            record.failed(reason);
+            return facts.socket.abort();
+        }
+        connected = dial(&facts, room) => connected,
     };
-    let server = match connected {
-        Ok(server) => server,
+    let Dialled { socket: server, entry: _entry } = match connected {
+        Ok(dialled) => dialled,
         Err(error) => {
             record.failed(error.reason);
             tracing::info!(reason = %error.reason, detail = %error.detail, "the application cannot be reached");
             return facts.socket.abort();
         }
     };
-    let idle = shared.config.timeouts.tcp_idle;
+    let timeouts = &shared.config.timeouts;
+    let first = first_word(&facts, timeouts);
     let may_be_http = facts.policy.protocol == Protocol::Unspecified;
-    let bounds = tcp::Bounds { idle, forbidden, may_be_http };
+    let bounds =
+        tcp::Bounds { first, may_be_http, ..tcp::Bounds::new(timeouts.tcp_idle, forbidden) };
     let ended = tcp::splice_within(&facts.socket, &server, bounds).await;
+    if ended.reason == Some(Reason::HeaderTimeout) {
+        refuse(shared, remote, Reason::HeaderTimeout, &silent(first).detail);
+    }
     if ended.reason == Some(Reason::ProtocolMismatch) && !is_told.get() {
         let detail = "the bytes name weft-client-id or begin HTTP/2 late, on a port that declares no protocol: declare http, http2, grpc or tcp";
         refuse(shared, remote, Reason::ProtocolMismatch, detail);
@@ -192,30 +248,10 @@ pub(super) async fn serve(shared: &Rc<Shared>, facts: Facts, dialled: Option<Dia
     ended.note(&mut record);
 }
 
-/// Whether the connection may pass, by all policies: what it gets is its turn at the application, where these are
-/// limited, and the application where that was dialled already.
-async fn admit(
-    shared: &Shared,
-    facts: &Facts,
-    dialled: Option<Dialled>,
-) -> Result<(Option<Socket>, Option<Turn>), ProxyError> {
+/// Room for the connection at the application, where it may pass by all policies.
+async fn admit(shared: &Shared, facts: &Facts, before: &Before) -> Result<Room, ProxyError> {
     authorize(shared, facts)?;
-    match dialled {
-        Some(Dialled { socket, turn }) => Ok((Some(socket), turn)),
-        None => Ok((None, room(shared, facts).await?)),
-    }
-}
-
-/// Room for the connection at the application, where connections are limited.
-async fn room(shared: &Shared, facts: &Facts) -> Result<Option<Turn>, ProxyError> {
-    if let Some(limits) = &facts.policy.rate_limits {
-        let charged = admission::charge(shared, limits, None, facts.source());
-        charged.map_err(|limited| limited.error)?;
-    }
-    match &facts.policy.concurrency {
-        Some(limit) => admission::turn(shared, limit, None).await.map(Some),
-        None => Ok(None),
-    }
+    room(shared, facts, before).await
 }
 
 /// Whether access policy lets the caller send opaque bytes.

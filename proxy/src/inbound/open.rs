@@ -7,7 +7,10 @@
 
 use weft_proto::Port;
 
-use super::opaque::{self, Bytes};
+use super::{
+    Way,
+    opaque::{self, Bytes},
+};
 use crate::{
     clock,
     discovery::InboundPort,
@@ -23,6 +26,7 @@ use crate::{
 /// An open connection, and what its being allowed depends on.
 pub(super) struct Open<'a> {
     pub(super) port: Port,
+    pub(super) way: Way,
     pub(super) source: Source<'a>,
     pub(super) peer: Option<&'a Peer>,
     pub(super) carries: Carries,
@@ -56,7 +60,7 @@ impl Open<'_> {
             let revoked = ports
                 .borrow_and_update()
                 .as_ref()
-                .and_then(|ports| self.judge(shared, ports.port(self.port)));
+                .and_then(|ports| self.judge(shared, self.way.find(ports, self.port)));
             if let Some(error) = revoked {
                 return error;
             }

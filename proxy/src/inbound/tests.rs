@@ -7,6 +7,7 @@ mod limits;
 mod open;
 mod scene;
 mod silent;
+mod turns;
 mod unread;
 mod websocket;
 
@@ -276,6 +277,32 @@ fn an_open_connection_to_an_unlisted_port_ends_when_the_others_become_strict() {
         sidecar.directory.pin_inbound(InboundPorts::default());
         let _ = mesh.read_to_end(&mut Vec::new()).await;
         assert_eq!(sidecar.refused(Reason::PolicyChanged), 2);
+    };
+    worker::run(test).expect("a runtime");
+}
+
+#[test]
+fn a_port_that_is_listed_no_longer_is_left_by_who_was_not_going_there() {
+    let test = async {
+        let address = application([127, 0, 0, 1]).await;
+        let port = Port::new(address.port()).expect("bound");
+        let begun = "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 9\r\n\r\n";
+        for (alpn, begun) in [(Alpn::Http1, begun), (Alpn::Http1, ""), (Alpn::Tcp, "")] {
+            let mut inbound = others(false);
+            inbound.ports.insert(port, policy(true, "shop/cart:80"));
+            let sidecar = Sidecar::new(inbound);
+            let open = |original| sidecar.secured_for(original, address.port(), alpn);
+            let mut direct = open(None).await;
+            let _redirected = open(Some(address)).await;
+            direct.write_all(begun.as_bytes()).await.expect("open");
+            direct.flush().await.expect("open");
+            if !begun.is_empty() {
+                direct.read_exact(&mut [0; 12]).await.expect("the application answers");
+            }
+            sidecar.directory.pin_inbound(others(false));
+            let _ = scene::soon("the end", direct.read_to_end(&mut Vec::new())).await;
+            assert_eq!(sidecar.refused(Reason::PolicyChanged), 1);
+        }
     };
     worker::run(test).expect("a runtime");
 }

@@ -3,7 +3,8 @@
 //! Comes in: the facts of a connection. Goes out: what it carries, by the port's policy and by its bytes, whenever they
 //! come. A client may open a connection long before it has something to send: where that can be HTTP only, it is waited
 //! for as long as between two requests; where the server may speak first, [`undeclared`] tells. What was found out under
-//! a policy that holds no longer is asked again, and a connection that is no longer allowed is not waited for.
+//! a policy that holds no longer is asked again, of the application that was dialled already; and a connection that is no
+//! longer allowed is not waited for.
 
 use std::rc::Rc;
 
@@ -11,8 +12,9 @@ use weft_proto::discovery::Protocol;
 
 use super::{
     Facts, late,
-    opaque::{self, Bytes},
+    opaque::{self, Before, Bytes},
     open::{Carries, Open},
+    refuse,
 };
 use crate::{
     clock,
@@ -74,20 +76,27 @@ pub(super) async fn find(
     shared: &Rc<Shared>,
     facts: &mut Facts,
 ) -> Result<Found<opaque::Dialled>, ProxyError> {
+    let before = Before::default();
     loop {
-        let decided = {
+        let mut decided = {
             let (leave, drain) = shared.drain.with_own();
             let (port, source, peer) = (facts.port, facts.source(), facts.peer.as_ref());
-            let open = Open { port, source, peer, carries: Carries::Nothing };
+            let open = Open { port, way: facts.way, source, peer, carries: Carries::Nothing };
             tokio::select! {
                 biased;
-                decided = decide(shared, facts, &drain) => decided,
+                decided = decide(shared, facts, &drain, &before) => decided,
                 error = open.forbidden(shared, &leave) => return Err(error),
             }
         };
+        if let Ok(Found::Opaque(dialled @ None)) = &mut decided {
+            *dialled = before.take();
+        }
         let is_settled = matches!(decided, Ok(Found::Http(_) | Found::Nothing));
         if !facts.refresh(shared) || is_settled {
             return decided;
+        }
+        if let Ok(Found::Opaque(dialled)) = decided {
+            before.set(dialled);
         }
     }
 }
@@ -97,13 +106,14 @@ async fn decide(
     shared: &Rc<Shared>,
     facts: &Facts,
     drain: &Drain,
+    before: &Before,
 ) -> Result<Found<opaque::Dialled>, ProxyError> {
     match treatment(facts.policy.protocol, facts.alpn)? {
         Treatment::Http1 => Ok(Found::Http(Detected::Http1)),
         Treatment::Http2 => Ok(Found::Http(Detected::Http2)),
         Treatment::Opaque if !facts.silent => Ok(Found::Opaque(None)),
-        Treatment::Opaque => late::first_bytes(shared, facts).await,
-        Treatment::Detect => detect(shared, facts, drain).await,
+        Treatment::Opaque => late::first_bytes(shared, facts, before).await,
+        Treatment::Detect => detect(shared, facts, drain, before).await,
     }
 }
 
@@ -112,17 +122,17 @@ async fn detect(
     shared: &Rc<Shared>,
     facts: &Facts,
     drain: &Drain,
+    before: &Before,
 ) -> Result<Found<opaque::Dialled>, ProxyError> {
     let timeouts = &shared.config.timeouts;
     let bytes = opaque::bytes(&facts.policy, facts.source());
     let is_undeclared = facts.policy.protocol == Protocol::Unspecified;
     // The application is not even dialled for whom it is not to hear.
     if is_undeclared && bytes == Bytes::Allowed {
-        let (socket, learned) = (&facts.socket, &facts.application.learned);
-        let client =
-            undeclared::Client { socket, learned, wait: opaque::wait(facts, timeouts.header) };
-        return undeclared::find_out(client, timeouts.tcp_idle, opaque::dial(shared, facts)).await;
+        return whoever_speaks_first(shared, facts, drain, before).await;
     }
+    // Nor is it kept, should it have been dialled when it still was.
+    before.set(None);
     if is_undeclared && bytes == Bytes::Denied {
         let mut peek = Peek::new(&facts.socket);
         let decided = clock::timeout(timeouts.header, peek.decide(timeouts.header)).await;
@@ -133,6 +143,35 @@ async fn detect(
         });
     }
     must_be_http(shared, facts, drain).await
+}
+
+/// Dials the application for a client that is silent. Where that takes up a place which others may be waiting for, it is
+/// theirs again when neither side says anything; the connection ends cleanly then, as what is cut off is nothing.
+async fn whoever_speaks_first(
+    shared: &Rc<Shared>,
+    facts: &Facts,
+    drain: &Drain,
+    before: &Before,
+) -> Result<Found<opaque::Dialled>, ProxyError> {
+    let timeouts = &shared.config.timeouts;
+    let client = undeclared::Client {
+        socket: &facts.socket,
+        learned: facts.application.what_is_learned(),
+        wait: opaque::wait(facts, timeouts.header),
+        drain: Some(drain),
+    };
+    let first = opaque::first_word(facts, timeouts);
+    let idle = if first.is_zero() { timeouts.tcp_idle } else { first };
+    let room = opaque::room(shared, facts, before);
+    let dial = async |room| opaque::dial(facts, room).await;
+    match undeclared::find_out_in_turn(client, idle, room, dial).await {
+        Err(error) if error.reason == Reason::IdleTimeout && !first.is_zero() => {
+            let error = opaque::silent(first);
+            refuse(shared, facts.socket.peer(), error.reason, &error.detail);
+            Ok(Found::Nothing)
+        }
+        found => found,
+    }
 }
 
 /// Waits for a request as long as a kept connection would, and lets nothing else through.

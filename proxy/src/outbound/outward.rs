@@ -125,8 +125,9 @@ async fn look(shared: &Rc<Shared>, client: &Socket, name: &str) -> Result<Seen, 
     let address = outside::service(shared, name).await?;
     let asked = undeclared::Client {
         socket: client,
-        learned: &address.learned,
+        learned: address.what_is_learned(),
         wait: undeclared::Wait::Gap(undeclared::GAP),
+        drain: None,
     };
     let idle = shared.config.timeouts.tcp_idle;
     let dial = async { outside::connect(shared, name).await.map(AtAddress) };

@@ -125,6 +125,13 @@ impl RateLimits {
         self.0.iter().find(|limit| limit.settings == *settings)
     }
 
+    /// Those of these limits that are none of the `others`; `None` of none.
+    #[must_use]
+    pub fn but_for(&self, others: &Self) -> Option<Arc<Self>> {
+        let is_new = |limit: &&Arc<RateLimit>| others.find(&limit.settings).is_none();
+        Self::new(self.0.iter().filter(is_new).cloned().collect())
+    }
+
     /// Whose limits they are, for operators.
     #[must_use]
     pub fn policies(&self) -> Vec<&str> {

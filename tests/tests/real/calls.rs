@@ -212,12 +212,15 @@ async fn a_grpcio_stream_ends_when_access_is_withdrawn_and_another_goes_on() {
     }
     let deny = "  rules: [{action: Deny, to: [{paths: [{exact: /echo.Echo/Watch}]}]}]";
     calls.shop.change(&policy("AccessPolicy", "server-v1", deny));
-    let last = loop {
-        let said = ended.next().await;
-        if said.code != "MESSAGE" {
-            break said;
+    let end = async {
+        loop {
+            let said = ended.next().await;
+            if said.code != "MESSAGE" {
+                break said;
+            }
         }
     };
+    let last = wait::soon("the end of the stream", end).await;
     assert_eq!(last.code, "PERMISSION_DENIED", "{last:?}");
     assert_eq!(calls.watch("server-v1").next().await.code, "PERMISSION_DENIED");
     assert_eq!(calls.call_once("server-v1", "Name", &[]).await.text, "server-v1");

@@ -15,7 +15,11 @@ use crate::{
     discovery::Transport,
     error::ProxyError,
     exchange::{Origin, passage::Passage},
-    http::{Body, Response, ResponseHead, grpc, h2::Http2Client, side},
+    http::{
+        Body, Response, ResponseHead, grpc,
+        h2::{self, Http2Client},
+        side,
+    },
     policy::retry,
     pool::{Connection, Need, Progress},
     reason::Reason,
@@ -65,25 +69,23 @@ impl Call<'_> {
     }
 
     /// A connection that the request can travel on. An application that declares HTTP/2 gets a WebSocket as a stream, where
-    /// it has announced that it takes that, and else as HTTP/1 has it.
+    /// it has announced that it takes that, and else as HTTP/1 has it, like any other Upgrade.
     async fn connection(
         &self,
         member: &Rc<Member>,
         progress: &Progress,
     ) -> Result<Connection, ProxyError> {
         let declared = self.snapshot.destination.protocol;
-        let may_be_stream = self.head.upgrade.is_some()
-            && matches!(
-                (self.origin, declared),
-                (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc)
-            );
-        if may_be_stream {
+        let speaks_http2 = matches!(
+            (self.origin, declared),
+            (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc)
+        );
+        if speaks_http2 && h2::asks_for_websocket(self.head) {
             // Boxed: it is rare.
             let shared = member.pool.acquire(Need::Http2, member.in_flight(), progress);
-            if let Ok(Connection::Http2(client)) = Box::pin(shared).await
-                && client.takes_websockets()
-            {
-                return Ok(Connection::Http2(client));
+            let shared = Box::pin(shared).await?;
+            if matches!(&shared, Connection::Http2(client) if client.takes_websockets()) {
+                return Ok(shared);
             }
         }
         member.pool.acquire(self.need(), member.in_flight(), progress).await

@@ -206,6 +206,8 @@ impl<'a> Connection<'a> {
         drain: &Drain,
     ) -> After {
         let mut facts = Facts::of(&parsed);
+        // How long the one before was waited for says nothing of this one.
+        self.half_closed = HalfClosed::default();
         let message = self.inbox.begin_body(parsed.length);
         let body = match parsed.length {
             BodyLength::Empty => Body::Empty,

@@ -38,6 +38,11 @@ pub(super) fn key(head: &RequestHead) -> Option<HeaderValue> {
     is_websocket.then(|| head.headers.get(SEC_WEBSOCKET_KEY).cloned()).flatten()
 }
 
+/// Whether a request asks for a WebSocket, which HTTP/2 can say; of other protocols it cannot.
+pub(crate) fn is_asked_for(head: &RequestHead) -> bool {
+    key(head).is_some()
+}
+
 /// Makes of the response that opens a WebSocket in HTTP/1 the one that does in HTTP/2.
 ///
 /// # Errors

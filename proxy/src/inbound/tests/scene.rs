@@ -108,7 +108,15 @@ impl Scene {
 
     /// The same, of a sidecar with these flags.
     pub(super) async fn under(port: InboundPort, flags: &[&str]) -> Self {
-        let app = App::start().await;
+        Self::of(App::start().await, port, flags)
+    }
+
+    /// The same, in front of another application than [`App`].
+    pub(super) async fn before(address: SocketAddr, port: InboundPort, flags: &[&str]) -> Self {
+        Self::of(App { address, ..App::start().await }, port, flags)
+    }
+
+    fn of(app: App, port: InboundPort, flags: &[&str]) -> Self {
         let sidecar = Sidecar::with(Self::ports(&app, port), flags);
         Self { app, sidecar }
     }

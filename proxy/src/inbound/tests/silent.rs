@@ -63,12 +63,14 @@ fn it_ends_cleanly_like_a_kept_one_that_is_not_used() {
         assert_eq!(ended.expect("no reset"), 0);
         assert_eq!(scene.sidecar.refused(Reason::IdleTimeout), 1);
 
-        let scene = Scene::with(open(Protocol::Http1)).await;
-        let mut client = scene.stranger().await;
-        long().await;
-        scene.sidecar.drain.start();
-        let ended = soon("the end", client.0.read(&mut [0; 1])).await;
-        assert_eq!(ended.expect("no reset"), 0);
+        for protocol in [Protocol::Http1, Protocol::Unspecified] {
+            let scene = Scene::with(open(protocol)).await;
+            let mut client = scene.stranger().await;
+            long().await;
+            scene.sidecar.drain.start();
+            let ended = soon("the end", client.0.read(&mut [0; 1])).await;
+            assert_eq!(ended.expect("no reset"), 0);
+        }
     };
     worker::run(test).expect("a runtime");
 }

@@ -144,51 +144,111 @@ fn a_websocket_is_in_flight_until_it_is_reset() {
     worker::run(test).expect("a runtime");
 }
 
-/// An application of HTTP/2 that takes extended CONNECTs, and sends back what comes on them.
-async fn http2_application() -> SocketAddr {
+/// What applications of these tests do with a connection.
+async fn listen<S: Future<Output = ()> + 'static>(
+    serve: impl Fn(net::TcpStream) -> S + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.2:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::task::spawn_local(async move {
-                let mut builder = ::h2::server::Builder::new();
-                builder.enable_connect_protocol();
-                let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
-                    return;
-                };
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let protocol = request.extensions().get::<Extended>().map(Extended::as_str);
-                    let is_right = protocol == Some("websocket")
-                        && !request.headers().contains_key("sec-websocket-key")
-                        && request.uri().path() == "/upgrade";
-                    let status = if is_right { 200 } else { 404 };
-                    let response = Response::builder().status(status).body(()).expect("good");
-                    let mut send = respond.send_response(response, !is_right).expect("open");
-                    let mut receive = request.into_body();
-                    tokio::task::spawn_local(async move {
-                        while let Some(Ok(data)) = receive.data().await {
-                            let _ = receive.flow_control().release_capacity(data.len());
-                            let _ = send.send_data(data, false);
-                        }
-                        let _ = send.send_data(Bytes::new(), true);
-                    });
-                }
-            });
+            tokio::task::spawn_local(serve(stream));
         }
     });
     address
 }
 
+/// HTTP/2 that takes extended CONNECTs, and sends back what comes on them.
+async fn http2(stream: net::TcpStream) {
+    let mut builder = ::h2::server::Builder::new();
+    builder.enable_connect_protocol();
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let protocol = request.extensions().get::<Extended>().map(Extended::as_str);
+        let is_right = protocol == Some("websocket")
+            && !request.headers().contains_key("sec-websocket-key")
+            && request.uri().path() == "/upgrade";
+        let status = if is_right { 200 } else { 404 };
+        let response = Response::builder().status(status).body(()).expect("good");
+        let mut send = respond.send_response(response, !is_right).expect("open");
+        let mut receive = request.into_body();
+        tokio::task::spawn_local(async move {
+            while let Some(Ok(data)) = receive.data().await {
+                let _ = receive.flow_control().release_capacity(data.len());
+                let _ = send.send_data(data, false);
+            }
+            let _ = send.send_data(Bytes::new(), true);
+        });
+    }
+}
+
+/// The same, and HTTP/1 that takes every Upgrade.
+async fn either_version(mut stream: net::TcpStream) {
+    let mut first = [0; 3];
+    let _ = stream.peek(&mut first).await;
+    if first == *b"PRI" {
+        return http2(stream).await;
+    }
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => request.push(byte),
+            Err(_) => return,
+        }
+    }
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: any\r\n\r\n";
+    let _ = stream.write_all(answer).await;
+    let (mut read, mut write) = stream.split();
+    let _ = tokio::io::copy(&mut read, &mut write).await;
+}
+
+fn plain(protocol: Protocol) -> InboundPort {
+    InboundPort::plain(protocol, "shop/cart:80".into())
+}
+
+#[test]
+fn an_application_of_http2_gets_every_other_upgrade_as_http1_has_it() {
+    let test = async {
+        let scene = Scene::before(listen(either_version).await, plain(Protocol::Http2), &[]).await;
+        // Without a key it is no WebSocket that HTTP/2 could open.
+        for protocol in ["chat", "websocket"] {
+            let mut client = scene.web(Alpn::Http1).await;
+            client.send(&format!("GET /upgrade HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n")).await;
+            let answer = client.answer().await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{protocol}: {answer}");
+            client.send("two").await;
+            client.reads("two").await;
+        }
+    };
+    worker::run(test).expect("a runtime");
+}
+
+#[test]
+fn an_application_of_http2_that_takes_no_connection_is_dialled_once_for_a_websocket() {
+    let test = async {
+        let dialled = Rc::new(std::cell::Cell::new(0));
+        let count = dialled.clone();
+        let address = listen(move |stream| {
+            count.set(count.get() + 1);
+            async move { drop(stream) }
+        });
+        let scene = Scene::before(address.await, plain(Protocol::Http2), &[]).await;
+        let mut client = scene.web(Alpn::Http1).await;
+        client.send("GET /upgrade HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert!(answer.contains("weft-reason: connect-failed\r\n"), "{answer}");
+        assert_eq!(dialled.get(), 1);
+    };
+    worker::run(test).expect("a runtime");
+}
+
 #[test]
 fn an_application_of_http2_gets_an_extended_connect_where_it_takes_that() {
     let test = async {
-        let address = http2_application().await;
-        let number = Port::new(address.port()).expect("bound");
-        let port = InboundPort::plain(Protocol::Http2, "shop/cart:80".into());
-        let inbound = InboundPorts { ports: [(number, port)].into(), others: None };
-        let mut app = App::start().await;
-        app.address = address;
-        let scene = Scene { app, sidecar: Sidecar::new(inbound) };
+        let scene = Scene::before(listen(http2).await, plain(Protocol::Http2), &[]).await;
         let mut client = connected(&scene).await;
         let mut socket = Socket::open(&mut client, "/upgrade").await;
         socket.echoes("one").await;

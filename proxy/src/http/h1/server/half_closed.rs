@@ -33,7 +33,7 @@ const QUESTIONS: u32 = 5;
 /// A client that has half-closed its connection has this long for its response to begin.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A client's half-closed connection.
+/// A client's half-closed connection, for one request.
 #[derive(Debug, Default)]
 pub(super) struct HalfClosed {
     since: Option<Instant>,

@@ -246,6 +246,24 @@ fn a_half_closed_client_is_not_waited_for_for_ever() {
     });
 }
 
+#[test]
+fn each_request_of_a_half_closed_client_has_its_own_time() {
+    run_paused(async {
+        let answer = Answer(|request: Request| async move {
+            let wait = if request.head.target.path() == "/slow" { 59 } else { 3 };
+            clock::sleep(Duration::from_secs(wait)).await;
+            text(200, "")
+        });
+        let mut raw = serve(answer).await;
+        raw.write("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        raw.write("GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        raw.stream.shutdown().await.expect("half-closed");
+        let answers = raw.rest().await;
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+        assert!(matches!(raw.served.await, Ok(Served::Closed(None))));
+    });
+}
+
 /// For how long a client keeps what it holds that has sent its last request and then left altogether.
 async fn held_by_who_left<R: Future<Output = Response> + 'static>(
     version: &str,
