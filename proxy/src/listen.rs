@@ -73,20 +73,28 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) 
     }
     let original = if transparent { net::original_destination(&stream) } else { None };
     let socket = Socket::new(stream);
-    let (purpose, worker) = (purpose.clone(), shared.clone());
-    let open = shared.listeners.accepted(purpose.direction());
-    shared.tasks.spawn(async move {
-        let _until_the_end = (slot, open);
-        match (purpose, original) {
-            (Purpose::Inbound, original) => inbound::serve(worker, socket, original).await,
-            (Purpose::Upstream(name), _) => {
-                outbound::destined(worker, socket, name.to_string()).await
-            }
-            (Purpose::Outbound, Some(original)) => {
-                outbound::destined(worker, socket, original.to_string()).await;
-            }
-            (Purpose::Outbound, None) => outbound::explicit(worker, socket).await,
+    let worker = shared.clone();
+    let until_the_end = (slot, shared.listeners.accepted(purpose.direction()));
+    // A task for each purpose: it takes the memory of the largest that it could become.
+    let destination: Box<str> = match (purpose, original) {
+        (Purpose::Inbound, original) => {
+            return shared.tasks.spawn(async move {
+                let _until_the_end = until_the_end;
+                inbound::serve(worker, socket, original).await;
+            });
         }
+        (Purpose::Upstream(name), _) => Box::from(&**name),
+        (Purpose::Outbound, Some(original)) => original.to_string().into(),
+        (Purpose::Outbound, None) => {
+            return shared.tasks.spawn(async move {
+                let _until_the_end = until_the_end;
+                outbound::explicit(worker, socket).await;
+            });
+        }
+    };
+    shared.tasks.spawn(async move {
+        let _until_the_end = until_the_end;
+        outbound::destined(worker, socket, destination).await;
     });
 }
 

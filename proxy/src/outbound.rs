@@ -36,29 +36,75 @@ use crate::{
 /// A client whose connection cannot be served has this long to show that it speaks HTTP, and so can be told why.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Explicit mode: an HTTP proxy, whose requests name their destination.
-pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
-    let version = match first_bytes(&shared, &socket).await {
-        Ok(Some(Detected::Http2)) => Detected::Http2,
-        // What is no HTTP is told so by the codec.
-        Ok(Some(_)) => Detected::Http1,
-        Ok(None) => return,
-        Err(reason) => return refuse(&shared, reason, "no request came"),
-    };
-    match http(&shared, socket, &version, Outbound::by_request()).await {
-        Served::TakenOver(client, Takeover::Tunnel { destination }) => {
-            destined(shared, client, destination).await;
+/// A connection that turned out to be HTTP, and what answers its requests.
+struct Requests {
+    http2: bool,
+    exchange: Box<Exchange>,
+}
+
+impl Requests {
+    /// Requests of this client's, in this version.
+    fn new(shared: &Rc<Shared>, client: &Socket, version: &Detected, origin: Outbound) -> Self {
+        let origin = Origin::Outbound(origin.from(client.peer()));
+        let exchange = Box::new(Exchange::new(shared.clone(), origin));
+        Self { http2: *version == Detected::Http2, exchange }
+    }
+
+    /// Serves them to the connection's end, or to that of its HTTP.
+    async fn serve(self, shared: &Shared, client: Socket, drain: &Drain) -> Served {
+        let served = if self.http2 {
+            Box::pin(h2::serve(client, &*self.exchange, &shared.http2, drain)).await
+        } else {
+            h1::serve(client, &*self.exchange, &shared.http1, drain).await
+        };
+        if let Served::Closed(reason) = served {
+            shared.listeners.closed(Direction::Outbound, reason);
         }
-        served => spliced(&shared, served).await,
+        served
     }
 }
 
+/// Explicit mode: an HTTP proxy, whose requests name their destination.
+pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
+    let requests = match Box::pin(first_bytes(&shared, &socket)).await {
+        // What is no HTTP is told so by the codec.
+        Ok(Some(version)) => Requests::new(&shared, &socket, &version, Outbound::by_request()),
+        Ok(None) => return,
+        Err(reason) => return refuse(&shared, reason, "no request came"),
+    };
+    let served = requests.serve(&shared, socket, &shared.drain).await;
+    Box::pin(async move {
+        match served {
+            Served::TakenOver(client, Takeover::Tunnel { destination }) => {
+                destined(shared, client, destination.into()).await;
+            }
+            served => spliced(&shared, served).await,
+        }
+    })
+    .await;
+}
+
 /// A connection that was going to `name` (`HOST:PORT` or `IP:PORT`).
-pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
+///
+/// Whatever else comes before requests, or instead of them, is boxed: a connection of HTTP/1 that is idle between two of
+/// them is what there are thousands of, and must be small.
+pub async fn destined(shared: Rc<Shared>, socket: Socket, name: Box<str>) {
+    let Some(requests) = Box::pin(lead(&shared, &socket, name)).await else { return };
+    let served = requests.serve(&shared, socket, &shared.drain).await;
+    if let Served::TakenOver(..) = served {
+        Box::pin(spliced(&shared, served)).await;
+    }
+}
+
+/// Leads a connection to where it was going, unless it carries requests.
+async fn lead(shared: &Rc<Shared>, socket: &Socket, name: Box<str>) -> Option<Requests> {
     match shared.destinations.find(&name).await {
-        Ok(Found::Mesh(service)) => to_service(&shared, socket, service).await,
-        Ok(Found::Outside) => outward::serve(&shared, socket, &name).await,
-        Err(error) => decline(&shared, socket, error).await,
+        Ok(Found::Mesh(service)) => to_service(shared, socket, service).await,
+        Ok(Found::Outside) => outward::serve(shared, socket, &name).await,
+        Err(error) => {
+            decline(shared, socket.clone(), error).await;
+            None
+        }
     }
 }
 
@@ -75,14 +121,18 @@ impl AsRef<Socket> for Dialled {
     }
 }
 
-async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
+async fn to_service(
+    shared: &Rc<Shared>,
+    socket: &Socket,
+    service: Rc<Service>,
+) -> Option<Requests> {
     let protocol = service.snapshot().destination.protocol;
     let mut server_name = None;
     let planned = match protocol {
         Protocol::Unspecified | Protocol::Tcp | Protocol::Tls
             if opaque_route::is_by_server_name(&service) =>
         {
-            let found = opaque_route::server_name(shared, &socket, protocol).await;
+            let found = opaque_route::server_name(shared, socket, protocol).await;
             found.map(|(found, name)| {
                 server_name = name;
                 found
@@ -91,31 +141,31 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
         Protocol::Unspecified => {
             let learned = &service.learned;
             let client = undeclared::Client {
-                socket: &socket,
+                socket,
                 learned,
                 wait: undeclared::Wait::Gap(undeclared::GAP),
             };
             let idle = shared.config.timeouts.tcp_idle;
-            undeclared::find_out(client, idle, dial(shared, &service, &socket, None)).await
+            undeclared::find_out(client, idle, dial(shared, &service, socket, None)).await
         }
         Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
-        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, socket).await,
     };
     match planned {
         Ok(undeclared::Found::Http(version)) => {
-            let served = http(shared, socket, &version, Outbound::to(service)).await;
-            spliced(shared, served).await;
+            return Some(Requests::new(shared, socket, &version, Outbound::to(service)));
         }
         Ok(undeclared::Found::Opaque(dialled)) => {
             let dialled = match dialled {
                 Some(dialled) => Ok(dialled),
-                None => dial(shared, &service, &socket, server_name.as_deref()).await,
+                None => dial(shared, &service, socket, server_name.as_deref()).await,
             };
-            opaque(shared, &socket, &service, dialled).await;
+            opaque(shared, socket, &service, dialled).await;
         }
         Ok(undeclared::Found::Nothing) => {}
-        Err(error) => decline(shared, socket, error).await,
+        Err(error) => decline(shared, socket.clone(), error).await,
     }
+    None
 }
 
 /// Ends a connection that cannot be served: who speaks HTTP is answered with the reason and told to come back on
@@ -130,8 +180,8 @@ async fn decline(shared: &Rc<Shared>, socket: Socket, error: ProxyError) {
     };
     let (last, drain) = shared.drain.with_own();
     last.start();
-    let origin = Origin::Outbound(Outbound::declined(error));
-    serve(shared, socket, &version, origin, &drain).await;
+    let requests = Requests::new(shared, &socket, &version, Outbound::declined(error));
+    requests.serve(shared, socket, &drain).await;
 }
 
 /// The service declares HTTP: its bytes are waited for, and nothing else is let through.
@@ -152,36 +202,12 @@ async fn declared_http(
     }
 }
 
-async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: Outbound) -> Served {
-    let origin = Origin::Outbound(origin.from(socket.peer()));
-    serve(shared, socket, version, origin, &shared.drain).await
-}
-
 /// What follows an Upgrade, or a tunnel to outside the mesh.
 async fn spliced(shared: &Rc<Shared>, served: Served) {
     match served {
         Served::TakenOver(client, takeover) => carry::onward(shared, &client, takeover).await,
         Served::Closed(_) => {}
     }
-}
-
-async fn serve(
-    shared: &Rc<Shared>,
-    socket: Socket,
-    version: &Detected,
-    origin: Origin,
-    drain: &Drain,
-) -> Served {
-    let exchange = Exchange::new(shared.clone(), origin);
-    let served = if *version == Detected::Http2 {
-        h2::serve(socket, &exchange, &shared.http2, drain).await
-    } else {
-        h1::serve(socket, &exchange, &shared.http1, drain).await
-    };
-    if let Served::Closed(reason) = served {
-        shared.listeners.closed(Direction::Outbound, reason);
-    }
-    served
 }
 
 /// Forwards opaque bytes to an endpoint, and counts the connection.
