@@ -76,7 +76,6 @@ impl Drain {
     }
 
     /// Waits for the first order; for ever when it can no longer come. Cancel-safe.
-    #[must_use]
     pub const fn started(&self) -> Started<'_> {
         Started { drain: self, waker: None, seat: 0, own_seat: 0 }
     }

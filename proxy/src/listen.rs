@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
+
 use crate::{
     clock,
     config::Interception,
@@ -75,27 +77,19 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) 
     let socket = Socket::new(stream);
     let worker = shared.clone();
     let until_the_end = (slot, shared.listeners.accepted(purpose.direction()));
-    // A task for each purpose: it takes the memory of the largest that it could become.
+    let ended = move |()| drop(until_the_end);
+    // A task for each purpose: it takes the memory of the largest thing that it could become.
     let destination: Box<str> = match (purpose, original) {
         (Purpose::Inbound, original) => {
-            return shared.tasks.spawn(async move {
-                let _until_the_end = until_the_end;
-                inbound::serve(worker, socket, original).await;
-            });
+            return shared.tasks.spawn(inbound::serve(worker, socket, original).map(ended));
         }
-        (Purpose::Upstream(name), _) => Box::from(&**name),
-        (Purpose::Outbound, Some(original)) => original.to_string().into(),
         (Purpose::Outbound, None) => {
-            return shared.tasks.spawn(async move {
-                let _until_the_end = until_the_end;
-                outbound::explicit(worker, socket).await;
-            });
+            return shared.tasks.spawn(outbound::explicit(worker, socket).map(ended));
         }
+        (Purpose::Outbound, Some(original)) => original.to_string().into(),
+        (Purpose::Upstream(name), _) => Box::from(&**name),
     };
-    shared.tasks.spawn(async move {
-        let _until_the_end = until_the_end;
-        outbound::destined(worker, socket, destination).await;
-    });
+    shared.tasks.spawn(outbound::destined(worker, socket, destination).map(ended));
 }
 
 impl Purpose {

@@ -50,8 +50,17 @@ impl Requests {
         Self { http2: *version == Detected::Http2, exchange }
     }
 
-    /// Serves them to the connection's end, or to that of its HTTP.
-    async fn serve(self, shared: &Shared, client: Socket, drain: &Drain) -> Served {
+    /// Serves those of HTTP/2 to the connection's end; what answers those of HTTP/1.
+    async fn left_of(self, shared: &Shared, client: Socket) -> Option<Box<Exchange>> {
+        if !self.http2 {
+            return Some(self.exchange);
+        }
+        self.serve(shared, client, &shared.drain).await;
+        None
+    }
+
+    /// Serves them to the connection's end.
+    async fn serve(self, shared: &Shared, client: Socket, drain: &Drain) {
         let served = if self.http2 {
             Box::pin(h2::serve(client, &*self.exchange, &shared.http2, drain)).await
         } else {
@@ -60,52 +69,64 @@ impl Requests {
         if let Served::Closed(reason) = served {
             shared.listeners.closed(Direction::Outbound, reason);
         }
-        served
     }
 }
 
+// Thousands of connections are idle between two requests of HTTP/1, and each takes the memory of all that it could become.
+// So what comes before requests or instead of them is boxed, and gone when it is over; what is left is a small future, which
+// is why the two below are no `async fn`s that would keep their arguments beside it.
+
 /// Explicit mode: an HTTP proxy, whose requests name their destination.
-pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
-    let requests = match Box::pin(first_bytes(&shared, &socket)).await {
-        // What is no HTTP is told so by the codec.
-        Ok(Some(version)) => Requests::new(&shared, &socket, &version, Outbound::by_request()),
-        Ok(None) => return,
-        Err(reason) => return refuse(&shared, reason, "no request came"),
-    };
-    let served = requests.serve(&shared, socket, &shared.drain).await;
-    Box::pin(async move {
+pub fn explicit(shared: Rc<Shared>, socket: Socket) -> impl Future<Output = ()> {
+    let asked = Box::pin(asked(shared.clone(), socket.clone()));
+    async move {
+        let Some(exchange) = asked.await else { return };
+        let served = h1::serve(socket, &*exchange, &shared.http1, &shared.drain).await;
         match served {
-            Served::TakenOver(client, Takeover::Tunnel { destination }) => {
-                destined(shared, client, destination.into()).await;
-            }
-            served => spliced(&shared, served).await,
+            Served::Closed(reason) => shared.listeners.closed(Direction::Outbound, reason),
+            Served::TakenOver(..) => Box::pin(tunnelled(&shared, served)).await,
         }
-    })
-    .await;
+    }
 }
 
 /// A connection that was going to `name` (`HOST:PORT` or `IP:PORT`).
-///
-/// Whatever else comes before requests, or instead of them, is boxed: a connection of HTTP/1 that is idle between two of
-/// them is what there are thousands of, and must be small.
-pub async fn destined(shared: Rc<Shared>, socket: Socket, name: Box<str>) {
-    let Some(requests) = Box::pin(lead(&shared, &socket, name)).await else { return };
-    let served = requests.serve(&shared, socket, &shared.drain).await;
-    if let Served::TakenOver(..) = served {
-        Box::pin(spliced(&shared, served)).await;
+pub fn destined(shared: Rc<Shared>, socket: Socket, name: Box<str>) -> impl Future<Output = ()> {
+    let led = Box::pin(lead(shared.clone(), socket.clone(), name));
+    async move {
+        let Some(exchange) = led.await else { return };
+        let served = h1::serve(socket, &*exchange, &shared.http1, &shared.drain).await;
+        match served {
+            Served::Closed(reason) => shared.listeners.closed(Direction::Outbound, reason),
+            Served::TakenOver(..) => Box::pin(spliced(&shared, served)).await,
+        }
     }
 }
 
-/// Leads a connection to where it was going, unless it carries requests.
-async fn lead(shared: &Rc<Shared>, socket: &Socket, name: Box<str>) -> Option<Requests> {
-    match shared.destinations.find(&name).await {
-        Ok(Found::Mesh(service)) => to_service(shared, socket, service).await,
-        Ok(Found::Outside) => outward::serve(shared, socket, &name).await,
+/// Waits for what the client of the explicit proxy says first; what answers its requests of HTTP/1.
+async fn asked(shared: Rc<Shared>, socket: Socket) -> Option<Box<Exchange>> {
+    let requests = match first_bytes(&shared, &socket).await {
+        // What is no HTTP is told so by the codec.
+        Ok(Some(version)) => Requests::new(&shared, &socket, &version, Outbound::by_request()),
+        Ok(None) => return None,
+        Err(reason) => {
+            refuse(&shared, reason, "no request came");
+            return None;
+        }
+    };
+    requests.left_of(&shared, socket).await
+}
+
+/// Leads a connection to where it was going; what answers its requests of HTTP/1, if that is what it carries.
+async fn lead(shared: Rc<Shared>, socket: Socket, name: Box<str>) -> Option<Box<Exchange>> {
+    let requests = match shared.destinations.find(&name).await {
+        Ok(Found::Mesh(service)) => to_service(&shared, &socket, service).await,
+        Ok(Found::Outside) => outward::serve(&shared, &socket, &name).await,
         Err(error) => {
-            decline(shared, socket.clone(), error).await;
+            decline(&shared, socket.clone(), error).await;
             None
         }
-    }
+    };
+    requests?.left_of(&shared, socket).await
 }
 
 /// A server dialled for opaque bytes.
@@ -199,6 +220,16 @@ async fn declared_http(
             "the service declares HTTP; these bytes are not",
         )),
         Err(reason) => Err(ProxyError::new(reason, "no request came")),
+    }
+}
+
+/// What follows a request to the explicit proxy that took its connection over.
+async fn tunnelled(shared: &Rc<Shared>, served: Served) {
+    match served {
+        Served::TakenOver(client, Takeover::Tunnel { destination }) => {
+            destined(shared.clone(), client, destination.into()).await;
+        }
+        served => spliced(shared, served).await,
     }
 }
 

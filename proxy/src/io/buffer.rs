@@ -15,7 +15,8 @@ const SEGMENT: usize = 8 * 1024;
 /// Bytes that wait to be sent: `segments`, then `tail` from `start` on.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
-    /// Boxed: there are none but in large bodies.
+    /// There are none but in large bodies.
+    #[expect(clippy::box_collection, reason = "a word instead of four in every idle socket")]
     segments: Option<Box<VecDeque<Bytes>>>,
     tail: Vec<u8>,
     start: usize,

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::Either;
 use half_closed::HalfClosed;
 use http::{Method, StatusCode, Version};
 
@@ -63,16 +64,27 @@ pub async fn serve<H: Handler>(
             let draining = Pin::new(&mut drained).poll(cx).is_ready();
             connection.poll_request(cx, draining)
         });
-        let next = next.await;
         // Boxed, and gone when the response is: between two requests a connection holds little.
-        match Box::pin(connection.proceed(next, handler, drain)).await {
-            After::Wait => {}
-            After::Close(reason) | After::Over(reason) => return Served::Closed(reason),
+        let work = match next.await {
+            Next::Request(request) => {
+                Either::Left(Box::pin(connection.exchange(request, handler, drain)))
+            }
+            Next::Refused(refusal) => Either::Right(Box::pin(connection.refuse(refusal, handler))),
+            Next::Over(reason) => return Served::Closed(reason),
+        };
+        let (reason, has_last_word) = match work.await {
+            After::Wait => continue,
+            After::Close(reason) => (reason, true),
+            After::Over(reason) => (reason, false),
             After::TakenOver(takeover) => {
                 connection.socket.unread(connection.inbox.take_rest());
                 return Served::TakenOver(connection.socket, takeover);
             }
+        };
+        if has_last_word {
+            Box::pin(connection.close()).await;
         }
+        return Served::Closed(reason);
     }
 }
 
@@ -188,19 +200,6 @@ impl<'a> Connection<'a> {
             true => Next::Refused(Refusal::Timeout),
             false => Next::Over(Some(Reason::IdleTimeout)),
         })
-    }
-
-    /// All that follows from what came, up to the next wait, or to the end.
-    async fn proceed<H: Handler>(&mut self, next: Next, handler: &H, drain: &Drain) -> After {
-        let after = match next {
-            Next::Request(request) => self.exchange(request, handler, drain).await,
-            Next::Refused(refusal) => self.refuse(refusal, handler).await,
-            Next::Over(reason) => After::Over(reason),
-        };
-        if let After::Close(_) = after {
-            self.close().await;
-        }
-        after
     }
 
     /// One request and its response.
