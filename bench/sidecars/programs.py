@@ -20,8 +20,8 @@ PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "iperf3": "iperf3", "ip": 
 STREAM_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 # Peers' binaries by environment variable; those without a default join only when given.
-GIVEN = {"haproxy": "HAPROXY", "nginx": "NGINX", "envoy": "ENVOY", "weft": "WEFT", "linkerd2-proxy": "LINKERD2_PROXY",
-         "linkerd-fake-cp": "LINKERD_FAKE_CP", "ztunnel": "ZTUNNEL"}
+GIVEN = {"haproxy": "HAPROXY", "nginx": "NGINX", "envoy": "ENVOY", "weft": "WEFT", "weft-proxy": "WEFT_PROXY",
+         "linkerd2-proxy": "LINKERD2_PROXY", "linkerd-fake-cp": "LINKERD_FAKE_CP", "ztunnel": "ZTUNNEL"}
 
 
 class Missing(Exception):
@@ -37,13 +37,13 @@ def provide(peers, tests, folder):
     programs["iperf3"] = shutil.which("iperf3")
     if any(name.startswith("envoy") for name in peers):
         programs["envoy"] = programs["envoy"] or install_envoy()
-    if any(name.startswith("weft") for name in peers):
-        programs["weft"] = programs["weft"] or build_weft()
+    if any(name.startswith("weft") for name in peers) and not programs["weft"]:
+        programs |= {name: programs[name] or built for name, built in build_weft().items()}
     folder.mkdir()
     programs["openloop"] = folder / "openloop"
     source = pathlib.Path(__file__).resolve().parents[1] / "openloop.c"
     run("cc", "-O2", "-o", programs["openloop"], source)
-    for name in ("weft", "linkerd2-proxy", "linkerd-fake-cp", "ztunnel"):
+    for name in ("weft", "weft-proxy", "linkerd2-proxy", "linkerd-fake-cp", "ztunnel"):
         if programs[name]:
             # Its user may not be let into the folder it was built in; and it must stay the same for the whole run.
             programs[name] = shutil.copy(programs[name], folder / name)
@@ -108,8 +108,9 @@ def binary_of(environment):
 
 
 def build_weft():
-    run("cargo", "build", "--release", "-p", "weft", cwd=ROOT)
-    return TARGET / "release/weft"
+    """The control plane with the command line, and the sidecar's own program, which is what a pod's container runs."""
+    run("cargo", "build", "--release", "-p", "weft", "-p", "weft-proxy", cwd=ROOT)
+    return {name: TARGET / "release" / name for name in ("weft", "weft-proxy")}
 
 
 def run(*words, **options):

@@ -26,6 +26,12 @@ class Peers(unittest.TestCase):
         patch.start()
         self.addCleanup(patch.stop)
 
+    def test_the_sidecar_is_its_own_program_unless_only_the_larger_one_is_named(self):
+        for named, words in (({"weft-proxy": "/weft-proxy"}, ["/weft-proxy"]), ({"weft-proxy": None}, ["/weft", "proxy"])):
+            ground = types.SimpleNamespace(programs={"weft": "/weft", **named}, pki="/pki")
+            peer = weft.Weft(types.SimpleNamespace(ground=ground, folder=pathlib.Path("/bed")))
+            self.assertEqual(peer.sidecar(), words)
+
     def test_every_path_has_ports_of_its_own(self):
         ports = [port for path in PATHS for port in (path.client_port, path.server_port)]
         self.assertEqual(len(set(ports)), 2 * len(PATHS))

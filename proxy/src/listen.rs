@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
+
 use crate::{
     clock,
     config::Interception,
@@ -73,21 +75,21 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, purpose: &Purpose, slot: Slot) 
     }
     let original = if transparent { net::original_destination(&stream) } else { None };
     let socket = Socket::new(stream);
-    let (purpose, worker) = (purpose.clone(), shared.clone());
-    let open = shared.listeners.accepted(purpose.direction());
-    shared.tasks.spawn(async move {
-        let _until_the_end = (slot, open);
-        match (purpose, original) {
-            (Purpose::Inbound, original) => inbound::serve(worker, socket, original).await,
-            (Purpose::Upstream(name), _) => {
-                outbound::destined(worker, socket, name.to_string()).await
-            }
-            (Purpose::Outbound, Some(original)) => {
-                outbound::destined(worker, socket, original.to_string()).await;
-            }
-            (Purpose::Outbound, None) => outbound::explicit(worker, socket).await,
+    let worker = shared.clone();
+    let until_the_end = (slot, shared.listeners.accepted(purpose.direction()));
+    let ended = move |()| drop(until_the_end);
+    // A task for each purpose: it takes the memory of the largest thing that it could become.
+    let destination: Box<str> = match (purpose, original) {
+        (Purpose::Inbound, original) => {
+            return shared.tasks.spawn(inbound::serve(worker, socket, original).map(ended));
         }
-    });
+        (Purpose::Outbound, None) => {
+            return shared.tasks.spawn(outbound::explicit(worker, socket).map(ended));
+        }
+        (Purpose::Outbound, Some(original)) => original.to_string().into(),
+        (Purpose::Upstream(name), _) => Box::from(&**name),
+    };
+    shared.tasks.spawn(outbound::destined(worker, socket, destination).map(ended));
 }
 
 impl Purpose {

@@ -36,30 +36,97 @@ use crate::{
 /// A client whose connection cannot be served has this long to show that it speaks HTTP, and so can be told why.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Explicit mode: an HTTP proxy, whose requests name their destination.
-pub async fn explicit(shared: Rc<Shared>, socket: Socket) {
-    let version = match first_bytes(&shared, &socket).await {
-        Ok(Some(Detected::Http2)) => Detected::Http2,
-        // What is no HTTP is told so by the codec.
-        Ok(Some(_)) => Detected::Http1,
-        Ok(None) => return,
-        Err(reason) => return refuse(&shared, reason, "no request came"),
-    };
-    match http(&shared, socket, &version, Outbound::by_request()).await {
-        Served::TakenOver(client, Takeover::Tunnel { destination }) => {
-            destined(shared, client, destination).await;
+/// A connection that turned out to be HTTP, and what answers its requests.
+struct Requests {
+    http2: bool,
+    exchange: Box<Exchange>,
+}
+
+impl Requests {
+    /// Requests of this client's, in this version.
+    fn new(shared: &Rc<Shared>, client: &Socket, version: &Detected, origin: Outbound) -> Self {
+        let origin = Origin::Outbound(origin.from(client.peer()));
+        let exchange = Box::new(Exchange::new(shared.clone(), origin));
+        Self { http2: *version == Detected::Http2, exchange }
+    }
+
+    /// Serves those of HTTP/2 to the connection's end; what answers those of HTTP/1.
+    async fn left_of(self, shared: &Shared, client: Socket) -> Option<Box<Exchange>> {
+        if !self.http2 {
+            return Some(self.exchange);
         }
-        served => spliced(&shared, served).await,
+        self.serve(shared, client, &shared.drain).await;
+        None
+    }
+
+    /// Serves them to the connection's end.
+    async fn serve(self, shared: &Shared, client: Socket, drain: &Drain) {
+        let served = if self.http2 {
+            Box::pin(h2::serve(client, &*self.exchange, &shared.http2, drain)).await
+        } else {
+            h1::serve(client, &*self.exchange, &shared.http1, drain).await
+        };
+        if let Served::Closed(reason) = served {
+            shared.listeners.closed(Direction::Outbound, reason);
+        }
+    }
+}
+
+// Thousands of connections are idle between two requests of HTTP/1, and each takes the memory of all that it could become.
+// So what comes before requests or instead of them is boxed, and gone when it is over; what is left is a small future, which
+// is why the two below are no `async fn`s that would keep their arguments beside it.
+
+/// Explicit mode: an HTTP proxy, whose requests name their destination.
+pub fn explicit(shared: Rc<Shared>, socket: Socket) -> impl Future<Output = ()> {
+    let asked = Box::pin(asked(shared.clone(), socket.clone()));
+    async move {
+        let Some(exchange) = asked.await else { return };
+        let served = h1::serve(socket, &*exchange, &shared.http1, &shared.drain).await;
+        match served {
+            Served::Closed(reason) => shared.listeners.closed(Direction::Outbound, reason),
+            Served::TakenOver(..) => Box::pin(tunnelled(&shared, served)).await,
+        }
     }
 }
 
 /// A connection that was going to `name` (`HOST:PORT` or `IP:PORT`).
-pub async fn destined(shared: Rc<Shared>, socket: Socket, name: String) {
-    match shared.destinations.find(&name).await {
-        Ok(Found::Mesh(service)) => to_service(&shared, socket, service).await,
-        Ok(Found::Outside) => outward::serve(&shared, socket, &name).await,
-        Err(error) => decline(&shared, socket, error).await,
+pub fn destined(shared: Rc<Shared>, socket: Socket, name: Box<str>) -> impl Future<Output = ()> {
+    let led = Box::pin(lead(shared.clone(), socket.clone(), name));
+    async move {
+        let Some(exchange) = led.await else { return };
+        let served = h1::serve(socket, &*exchange, &shared.http1, &shared.drain).await;
+        match served {
+            Served::Closed(reason) => shared.listeners.closed(Direction::Outbound, reason),
+            Served::TakenOver(..) => Box::pin(spliced(&shared, served)).await,
+        }
     }
+}
+
+/// Waits for what the client of the explicit proxy says first; what answers its requests of HTTP/1.
+async fn asked(shared: Rc<Shared>, socket: Socket) -> Option<Box<Exchange>> {
+    let requests = match first_bytes(&shared, &socket).await {
+        // What is no HTTP is told so by the codec.
+        Ok(Some(version)) => Requests::new(&shared, &socket, &version, Outbound::by_request()),
+        Ok(None) => return None,
+        Err(reason) => {
+            refuse(&shared, reason, "no request came");
+            return None;
+        }
+    };
+    requests.left_of(&shared, socket).await
+}
+
+/// Leads a connection to where it was going; what answers its requests of HTTP/1, if that is what it carries.
+async fn lead(shared: Rc<Shared>, socket: Socket, name: Box<str>) -> Option<Box<Exchange>> {
+    let requests = match shared.destinations.find(&name).await {
+        Ok(Found::Mesh(service)) => to_service(&shared, &socket, service).await,
+        Ok(Found::Outside) => outward::serve(&shared, &socket, &name).await,
+        Err(error) => {
+            decline(&shared, socket.clone(), error).await;
+            None
+        }
+    };
+    requests?.left_of(&shared, socket).await
 }
 
 /// A server dialled for opaque bytes.
@@ -75,14 +142,18 @@ impl AsRef<Socket> for Dialled {
     }
 }
 
-async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
+async fn to_service(
+    shared: &Rc<Shared>,
+    socket: &Socket,
+    service: Rc<Service>,
+) -> Option<Requests> {
     let protocol = service.snapshot().destination.protocol;
     let mut server_name = None;
     let planned = match protocol {
         Protocol::Unspecified | Protocol::Tcp | Protocol::Tls
             if opaque_route::is_by_server_name(&service) =>
         {
-            let found = opaque_route::server_name(shared, &socket, protocol).await;
+            let found = opaque_route::server_name(shared, socket, protocol).await;
             found.map(|(found, name)| {
                 server_name = name;
                 found
@@ -91,32 +162,32 @@ async fn to_service(shared: &Rc<Shared>, socket: Socket, service: Rc<Service>) {
         Protocol::Unspecified => {
             let learned = service.what_is_learned();
             let client = undeclared::Client {
-                socket: &socket,
+                socket,
                 learned,
                 wait: undeclared::Wait::Gap(undeclared::GAP),
                 drain: None,
             };
             let idle = shared.config.timeouts.tcp_idle;
-            undeclared::find_out(client, idle, dial(shared, &service, &socket, None)).await
+            undeclared::find_out(client, idle, dial(shared, &service, socket, None)).await
         }
         Protocol::Tcp | Protocol::Tls => Ok(undeclared::Found::Opaque(None)),
-        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, &socket).await,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => declared_http(shared, socket).await,
     };
     match planned {
         Ok(undeclared::Found::Http(version)) => {
-            let served = http(shared, socket, &version, Outbound::to(service)).await;
-            spliced(shared, served).await;
+            return Some(Requests::new(shared, socket, &version, Outbound::to(service)));
         }
         Ok(undeclared::Found::Opaque(dialled)) => {
             let dialled = match dialled {
                 Some(dialled) => Ok(dialled),
-                None => dial(shared, &service, &socket, server_name.as_deref()).await,
+                None => dial(shared, &service, socket, server_name.as_deref()).await,
             };
-            opaque(shared, &socket, &service, dialled).await;
+            opaque(shared, socket, &service, dialled).await;
         }
         Ok(undeclared::Found::Nothing) => {}
-        Err(error) => decline(shared, socket, error).await,
+        Err(error) => decline(shared, socket.clone(), error).await,
     }
+    None
 }
 
 /// Ends a connection that cannot be served: who speaks HTTP is answered with the reason and told to come back on
@@ -131,8 +202,8 @@ async fn decline(shared: &Rc<Shared>, socket: Socket, error: ProxyError) {
     };
     let (last, drain) = shared.drain.with_own();
     last.start();
-    let origin = Origin::Outbound(Outbound::declined(error));
-    serve(shared, socket, &version, origin, &drain).await;
+    let requests = Requests::new(shared, &socket, &version, Outbound::declined(error));
+    requests.serve(shared, socket, &drain).await;
 }
 
 /// The service declares HTTP: its bytes are waited for, and nothing else is let through.
@@ -153,9 +224,14 @@ async fn declared_http(
     }
 }
 
-async fn http(shared: &Rc<Shared>, socket: Socket, version: &Detected, origin: Outbound) -> Served {
-    let origin = Origin::Outbound(origin.from(socket.peer()));
-    serve(shared, socket, version, origin, &shared.drain).await
+/// What follows a request to the explicit proxy that took its connection over.
+async fn tunnelled(shared: &Rc<Shared>, served: Served) {
+    match served {
+        Served::TakenOver(client, Takeover::Tunnel { destination }) => {
+            destined(shared.clone(), client, destination.into()).await;
+        }
+        served => spliced(shared, served).await,
+    }
 }
 
 /// What follows an Upgrade, or a tunnel to outside the mesh.
@@ -164,25 +240,6 @@ async fn spliced(shared: &Rc<Shared>, served: Served) {
         Served::TakenOver(client, takeover) => carry::onward(shared, &client, takeover).await,
         Served::Closed(_) => {}
     }
-}
-
-async fn serve(
-    shared: &Rc<Shared>,
-    socket: Socket,
-    version: &Detected,
-    origin: Origin,
-    drain: &Drain,
-) -> Served {
-    let exchange = Exchange::new(shared.clone(), origin);
-    let served = if *version == Detected::Http2 {
-        h2::serve(socket, &exchange, &shared.http2, drain).await
-    } else {
-        h1::serve(socket, &exchange, &shared.http1, drain).await
-    };
-    if let Served::Closed(reason) = served {
-        shared.listeners.closed(Direction::Outbound, reason);
-    }
-    served
 }
 
 /// Forwards opaque bytes to an endpoint, and counts the connection.

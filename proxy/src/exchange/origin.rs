@@ -61,7 +61,8 @@ enum Choice {
     Declined(Reason, Cow<'static, str>),
 }
 
-type Remembered = RefCell<Option<Last>>;
+/// Boxed: most connections go to one destination, and remember nothing.
+type Remembered = RefCell<Option<Box<Last>>>;
 
 /// What the last request named, and what that stands for.
 #[derive(Debug)]
@@ -152,7 +153,8 @@ impl Outbound {
             }
         };
         carries_http(&service)?;
-        *remembered.borrow_mut() = Some(Last { named, default_port, service: service.clone() });
+        let last = Last { named, default_port, service: service.clone() };
+        *remembered.borrow_mut() = Some(Box::new(last));
         Ok(service)
     }
 
@@ -167,7 +169,7 @@ impl Outbound {
     ) -> Option<Rc<Service>> {
         let remembered = remembered.borrow();
         let Last { service, .. } = remembered
-            .as_ref()
+            .as_deref()
             .filter(|last| last.named == *named && last.default_port == default_port)?;
         if service.has_left() || !service.is_valid(clock::now()) {
             return None;

@@ -15,7 +15,9 @@ const SEGMENT: usize = 8 * 1024;
 /// Bytes that wait to be sent: `segments`, then `tail` from `start` on.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
-    segments: VecDeque<Bytes>,
+    /// There are none but in large bodies.
+    #[expect(clippy::box_collection, reason = "a word instead of four in every idle socket")]
+    segments: Option<Box<VecDeque<Bytes>>>,
     tail: Vec<u8>,
     start: usize,
     len: usize,
@@ -47,7 +49,7 @@ impl WriteBuffer {
         }
         self.len += bytes.len();
         self.seal_tail();
-        self.segments.push_back(bytes);
+        self.segments.get_or_insert_default().push_back(bytes);
     }
 
     /// Ends the copy buffer, so that a segment can follow it.
@@ -55,14 +57,14 @@ impl WriteBuffer {
         if self.tail.len() > self.start {
             let mut tail = Bytes::from(std::mem::take(&mut self.tail));
             tail.advance(self.start);
-            self.segments.push_back(tail);
+            self.segments.get_or_insert_default().push_back(tail);
         }
         self.start = 0;
     }
 
     /// The first piece; empty when there is nothing.
     pub(super) fn first(&self) -> &[u8] {
-        match self.segments.front() {
+        match self.segments.as_ref().and_then(|segments| segments.front()) {
             Some(segment) => segment,
             None => &self.tail[self.start..],
         }
@@ -76,7 +78,8 @@ impl WriteBuffer {
     /// Fills `slices` with the first pieces and says how many there are.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let tail = std::iter::once(&self.tail[self.start..]);
-        let pieces = self.segments.iter().map(|segment| &segment[..]).chain(tail);
+        let segments = self.segments.iter().flat_map(|segments| segments.iter());
+        let pieces = segments.map(|segment| &segment[..]).chain(tail);
         let mut count = 0;
         for (slot, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
             *slot = IoSlice::new(piece);
@@ -92,12 +95,14 @@ impl WriteBuffer {
             return self.release();
         }
         let mut left = count;
-        while let Some(segment) = self.segments.front_mut() {
-            if segment.len() > left {
-                return segment.advance(left);
+        if let Some(segments) = &mut self.segments {
+            while let Some(segment) = segments.front_mut() {
+                if segment.len() > left {
+                    return segment.advance(left);
+                }
+                left -= segment.len();
+                segments.pop_front();
             }
-            left -= segment.len();
-            self.segments.pop_front();
         }
         self.start += left;
     }
@@ -111,12 +116,13 @@ impl WriteBuffer {
     /// Bytes of heap that it holds.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.tail.capacity() + self.segments.capacity() * size_of::<Bytes>()
+        let segments = self.segments.as_ref().map_or(0, |segments| segments.capacity());
+        self.tail.capacity() + segments * size_of::<Bytes>()
     }
 
     fn release(&mut self) {
         self.start = 0;
-        self.segments = VecDeque::new();
+        self.segments = None;
         turn::give_back(std::mem::take(&mut self.tail));
     }
 }

@@ -68,10 +68,18 @@ pub(super) struct State {
     /// Bytes that the kernel has taken, as they are on the wire.
     pub(super) sent_on_wire: u64,
     pub(super) reader: Option<Waker>,
+    /// Boxed: nearly always there is nobody.
+    senders: Option<Box<Senders>>,
+}
+
+/// Who waits for what was written to leave.
+#[derive(Debug, Default)]
+struct Senders {
     /// Wait for room.
     writers: Vec<Waker>,
     /// Wait until all is sent.
     closers: Vec<Waker>,
+    /// Goes on when the kernel takes more.
     driver: Option<Waker>,
 }
 
@@ -179,7 +187,7 @@ impl Connection {
             if state.unsent() < HIGH_WATER {
                 return Poll::Ready(Ok(()));
             }
-            remember(&mut state.writers, cx.waker());
+            remember(&mut state.senders().writers, cx.waker());
             Poll::Pending
         })
     }
@@ -191,7 +199,7 @@ impl Connection {
         self.with(|state| {
             state.check()?;
             if !state.is_drained() {
-                remember(&mut state.closers, cx.waker());
+                remember(&mut state.senders().closers, cx.waker());
                 return Poll::Pending;
             }
             state.poll_finish(cx)
@@ -213,11 +221,15 @@ impl Connection {
     /// The driver's part: goes on writing, and is woken when the kernel can take more.
     pub(super) fn drive(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.with(|state| {
-            match &mut state.driver {
+            match &mut state.senders().driver {
                 Some(driver) => driver.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
-            state.poll_send(cx)
+            let sent = state.poll_send(cx);
+            if sent.is_ready() {
+                drop(state.take_driver());
+            }
+            sent
         })
     }
 
@@ -263,7 +275,7 @@ impl Connection {
         if !self.is_orphan() {
             return;
         }
-        let (work_left, driver) = self.with(|state| (state.begin_close(), state.driver.take()));
+        let (work_left, driver) = self.with(|state| (state.begin_close(), state.take_driver()));
         match driver {
             Some(driver) if self.driven.get() => driver.wake(),
             _ if work_left => turn::mark(self),
@@ -360,9 +372,7 @@ impl State {
             sent: 0,
             sent_on_wire: 0,
             reader: None,
-            writers: Vec::new(),
-            closers: Vec::new(),
-            driver: None,
+            senders: None,
         }
     }
 
@@ -406,20 +416,41 @@ impl State {
         !self.is_drained() || self.linger
     }
 
+    fn senders(&mut self) -> &mut Senders {
+        self.senders.get_or_insert_default()
+    }
+
+    fn take_driver(&mut self) -> Option<Waker> {
+        self.senders.as_mut().and_then(|senders| senders.driver.take())
+    }
+
     /// Who waited for what the state has come to; nearly always nobody.
     fn take_due(&mut self) -> Option<Due> {
         let failed = self.failure.is_some();
-        if !failed && self.writers.is_empty() && self.closers.is_empty() {
+        if !failed && self.senders.is_none() {
             return None;
         }
-        let take_if = |condition: bool, wakers: &mut Vec<Waker>| {
-            if condition { std::mem::take(wakers) } else { Vec::new() }
-        };
-        Some(Due {
-            reader: if failed { self.reader.take() } else { None },
-            writers: take_if(failed || self.unsent() < HIGH_WATER, &mut self.writers),
-            closers: take_if(failed || self.is_drained(), &mut self.closers),
-        })
+        let (has_room, is_drained) = (self.unsent() < HIGH_WATER, self.is_drained());
+        let reader = if failed { self.reader.take() } else { None };
+        let mut due = Due { reader, writers: Vec::new(), closers: Vec::new() };
+        if let Some(senders) = &mut self.senders {
+            if failed || has_room {
+                due.writers = std::mem::take(&mut senders.writers);
+            }
+            if failed || is_drained {
+                due.closers = std::mem::take(&mut senders.closers);
+            }
+            if senders.are_gone() {
+                self.senders = None;
+            }
+        }
+        Some(due)
+    }
+}
+
+impl Senders {
+    const fn are_gone(&self) -> bool {
+        self.writers.is_empty() && self.closers.is_empty() && self.driver.is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{rc::Rc, time::Duration};
 
 use weft_proto::discovery::Protocol;
 
-use super::{LAST_WORD, decline, dial, http, opaque, refuse, spliced};
+use super::{LAST_WORD, Requests, decline, dial, opaque, refuse};
 use crate::{
     clock, destination::Service, detect::Detected, error::ProxyError, exchange::Outbound,
     io::Socket, outside, peek::Peek, reason::Reason, shared::Shared, telemetry::TlsState,
@@ -38,25 +38,26 @@ impl AsRef<Socket> for AtAddress {
     }
 }
 
-/// Serves a connection that was going to `name` outside.
-pub(super) async fn serve(shared: &Rc<Shared>, client: Socket, name: &str) {
+/// Serves a connection that was going to `name` outside, unless it carries requests.
+pub(super) async fn serve(shared: &Rc<Shared>, client: &Socket, name: &str) -> Option<Requests> {
     if !outside::may_be_registered(shared, name) {
-        return pass(shared, client, name, None).await;
+        pass(shared, client, name, None).await;
+        return None;
     }
-    match look(shared, &client, name).await {
+    match look(shared, client, name).await {
         Ok(Seen::Http(version)) => {
-            let served = http(shared, client, &version, Outbound::to_address(name)).await;
-            spliced(shared, served).await;
+            return Some(Requests::new(shared, client, &version, Outbound::to_address(name)));
         }
         Ok(Seen::Tls(host)) => match outside::registered(shared, &host, name).await {
             Ok(Some(service)) => to_host(shared, client, &service, &host).await,
             Ok(None) => pass(shared, client, name, None).await,
-            Err(error) => decline(shared, client, error).await,
+            Err(error) => decline(shared, client.clone(), error).await,
         },
         Ok(Seen::Other(server)) => pass(shared, client, name, server).await,
         Ok(Seen::Nothing) => {}
-        Err(error) => decline(shared, client, error).await,
+        Err(error) => decline(shared, client.clone(), error).await,
     }
+    None
 }
 
 /// Completes, with why, when opaque bytes may go on no longer to a host outside: nobody registers it any more, and only
@@ -71,22 +72,22 @@ pub(super) async fn forbidden(shared: &Shared, service: &Service) -> Reason {
 }
 
 /// TLS of the application's own to a registered host.
-async fn to_host(shared: &Rc<Shared>, client: Socket, service: &Rc<Service>, host: &str) {
+async fn to_host(shared: &Rc<Shared>, client: &Socket, service: &Rc<Service>, host: &str) {
     match service.snapshot().destination.protocol {
         Protocol::Unspecified | Protocol::Tcp | Protocol::Tls => {
-            let dialled = dial(shared, service, &client, Some(host)).await;
-            opaque(shared, &client, service, dialled).await;
+            let dialled = dial(shared, service, client, Some(host)).await;
+            opaque(shared, client, service, dialled).await;
         }
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
             let detail = format!("{} declares HTTP; these bytes are TLS", service.label);
             let error = ProxyError::new(Reason::ProtocolMismatch, detail);
-            decline(shared, client, error).await;
+            decline(shared, client.clone(), error).await;
         }
     }
 }
 
 /// Passes the bytes through, to where the application wants them.
-async fn pass(shared: &Rc<Shared>, client: Socket, name: &str, dialled: Option<Socket>) {
+async fn pass(shared: &Rc<Shared>, client: &Socket, name: &str, dialled: Option<Socket>) {
     let server = match dialled {
         Some(server) => Ok(server),
         None => outside::connect(shared, name).await,
@@ -94,11 +95,11 @@ async fn pass(shared: &Rc<Shared>, client: Socket, name: &str, dialled: Option<S
     match server {
         Ok(server) => {
             let mut record = shared.outside.connection(TlsState::Plain);
-            outside::splice(shared, &client, &server).await.note(&mut record);
+            outside::splice(shared, client, &server).await.note(&mut record);
         }
         Err(error) if error.reason == Reason::EgressDenied => {
             shared.outside.connection(TlsState::Plain).failed(error.reason);
-            decline(shared, client, error).await;
+            decline(shared, client.clone(), error).await;
         }
         Err(error) => {
             refuse(shared, error.reason, &error.detail);

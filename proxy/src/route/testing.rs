@@ -201,7 +201,7 @@ impl Stage {
         let address = listener.local_addr().expect("bound");
         let (client, accepted) = tokio::join!(net::connect(address), listener.accept());
         let socket = Socket::new(accepted.expect("accepted").0);
-        let connection = outbound::destined(self.shared.clone(), socket, CART.to_owned());
+        let connection = outbound::destined(self.shared.clone(), socket, CART.into());
         self.shared.tasks.spawn(connection);
         client.expect("connected")
     }

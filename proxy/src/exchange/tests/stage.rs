@@ -137,7 +137,7 @@ impl Stage {
         let address = listener.local_addr().expect("bound");
         let (client, accepted) = tokio::join!(net::connect(address), listener.accept());
         let socket = Socket::new(accepted.expect("accepted").0);
-        let destined = outbound::destined(worker.clone(), socket, NAME.to_owned());
+        let destined = outbound::destined(worker.clone(), socket, NAME.into());
         worker.tasks.spawn(destined);
         Socket::new(client.expect("connected"))
     }

@@ -15,7 +15,7 @@ use crate::http::{BodyError, Frame};
 #[derive(Debug)]
 pub struct IncomingBody {
     inbox: Rc<Inbox>,
-    message: u64,
+    message: u32,
     response: Option<Half>,
     /// The end was seen; the connection may be busy with a later message already.
     is_done: bool,
@@ -23,12 +23,12 @@ pub struct IncomingBody {
 
 impl IncomingBody {
     /// The body of the request that was just begun.
-    pub(super) fn of_request(inbox: Rc<Inbox>, message: u64) -> Self {
+    pub(super) fn of_request(inbox: Rc<Inbox>, message: u32) -> Self {
         Self { inbox, message, response: None, is_done: false }
     }
 
     /// The body of the response that was just begun; `half` is its share of the connection.
-    pub(super) fn of_response(inbox: Rc<Inbox>, message: u64, half: Half) -> Self {
+    pub(super) fn of_response(inbox: Rc<Inbox>, message: u32, half: Half) -> Self {
         Self { inbox, message, response: Some(half), is_done: false }
     }
 

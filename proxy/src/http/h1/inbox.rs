@@ -37,7 +37,7 @@ struct State {
     progress: Progress,
     decoder: Decoder,
     /// Which message the decoder is for.
-    message: u64,
+    message: u32,
     /// Something of its body was read.
     has_begun: bool,
     /// The peer will send nothing more.
@@ -89,12 +89,12 @@ impl Inbox {
     }
 
     /// Begins the body of the message whose head was just parsed; returns which message it is.
-    pub(super) fn begin_body(&self, length: BodyLength) -> u64 {
+    pub(super) fn begin_body(&self, length: BodyLength) -> u32 {
         let mut state = self.state.borrow_mut();
         state.decoder = Decoder::new(length, self.limits);
         state.failed = None;
         state.has_begun = false;
-        state.message += 1;
+        state.message = state.message.wrapping_add(1);
         state.message
     }
 
@@ -102,7 +102,7 @@ impl Inbox {
     pub(super) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
-        message: u64,
+        message: u32,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         loop {
             if let Poll::Ready(frame) = self.state.borrow_mut().next_frame(message) {
@@ -132,13 +132,13 @@ impl Inbox {
     }
 
     /// Whether nothing more comes of a message's body.
-    pub(super) fn is_end_of(&self, message: u64) -> bool {
+    pub(super) fn is_end_of(&self, message: u32) -> bool {
         let state = self.state.borrow();
         state.message == message && state.failed.is_none() && state.decoder.is_done()
     }
 
     /// How much of a message's body is still to come, where that is known.
-    pub(super) fn remaining_of(&self, message: u64) -> Option<u64> {
+    pub(super) fn remaining_of(&self, message: u32) -> Option<u64> {
         let state = self.state.borrow();
         state.decoder.remaining().filter(|_| state.message == message)
     }
@@ -164,7 +164,7 @@ impl Inbox {
     }
 
     /// Which message's body is in progress.
-    pub(super) fn message(&self) -> u64 {
+    pub(super) fn message(&self) -> u32 {
         self.state.borrow().message
     }
 
@@ -176,7 +176,7 @@ impl Inbox {
 
 impl State {
     /// The next frame, `Ok(None)` at the clean end; pending when more bytes are needed.
-    fn next_frame(&mut self, message: u64) -> Poll<Result<Option<Frame>, BodyError>> {
+    fn next_frame(&mut self, message: u32) -> Poll<Result<Option<Frame>, BodyError>> {
         if self.message != message {
             return Poll::Ready(Err(BodyError::Truncated));
         }

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::future::Either;
 use half_closed::HalfClosed;
 use http::{Method, StatusCode, Version};
 
@@ -58,30 +58,33 @@ pub async fn serve<H: Handler>(
     drain: &Drain,
 ) -> Served {
     let mut connection = Connection::new(socket, settings);
-    // A set of one polls its future only when that was woken: every byte wakes this task, the drain once.
-    let mut drained = FuturesUnordered::from_iter([drain.started()]);
+    let mut drained = drain.started();
     loop {
         let next = poll_fn(|cx| {
-            let draining = drain.is_draining() || drained.poll_next_unpin(cx).is_ready();
+            let draining = Pin::new(&mut drained).poll(cx).is_ready();
             connection.poll_request(cx, draining)
         });
-        let after = match next.await {
-            Next::Request(request) => connection.exchange(request, handler, drain).await,
-            Next::Refused(refusal) => connection.refuse(refusal, handler).await,
-            Next::Over(reason) => After::Over(reason),
-        };
-        match after {
-            After::Wait => {}
-            After::Close(reason) => {
-                connection.close().await;
-                return Served::Closed(reason);
+        // Boxed, and gone when the response is: between two requests a connection holds little.
+        let work = match next.await {
+            Next::Request(request) => {
+                Either::Left(Box::pin(connection.exchange(request, handler, drain)))
             }
-            After::Over(reason) => return Served::Closed(reason),
+            Next::Refused(refusal) => Either::Right(Box::pin(connection.refuse(refusal, handler))),
+            Next::Over(reason) => return Served::Closed(reason),
+        };
+        let (reason, has_last_word) = match work.await {
+            After::Wait => continue,
+            After::Close(reason) => (reason, true),
+            After::Over(reason) => (reason, false),
             After::TakenOver(takeover) => {
                 connection.socket.unread(connection.inbox.take_rest());
                 return Served::TakenOver(connection.socket, takeover);
             }
+        };
+        if has_last_word {
+            Box::pin(connection.close()).await;
         }
+        return Served::Closed(reason);
     }
 }
 
@@ -92,8 +95,8 @@ struct Connection<'a> {
     settings: &'a ServerSettings,
     timer: Timer,
     waiting: Waiting,
-    /// Looked at once the client has half-closed.
-    half_closed: HalfClosed,
+    /// Looked at once the client has half-closed, which is rare.
+    half_closed: Option<Box<HalfClosed>>,
 }
 
 /// What is waited for, and so how long.
@@ -148,7 +151,7 @@ impl<'a> Connection<'a> {
             settings,
             timer: Timer::default(),
             waiting: Waiting::Nothing,
-            half_closed: HalfClosed::default(),
+            half_closed: None,
         }
     }
 
@@ -248,7 +251,8 @@ impl<'a> Connection<'a> {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending if self.poll_gone(cx, facts).is_ready() => Poll::Ready(None),
             Poll::Pending if self.inbox.has_ended() => {
-                self.half_closed.poll_awaiting(cx, &self.socket, facts.version).map(|()| None)
+                let half_closed = self.half_closed.get_or_insert_default();
+                half_closed.poll_awaiting(cx, &self.socket, facts.version).map(|()| None)
             }
             Poll::Pending => Poll::Pending,
         }

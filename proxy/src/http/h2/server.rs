@@ -82,15 +82,14 @@ pub async fn serve<H: Handler>(
     let connection = &EndNote(connection).0;
     let mut streams = FuturesUnordered::new();
     let mut resets = ResetMeter::new(settings.max_resets_per_second);
-    // A set of one polls its future only when that was woken: every frame wakes this task, the drain once.
-    let mut drained = FuturesUnordered::from_iter([drain.started()]);
+    let mut drained = drain.started();
     let mut keep_alive = KeepAlive::new(Rc::clone(connection), settings.keep_alive);
     // Runs while there are no streams.
     let mut timer = pin!(clock::sleep(settings.idle_timeout));
     let mut leaving: Option<Leaving> = None;
     loop {
         let event = poll_fn(|cx| {
-            if leaving.is_none() && drained.poll_next_unpin(cx).is_ready() {
+            if leaving.is_none() && Pin::new(&mut drained).poll(cx).is_ready() {
                 return Poll::Ready(Event::Drain);
             }
             if let Poll::Ready(event) =

@@ -403,5 +403,5 @@ async fn receive(socket: &Socket, size: usize) {
 fn hot_structures_stay_small() {
     // One connection's part of the memory that an idle one may take.
     assert_eq!(size_of::<Socket>(), size_of::<usize>());
-    assert!(Socket::connection_size() <= 320, "{}", Socket::connection_size());
+    assert!(Socket::connection_size() <= 208, "{}", Socket::connection_size());
 }

@@ -125,7 +125,8 @@ impl Connection<'_> {
             Poll::Pending => {
                 let mut gone = self.poll_gone(cx, facts);
                 if gone.is_pending() && self.inbox.has_ended() {
-                    gone = self.half_closed.poll_receiving(cx, &self.socket);
+                    let half_closed = self.half_closed.get_or_insert_default();
+                    gone = half_closed.poll_receiving(cx, &self.socket);
                 }
                 gone.map(|()| Err(TransferError::Socket(std::io::ErrorKind::ConnectionReset)))
             }
