@@ -45,9 +45,9 @@ impl Call<'_> {
                 let sent = pin!(client.send(self.head, body, &interim, shelf));
                 (Passage::hold(passage, self.head, sent).await, kept)
             }
-            Connection::Http2(client) => {
-                self.annotate_for(&client);
-                let sent = pin!(client.send(self.head, body, &interim));
+            Connection::Http2(reservation) => {
+                self.annotate_for(reservation.client());
+                let sent = pin!(reservation.send(self.head, body, &interim));
                 (Passage::hold(passage, self.head, sent).await, false)
             }
         };
@@ -80,10 +80,10 @@ impl Call<'_> {
         if may_be_stream {
             // Boxed: it is rare.
             let shared = member.pool.acquire(Need::Http2, member.in_flight(), progress);
-            if let Ok(Connection::Http2(client)) = Box::pin(shared).await
-                && client.takes_websockets()
+            if let Ok(Connection::Http2(reservation)) = Box::pin(shared).await
+                && reservation.client().takes_websockets()
             {
-                return Ok(Connection::Http2(client));
+                return Ok(Connection::Http2(reservation));
             }
         }
         member.pool.acquire(self.need(), member.in_flight(), progress).await
