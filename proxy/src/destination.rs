@@ -184,10 +184,10 @@ impl Service {
         self.last_used.set(now);
     }
 
-    /// Gives up idle connections.
+    /// Gives up idle connections, by what discovery says now.
     pub fn sweep_connections(&self) {
         let now = clock::now();
-        for member in self.endpoints.borrow().members() {
+        for member in self.snapshot().members() {
             member.pool.sweep(now);
         }
     }

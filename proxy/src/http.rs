@@ -19,6 +19,7 @@ pub mod retry_after;
 pub mod returns;
 pub mod send_error;
 pub mod side;
+pub mod spare;
 
 pub use body::{Body, BodyError, Frame};
 pub use fields::Fields;
@@ -27,8 +28,9 @@ pub use message::{
     Interim, Onward, Request, RequestHead, Response, ResponseHead, ServerEnd, Takeover,
 };
 pub use respond::{Asked, Audience};
-pub use returns::Returns;
+pub use returns::{Awaiting, Returns};
 pub use send_error::SendError;
+pub use spare::Spare;
 
 use crate::error::ProxyError;
 

@@ -13,6 +13,7 @@ mod opening;
 mod progress;
 mod shared;
 mod terms;
+mod waiting;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -22,8 +23,9 @@ use crate::{
     discovery::{Destination, Endpoint, Transport},
     error::ProxyError,
     http::{
+        Returns,
         h1::{Http1Client, Shelf},
-        h2::Http2Client,
+        h2::Reservation,
     },
     io::Socket,
     policy::gate::{Holder, Others, Turn},
@@ -67,8 +69,8 @@ pub enum Connection {
         /// It was used before, so the peer may have closed it meanwhile.
         kept: bool,
     },
-    /// Shared.
-    Http2(Rc<Http2Client>),
+    /// A place on a shared one.
+    Http2(Reservation),
 }
 
 /// One worker's connections to one endpoint.
@@ -81,6 +83,8 @@ pub struct EndpointPool {
     settings: PoolSettings,
     tasks: Tasks,
     shelf: Rc<Shelf>,
+    /// Calls those who wait for its connections.
+    returns: Rc<Returns>,
     siblings: Rc<Siblings>,
     bounds: RefCell<Option<Bounds>>,
     /// Those who wait for the places of its connections; `None` where these are not limited.
@@ -111,7 +115,8 @@ impl EndpointPool {
         siblings: Rc<Siblings>,
     ) -> Rc<Self> {
         let shelf = Shelf::new(settings.max_idle, settings.max_age);
-        let shelf = Rc::new(shelf.telling(siblings.returns()));
+        let returns = siblings.returns_of_pool();
+        let shelf = Rc::new(shelf.telling(returns.clone()));
         let pool = Rc::new(Self {
             holder: Holder::unique(),
             endpoint,
@@ -119,6 +124,7 @@ impl EndpointPool {
             settings,
             tasks,
             shelf,
+            returns,
             siblings: siblings.clone(),
             bounds: RefCell::default(),
             others: RefCell::default(),
@@ -128,13 +134,26 @@ impl EndpointPool {
         pool
     }
 
-    /// Connections are bounded as this destination says, from now on.
+    /// Connections are bounded as this destination says, from now on: those that are there take places, or are given up
+    /// where there is no room for them.
     pub fn follow(&self, destination: &Destination) {
         let bounds = Bounds::of(destination);
         let others = bounds.as_ref().and_then(|bounds| bounds.others(self.holder));
+        if let Some(bounds) = bounds.as_ref().filter(|bounds| bounds.limits_connections()) {
+            bounds.take_effect();
+            self.siblings.lend(bounds.gate(), &self.tasks);
+        }
         *self.bounds.borrow_mut() = bounds;
         *self.others.borrow_mut() = others.clone();
         self.shelf.yields_to(others);
+        self.drop_surplus_shared();
+    }
+
+    /// Gives up connections for which a limit that came, or was lowered, leaves no room: idle ones at once, shared ones when
+    /// what they carry has ended. Those in use by one request are given up when they come back.
+    fn drop_surplus(&self) {
+        self.shelf.drop_surplus();
+        self.drop_surplus_shared();
     }
 
     /// Where an HTTP/1 connection goes when its response has ended.
@@ -166,7 +185,7 @@ impl EndpointPool {
                 }
                 if meshed && (in_flight > INLINE_REQUESTS) {
                     self.shared_http2(progress).await
-                } else if in_flight as usize + self.shelf.len() > self.settings.max_connections {
+                } else if self.connections(in_flight) > self.settings.max_connections {
                     Err(self.full())
                 } else {
                     self.open_or_returned(may_be_sent_again, progress).await
@@ -175,64 +194,9 @@ impl EndpointPool {
         }
     }
 
-    /// A new connection, or one of the kept ones that comes back while the service has as many as it may have.
-    async fn open_or_returned(
-        &self,
-        may_be_sent_again: bool,
-        progress: &Progress,
-    ) -> Result<Connection, ProxyError> {
-        if self.others.borrow().is_none() {
-            return self.open_http1(None, progress).await;
-        }
-        let returned = async {
-            loop {
-                self.siblings.returned().await;
-                if let Some(connection) = self.at_hand(may_be_sent_again) {
-                    return connection;
-                }
-            }
-        };
-        // One that came back is there: it goes before one that is still to be made.
-        let either = async {
-            tokio::select! {
-                biased;
-                connection = returned => Ok(connection),
-                opened = self.open_http1(Some(self.holder), progress) => opened,
-            }
-        };
-        Box::pin(either).await
-    }
-
-    /// A connection that is there: a kept one, or, where a further one would have to wait for a place, a stream on one that
-    /// is shared.
-    fn at_hand(&self, may_be_sent_again: bool) -> Option<Connection> {
-        if let Some(client) = self.kept_http1(may_be_sent_again) {
-            self.dialer.http1_metrics.reused();
-            return Some(Connection::Http1 { client, kept: true });
-        }
-        let may_share =
-            matches!(self.endpoint.transport, Transport::Mesh(_)) && self.others.borrow().is_some();
-        if may_share { self.usable_shared().map(Connection::Http2) } else { None }
-    }
-
-    /// Whether there is an idle connection.
-    fn has_idle(&self) -> bool {
-        !self.shelf.is_empty() || self.shared.has_idle()
-    }
-
-    /// Gives up an idle connection, the one that was not used for longest of its kind; whether there was one.
-    fn give_up_idle(&self) -> bool {
-        self.shelf.drop_oldest() || self.shared.give_up_idle()
-    }
-
-    /// A place for a new connection among those of the service, where these are limited. A request that a connection of
-    /// this pool would serve as well when it comes back says so by the pool's holder in `served_by`.
-    async fn place(&self, served_by: Option<Holder>) -> Result<Option<Turn>, ProxyError> {
-        let bounds = self.bounds.borrow().clone();
-        match bounds {
-            Some(bounds) => Box::pin(bounds.place(&self.siblings, &self.tasks, served_by)).await,
-            None => Ok(None),
-        }
+    /// How many connections there are when so many requests are under way: each has one, but those that wait for a place.
+    fn connections(&self, in_flight: u32) -> usize {
+        (in_flight as usize).saturating_sub(self.returns.waiting()) + self.shelf.len()
     }
 
     /// Dials in the time that the service's policy allows, for a connection that has this place.
@@ -268,6 +232,7 @@ impl EndpointPool {
                 && self.dialer.is_current(client.bundle_generation())
         });
         self.sweep_shared(now, idle_timeout);
+        self.drop_surplus();
         !self.shelf.is_empty() || !self.shared.is_empty()
     }
 

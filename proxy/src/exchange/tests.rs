@@ -4,6 +4,8 @@ mod blame;
 mod breakers;
 mod deadlines;
 mod grpc;
+mod lowered;
+mod overload;
 mod places;
 mod retries;
 pub(super) mod stage;

@@ -40,7 +40,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use client::Http2Client;
+pub use client::{Http2Client, Reservation};
 pub use code::ErrorCode;
 pub use incoming::IncomingBody;
 pub use server::serve;

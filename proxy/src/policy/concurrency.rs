@@ -71,10 +71,7 @@ impl Concurrency {
             Some(deadline) => (deadline, Refused::DeadlinePassed),
             None => (patience, Refused::WaitedTooLong),
         };
-        match clock::timeout_at(until, turn).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(late),
-        }
+        clock::timeout_at(until, turn).await.map_err(|_| late)
     }
 }
 

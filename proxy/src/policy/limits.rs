@@ -49,8 +49,8 @@ impl ServiceLimits {
         match gate.ask(self.max_in_flight, self.places_in_line()) {
             Answer::Turn(turn) => Ok(Some(turn)),
             Answer::Wait(turn) => match self.patiently(turn, deadline).await {
-                Some(Ok(turn)) => Ok(Some(turn)),
-                Some(Err(_)) | None => Err(self.refused("maxWait", "requests in flight")),
+                Some(turn) => Ok(Some(turn)),
+                None => Err(self.refused("maxWait", "requests in flight")),
             },
             Answer::Full => Err(self.refused("maxPending", "requests in flight")),
         }
@@ -71,7 +71,17 @@ impl ServiceLimits {
         coming: impl Future<Output = T>,
         deadline: Option<Instant>,
     ) -> Option<T> {
-        let patience = (!self.max_wait.is_zero()).then(|| clock::now() + self.max_wait);
+        self.patiently_since(clock::now(), coming, deadline).await
+    }
+
+    /// The same of a request that has waited since then.
+    pub async fn patiently_since<T>(
+        &self,
+        began: Instant,
+        coming: impl Future<Output = T>,
+        deadline: Option<Instant>,
+    ) -> Option<T> {
+        let patience = (!self.max_wait.is_zero()).then(|| began + self.max_wait);
         match [patience, deadline].into_iter().flatten().min() {
             Some(until) => clock::timeout_at(until, coming).await.ok(),
             None => Some(coming.await),

@@ -2,10 +2,18 @@
 //!
 //! In comes what a policy says; out comes a place for each connection that is to be made, given back when the connection
 //! is gone. Where none is left, a request waits: for a place, or for a kept connection to its endpoint that comes back.
-//! A connection that is idle while somebody waits is given up for one that is needed elsewhere: by whoever waits where
-//! that is in the same worker, and else by the [`Siblings`] that have it, which hear of whoever waits. One that is in use
+//! A connection that is idle while somebody waits is given up for one that is needed elsewhere, by the [`Siblings`] that
+//! have it: these hear of whoever begins to wait, in whichever worker, and of what becomes spare. One that is in use
 //! goes elsewhere when it has served its own pool for a [`TERM`](super::terms::TERM); so whoever has waited longest gets
 //! a place from the next connection that becomes free, and a service may have fewer connections than there are workers.
+//!
+//! What must hold: while somebody waits for a place for whom no connection is being given up yet (who waits has *pressed*
+//! the gate), and a connection is spare in some worker, the task of that worker which gives them up ([`lend`]) is about to
+//! look. Every idle connection has a place to give: one without is let go of before it is idle.
+//!
+//! A limit that comes, or is lowered, holds for the connections that are there: one without a place takes one where there
+//! is room, and is given up where there is none, as is one with a place that is too many. So their number comes down to
+//! the limit, and no request fails for it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,11 +25,12 @@ use std::{
 
 use super::EndpointPool;
 use crate::{
+    clock::{self, Instant},
     discovery::Destination,
     error::ProxyError,
-    http::Returns,
+    http::{Returns, Spare},
     policy::{
-        gate::{Answer, Gate, Holder, Others, Turn},
+        gate::{Answer, Gate, Holder, Others, Pending, Turn, Waits},
         limits::ServiceLimits,
     },
     tasks::Tasks,
@@ -38,7 +47,7 @@ pub struct Bounds {
 #[derive(Debug, Default)]
 pub struct Siblings {
     pools: RefCell<Vec<Weak<EndpointPool>>>,
-    returns: Rc<Returns>,
+    spare: Rc<Spare>,
     /// How many wait for a place.
     in_line: Cell<u32>,
     /// Whose places these pools have, and give up for others.
@@ -72,6 +81,15 @@ impl Bounds {
         }
     }
 
+    /// Those who may have fewer connections from now on hear of it.
+    pub(super) fn take_effect(&self) {
+        self.gate.limit(self.limits.max_connections);
+    }
+
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     /// A place for a new connection; none where their number is not limited. The request may be `served_by` the kept
     /// connections of a pool as well.
     ///
@@ -79,43 +97,75 @@ impl Bounds {
     /// `service-limit`: none is free in time, or too many wait.
     pub async fn place(
         &self,
-        siblings: &Rc<Siblings>,
-        tasks: &Tasks,
+        siblings: &Siblings,
         served_by: Option<Holder>,
     ) -> Result<Option<Turn>, ProxyError> {
         if !self.limits_connections() {
             return Ok(None);
         }
         let (most, places) = (self.limits.max_connections, self.limits.places_in_line());
-        let turn = match self.gate.ask_for(served_by, most, places) {
-            Answer::Turn(turn) => Some(turn),
-            Answer::Wait(mut turn) => {
-                // What is idle here belongs to those who wait here already.
-                if siblings.have_line() || !siblings.give_up_idle() {
-                    self.gate.press();
-                }
-                let _in_line = InLine::at(siblings);
-                let coming = async {
-                    loop {
-                        tokio::select! {
-                            biased;
-                            turn = &mut turn => return turn,
-                            () = siblings.returned() => {}
-                        }
-                        siblings.give_up_idle();
-                    }
-                };
-                self.limits.patiently(coming, None).await.and_then(Result::ok)
+        match self.gate.ask_for(served_by, most, places) {
+            Answer::Turn(turn) => Ok(Some(turn)),
+            Answer::Wait(waits) => {
+                self.patiently_since(clock::now(), self.in_line(waits, siblings)).await.map(Some)
             }
-            Answer::Full => return Err(self.limits.refused("maxPending", "connections")),
-        };
-        match turn {
-            Some(turn) => {
-                siblings.lend(&self.gate, tasks);
-                Ok(Some(turn))
-            }
-            None => Err(self.limits.refused("maxWait", "connections")),
+            Answer::Full => Err(self.line_is_full()),
         }
+    }
+
+    /// A place for a new connection, when that is now.
+    pub(super) fn place_now(&self) -> Option<Turn> {
+        self.gate.now(self.limits.max_connections)
+    }
+
+    /// A place for a new connection that many wait for, as long as it takes; none where their number is not limited. Each
+    /// of those who wait has its own patience, and [joins the line](Self::join_line).
+    pub(super) async fn place_for_many(
+        &self,
+        siblings: &Siblings,
+        served_by: Holder,
+    ) -> Option<Turn> {
+        if !self.limits_connections() {
+            return None;
+        }
+        match self.gate.ask_for_many(served_by, self.limits.max_connections) {
+            Ok(turn) => Some(turn),
+            Err(waits) => Some(self.in_line(waits, siblings).await),
+        }
+    }
+
+    /// One more waits, with others, for a connection that has no place yet.
+    ///
+    /// # Errors
+    /// `service-limit`: too many do.
+    pub(super) fn join_line(&self) -> Result<Pending, ProxyError> {
+        self.gate.join(self.limits.places_in_line()).ok_or_else(|| self.line_is_full())
+    }
+
+    /// Waits for what comes, as long as one may who has waited since then.
+    ///
+    /// # Errors
+    /// `service-limit`: it has not come in time.
+    pub(super) async fn patiently_since<T>(
+        &self,
+        began: Instant,
+        coming: impl Future<Output = T>,
+    ) -> Result<T, ProxyError> {
+        let came = self.limits.patiently_since(began, coming, None).await;
+        came.ok_or_else(|| self.limits.refused("maxWait", "connections"))
+    }
+
+    fn line_is_full(&self) -> ProxyError {
+        self.limits.refused("maxPending", "connections")
+    }
+
+    /// Waits for its turn. For each who does, one connection is given up: one that is spare here, or the next one anywhere.
+    async fn in_line(&self, waits: Waits, siblings: &Siblings) -> Turn {
+        if !siblings.give_up_spare() {
+            self.gate.press();
+        }
+        let _in_line = InLine::at(siblings);
+        waits.await
     }
 }
 
@@ -127,14 +177,14 @@ impl Siblings {
         pools.push(Rc::downgrade(pool));
     }
 
-    /// Where it is said that a connection came back.
-    pub(super) fn returns(&self) -> Rc<Returns> {
-        Rc::clone(&self.returns)
+    /// Where a pool of these says that a connection came back.
+    pub(super) fn returns_of_pool(&self) -> Rc<Returns> {
+        Rc::new(Returns::new(Rc::clone(&self.spare)))
     }
 
-    /// Ready when a connection has come back to any of the pools. Cancel-safe.
-    pub(super) async fn returned(&self) {
-        self.returns.next().await;
+    /// A connection of one of the pools is idle, and nobody there is about to take it.
+    pub(super) fn tell_of_spare(&self) {
+        self.spare.tell();
     }
 
     /// Whether somebody waits for a place: who comes now does not pass them.
@@ -142,23 +192,47 @@ impl Siblings {
         self.in_line.get() > 0
     }
 
-    /// Gives up one idle connection of any of the pools; whether there was one.
-    fn give_up_idle(&self) -> bool {
-        let pools = self.pools.borrow();
-        pools.iter().filter_map(Weak::upgrade).any(|pool| pool.give_up_idle())
+    /// Gives up one spare connection of any of the pools; whether there was one.
+    fn give_up_spare(&self) -> bool {
+        let pool = self.with_spare();
+        pool.is_some_and(|pool| pool.give_up_spare())
     }
 
-    fn have_idle(&self) -> bool {
-        let pools = self.pools.borrow();
-        pools.iter().filter_map(Weak::upgrade).any(|pool| pool.has_idle())
+    /// A pool with a spare connection; looks only where one has become spare since there was none.
+    fn with_spare(&self) -> Option<Rc<EndpointPool>> {
+        if !self.spare.may_be_there() {
+            return None;
+        }
+        let pool =
+            self.pools.borrow().iter().filter_map(Weak::upgrade).find(|pool| pool.has_spare());
+        if pool.is_none() {
+            self.spare.none_is_left();
+        }
+        pool
+    }
+
+    /// Gives up spare connections for those who wait at this gate, one for each who has pressed.
+    fn answer(&self, gate: &Gate) {
+        while let Some(pool) = self.with_spare() {
+            if !gate.answer() {
+                return;
+            }
+            pool.give_up_spare();
+        }
+    }
+
+    fn drop_surplus(&self) {
+        for pool in self.pools.borrow().iter().filter_map(Weak::upgrade) {
+            pool.drop_surplus();
+        }
     }
 
     /// From now on idle connections are given up for those who wait at this gate, wherever.
-    fn lend(self: &Rc<Self>, gate: &Arc<Gate>, tasks: &Tasks) {
+    pub(super) fn lend(self: &Rc<Self>, gate: &Arc<Gate>, tasks: &Tasks) {
         if self.lend_to(gate) {
             return;
         }
-        self.returns.limited_by(gate);
+        self.spare.limited_by(gate);
         if let Some(before) = self.lends.replace(Some(Arc::clone(gate))) {
             before.call();
         }
@@ -179,22 +253,29 @@ impl Drop for Siblings {
     }
 }
 
-/// Gives up idle connections for those who wait in other workers, until there are no such pools any more.
+/// Gives up idle connections for those who wait in any worker, and where there are too many, until there are no such pools
+/// any more.
 async fn lend(siblings: Weak<Siblings>, gate: Arc<Gate>) {
+    let Some(spare) = siblings.upgrade().map(|siblings| Rc::clone(&siblings.spare)) else { return };
     loop {
         let mut pressed = pin!(gate.pressed());
         // From here on nothing is missed.
         pressed.as_mut().enable();
         match siblings.upgrade() {
             Some(siblings) if siblings.lend_to(&gate) => {
-                // Who waits here has taken what is idle already, or is about to.
-                while !siblings.returns.are_awaited() && siblings.have_idle() && gate.answer() {
-                    siblings.give_up_idle();
+                if gate.has_surplus() {
+                    siblings.drop_surplus();
                 }
+                siblings.answer(&gate);
             }
-            Some(_) | None => return,
+            // It may have heard of what whoever follows it is to give up.
+            Some(siblings) => return siblings.tell_of_spare(),
+            None => return,
         }
-        pressed.await;
+        tokio::select! {
+            () = pressed => {}
+            () = spare.told() => {}
+        }
     }
 }
 

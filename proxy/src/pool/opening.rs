@@ -32,9 +32,10 @@ enum Stage {
 }
 
 impl Opening {
-    /// One that begins, and the first who waits for it.
-    pub(super) fn new() -> (Rc<Self>, Awaited) {
-        let (sender, receiver) = watch::channel(Stage::WaitsForPlace);
+    /// One that begins, with its place or without, and the first who waits for it.
+    pub(super) fn new(has_place: bool) -> (Rc<Self>, Awaited) {
+        let stage = if has_place { Stage::Dials } else { Stage::WaitsForPlace };
+        let (sender, receiver) = watch::channel(stage);
         (Rc::new(Self(sender)), Awaited(receiver))
     }
 
@@ -68,6 +69,17 @@ impl Opening {
 }
 
 impl Awaited {
+    /// Whether it waits for its place no longer.
+    pub(super) fn has_place(&self) -> bool {
+        !matches!(&*self.0.borrow(), Stage::WaitsForPlace)
+    }
+
+    /// Completes when it waits for its place no longer. Cancel-safe.
+    pub(super) async fn placed(&mut self) {
+        // A task that has ended without a word is no reason to wait: `outcome` tells of it.
+        let _ = self.0.wait_for(|stage| !matches!(stage, Stage::WaitsForPlace)).await;
+    }
+
     /// Completes when the connection is there, or cannot be. Cancel-safe.
     pub(super) async fn outcome(&mut self, progress: &Progress) -> Result<(), ProxyError> {
         loop {
@@ -102,7 +114,7 @@ mod tests {
             ),
             (None, Some(Reason::Internal)),
         ] {
-            let (opening, mut first) = Opening::new();
+            let (opening, mut first) = Opening::new(false);
             let mut second = opening.join();
             let task = async move {
                 opening.begins_to_dial();
@@ -120,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_abandoned_by_the_last_who_waits() {
-        let (opening, first) = Opening::new();
+        let (opening, first) = Opening::new(false);
         let second = opening.join();
         drop(first);
         assert!(futures_util::poll!(Box::pin(opening.abandoned())).is_pending());

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::{
     Bounds, Connection, Dialled, EndpointPool, Progress, TERM,
     opening::{Awaited, Opening},
@@ -20,9 +22,8 @@ use super::{
 use crate::{
     clock::{self, Instant},
     error::ProxyError,
-    http::h2::Http2Client,
+    http::h2::{Http2Client, Reservation},
     policy::gate::{Others, Turn},
-    reason::Reason,
     tls::{Alpn, Peer},
 };
 
@@ -46,6 +47,31 @@ struct SharedConnection {
     opening: Rc<Opening>,
     /// How long it serves while others wait for its place.
     terms: RefCell<Terms>,
+    /// It rests, and somebody would use it.
+    rest: Rc<Notify>,
+    place: Place,
+}
+
+/// A connection's place among those of the service, where these are limited. Who has no place any more ends with what it
+/// carries.
+#[derive(Debug, Clone)]
+struct Place(Rc<RefCell<Option<Turn>>>);
+
+/// Gives the place back when the connection has ended.
+struct HeldPlace(Place);
+
+impl Place {
+    /// See [`Others::permit`].
+    fn is_permitted(&self, others: &Others) -> bool {
+        others.permit(&mut self.0.borrow_mut())
+    }
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        let turn = self.0.0.take();
+        drop(turn);
+    }
 }
 
 impl SharedConnection {
@@ -81,42 +107,43 @@ impl EndpointPool {
         self: &Rc<Self>,
         progress: &Progress,
     ) -> Result<Connection, ProxyError> {
-        let began = clock::now();
-        loop {
-            if let Some(client) = self.usable_shared() {
-                return Ok(Connection::Http2(client));
-            }
-            let (mut awaited, is_new) = self.await_opening()?;
-            let outcome = awaited.outcome(progress);
-            let is_unlimited = self.others.borrow().is_none();
-            let outcome = match is_unlimited {
-                true => Some(outcome.await),
-                false => Box::pin(self.until_room(outcome)).await,
-            };
-            if let Some(Err(error)) = outcome
-                && (is_new || !self.may_wait_longer(error.reason, began))
-            {
-                return Err(error);
-            }
-        }
+        let reservation = match self.usable_shared() {
+            Some(reservation) => reservation,
+            None => Box::pin(self.returned_shared(progress)).await?,
+        };
+        Ok(Connection::Http2(reservation))
     }
 
     /// A shared connection that takes another stream.
-    pub(super) fn usable_shared(&self) -> Option<Rc<Http2Client>> {
+    pub(super) fn usable_shared(&self) -> Option<Reservation> {
         let now = clock::now();
-        let mut open = self.shared.open.borrow_mut();
-        open.retain(|connection| !connection.client.is_closed());
-        let others_are_first = self.others.borrow().as_ref().is_some_and(Others::are_first);
-        let usable = open.iter().find(|connection| {
-            self.is_fresh(connection, now)
-                && connection.client.can_take_request()
-                && !(others_are_first && self.rests(connection, now))
-        })?;
+        self.drop_surplus_shared();
+        self.shared.open.borrow_mut().retain(|connection| !connection.client.is_closed());
+        let open = self.shared.open.borrow();
+        let usable = self.find_usable(&open, now)?;
         usable.last_used.set(now);
         if usable.used.replace(true) {
             self.dialer.http2_metrics.reused();
         }
-        Some(usable.client.clone())
+        Some(usable.client.reserve())
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_usable_shared(&self) -> bool {
+        self.find_usable(&self.shared.open.borrow(), clock::now()).is_some()
+    }
+
+    fn find_usable<'a>(
+        &self,
+        open: &'a [SharedConnection],
+        now: Instant,
+    ) -> Option<&'a SharedConnection> {
+        let others_are_first = self.others.borrow().as_ref().is_some_and(Others::are_first);
+        open.iter().find(|connection| {
+            self.is_fresh(connection, now)
+                && connection.client.can_take_request()
+                && !(others_are_first && self.rests(connection, now))
+        })
     }
 
     /// Gives up shared connections that have ended, are old, or have not been used for so long.
@@ -136,88 +163,95 @@ impl EndpointPool {
             && self.dialer.is_current(connection.bundle_generation)
     }
 
-    /// Whether it takes nothing new, so that others get its place.
-    fn rests(&self, connection: &SharedConnection, now: Instant) -> bool {
-        let patience = self.bounds.borrow().as_ref().map_or(Duration::MAX, Bounds::patience);
-        connection.terms.borrow_mut().rest(now, patience)
-    }
-
-    /// Waits for what becomes of the connection that is being opened; `None` when one that is there may have room before.
-    async fn until_room<T>(&self, outcome: impl Future<Output = T>) -> Option<T> {
-        // One that rests does not say when it goes on.
-        let goes_on = async {
-            if self.shared.is_empty() {
-                return std::future::pending().await;
-            }
-            clock::sleep(TERM).await;
-        };
-        tokio::select! {
-            outcome = outcome => Some(outcome),
-            () = self.siblings.returned() => None,
-            () = goes_on => None,
+    /// Lets go of shared connections that are too many under the service's limit, or were made before there was one and
+    /// find no room: they end with what they carry.
+    pub(super) fn drop_surplus_shared(&self) {
+        if let Some(others) = &*self.others.borrow() {
+            let is_permitted = |it: &SharedConnection| it.place.is_permitted(others);
+            self.shared.open.borrow_mut().retain(is_permitted);
         }
     }
 
-    /// Whether a request that began to wait then goes on, though the connection that another one has begun to wait for
-    /// has got no place in time.
-    fn may_wait_longer(&self, reason: Reason, began: Instant) -> bool {
-        let bounds = self.bounds.borrow();
-        let Some(bounds) = bounds.as_ref().filter(|_| reason == Reason::ServiceLimit) else {
-            return false;
-        };
-        let max_wait = bounds.limits.max_wait;
-        max_wait.is_zero() || began.elapsed() < max_wait
+    /// Whether it takes nothing new, so that others get its place. Who waits for it is called while it does.
+    fn rests(&self, connection: &SharedConnection, now: Instant) -> bool {
+        let rests = connection.terms.borrow_mut().rest(now, self.patience());
+        if rests {
+            connection.rest.notify_one();
+        }
+        rests
     }
 
-    /// Joins those who wait for the connection that is being opened, or has one opened, and says whether it is new.
-    fn await_opening(self: &Rc<Self>) -> Result<(Awaited, bool), ProxyError> {
+    /// How long a connection rests at most.
+    fn patience(&self) -> Duration {
+        self.bounds.borrow().as_ref().map_or(Duration::MAX, Bounds::patience)
+    }
+
+    /// Joins those who wait for the connection that is being opened, or has one opened.
+    pub(super) fn await_opening(self: &Rc<Self>) -> Result<Awaited, ProxyError> {
         if let Some(opening) = self.shared.opening.borrow().upgrade() {
-            return Ok((opening.join(), false));
+            return Ok(opening.join());
         }
         if self.shared.open.borrow().len() >= self.settings.max_connections {
             return Err(self.full());
         }
-        let (opening, awaited) = Opening::new();
+        let (place, has_place) = self.place_now();
+        let (opening, awaited) = Opening::new(has_place);
         *self.shared.opening.borrow_mut() = Rc::downgrade(&opening);
-        self.tasks.spawn(self.clone().run_shared(opening));
-        Ok((awaited, true))
+        self.tasks.spawn(self.clone().run_shared(opening, place, has_place));
+        Ok(awaited)
     }
 
     /// The task of one shared connection: opens it, tells those who wait, drives it to its end.
-    async fn run_shared(self: Rc<Self>, opening: Rc<Opening>) {
+    async fn run_shared(
+        self: Rc<Self>,
+        opening: Rc<Opening>,
+        place: Option<Turn>,
+        has_place: bool,
+    ) {
         let place = tokio::select! {
             biased;
             // Who comes now has another one opened.
             () = opening.abandoned() => return,
-            place = self.place(Some(self.holder)) => place,
+            place = self.place_for_many(), if !has_place => place,
+            () = std::future::ready(()), if has_place => place,
         };
-        let opened = match place {
-            Ok(place) => self.open_http2(place, &opening).await,
-            Err(error) => Err(error),
-        };
+        let opened = self.open_http2(place, &opening).await;
         *self.shared.opening.borrow_mut() = Weak::new();
         let (outcome, running) = match opened {
             Ok((connection, driver, peer)) => {
+                let rest = connection.rest.clone();
                 self.shared.open.borrow_mut().push(connection);
-                (Ok(()), Some((driver, peer)))
+                // It may have been begun before its number was limited.
+                self.drop_surplus_shared();
+                (Ok(()), Some((driver, peer, rest)))
             }
             Err(error) => (Err(error), None),
         };
         opening.ended(outcome);
-        let Some((driver, peer)) = running else { return };
+        let Some((driver, peer, rest)) = running else { return };
+        self.returns.tell_of_room();
         // The pool is not held while the connection runs: it ends by itself when the pool lets go of it.
-        let (dialer, returns) = (self.dialer.clone(), self.siblings.returns());
+        let (dialer, returns, pause) =
+            (self.dialer.clone(), self.returns.clone(), TERM.min(self.patience()));
         drop(self);
         let was_seen = async {
             opening.abandoned().await;
-            // It has room left, or is nobody's.
-            returns.tell();
+            // It may be nobody's.
+            returns.tell_of_idle();
             std::future::pending().await
+        };
+        let goes_on = async {
+            loop {
+                rest.notified().await;
+                clock::sleep(pause).await;
+                returns.tell_of_room();
+            }
         };
         tokio::select! {
             () = driver => {}
             () = dialer.distrusted(peer.as_ref()) => {}
             () = was_seen => {}
+            () = goes_on => {}
         }
     }
 
@@ -240,8 +274,12 @@ impl EndpointPool {
             self.explain(&socket).unwrap_or_else(|| ProxyError::new(error.reason, detail))
         })?;
         let now = clock::now();
+        let place = Place(Rc::new(RefCell::new(place)));
+        let held = HeldPlace(place.clone());
         let connection = SharedConnection {
-            client: Rc::new(client.telling(self.siblings.returns())),
+            client: Rc::new(client.telling(self.returns.clone())),
+            place,
+            rest: Rc::default(),
             opened: now,
             bundle_generation,
             last_used: Cell::new(now),
@@ -250,8 +288,8 @@ impl EndpointPool {
             terms: RefCell::new(Terms::new(now)),
         };
         let driver = async move {
+            let _held = held;
             driver.await;
-            drop(place);
         };
         Ok((connection, driver, peer))
     }

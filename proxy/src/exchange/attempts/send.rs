@@ -49,9 +49,9 @@ impl Call<'_> {
                 let sent = pin!(client.send(self.head, body, &interim, shelf));
                 (Passage::hold(passage, self.head, sent).await, kept)
             }
-            Connection::Http2(client) => {
-                self.annotate_for(&client);
-                let sent = pin!(client.send(self.head, body, &interim));
+            Connection::Http2(reservation) => {
+                self.annotate_for(reservation.client());
+                let sent = pin!(reservation.send(self.head, body, &interim));
                 (Passage::hold(passage, self.head, sent).await, false)
             }
         };
@@ -84,7 +84,8 @@ impl Call<'_> {
             // Boxed: it is rare.
             let shared = member.pool.acquire(Need::Http2, member.in_flight(), progress);
             let shared = Box::pin(shared).await?;
-            if matches!(&shared, Connection::Http2(client) if client.takes_websockets()) {
+            if matches!(&shared, Connection::Http2(reserved) if reserved.client().takes_websockets())
+            {
                 return Ok(shared);
             }
         }

@@ -24,14 +24,14 @@ use crate::{
     shared::Shared,
 };
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n";
+pub(super) const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n";
 const UPGRADE: &str =
     "GET /upgrade HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 const UPGRADED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 
 /// A service with these limits, whose requests are sent once.
-fn limited(endpoints: Vec<Endpoint>, limits: ServiceLimits) -> Destination {
+pub(super) fn limited(endpoints: Vec<Endpoint>, limits: ServiceLimits) -> Destination {
     let mut destination = Destination::empty("shop/cart:80".into());
     destination.endpoints = endpoints.into_iter().map(Arc::new).collect();
     let mut requests = RequestPolicy::default();
@@ -41,7 +41,7 @@ fn limited(endpoints: Vec<Endpoint>, limits: ServiceLimits) -> Destination {
     destination
 }
 
-fn patient(max_in_flight: u32, max_connections: u32) -> ServiceLimits {
+pub(super) fn patient(max_in_flight: u32, max_connections: u32) -> ServiceLimits {
     ServiceLimits {
         max_in_flight,
         max_connections,
@@ -50,7 +50,7 @@ fn patient(max_in_flight: u32, max_connections: u32) -> ServiceLimits {
     }
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             clock::sleep(Duration::from_millis(1)).await;
@@ -197,7 +197,7 @@ fn a_connection_is_handed_from_worker_to_worker_over_http1() {
 }
 
 /// An application that answers each HTTP/2 request after a moment.
-async fn http2_app() -> SocketAddr {
+pub(super) async fn http2_app() -> SocketAddr {
     serve_http2(async || {}).await
 }
 
@@ -227,7 +227,7 @@ async fn serve_http2(begins: impl AsyncFn() + 'static) -> SocketAddr {
 }
 
 /// The status of the answer to one HTTP/2 request.
-async fn ask_http2(socket: Socket) -> u16 {
+pub(super) async fn ask_http2(socket: Socket) -> u16 {
     let (sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
     let answer = async {
         let mut sender = sender.ready().await.expect("open");

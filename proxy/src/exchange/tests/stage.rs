@@ -52,8 +52,13 @@ pub(in crate::exchange) struct Stage {
 
 impl Stage {
     pub(in crate::exchange) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// One whose sidecar was started with these flags.
+    pub(super) fn with(flags: &[&str]) -> Self {
         let root = Authority::new("root");
-        let (process, drain) = process("web", &root, InboundPorts::default());
+        let (process, drain) = process("web", flags, &root, InboundPorts::default());
         Self {
             directory: process.directory.clone(),
             metrics: process.telemetry.metrics.clone(),
@@ -104,7 +109,7 @@ impl Stage {
             concurrency: None,
         };
         let inbound = InboundPorts { ports: [(port, served)].into(), others: None };
-        let (process, drain) = process("cart", &self.root, inbound);
+        let (process, drain) = process("cart", &[], &self.root, inbound);
         self.drains.borrow_mut().push(drain);
         let shared = Shared::new(process, Tasks::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -119,6 +124,11 @@ impl Stage {
             transport: Transport::Mesh(Arc::new([spiffe_id("cart")])),
             ..Endpoint::plain(address, port)
         }
+    }
+
+    /// For a worker of the client's sidecar in a thread of its own.
+    pub(super) fn process(&self) -> Process {
+        self.process.clone()
     }
 
     /// Another worker of the client's sidecar.
@@ -149,12 +159,7 @@ impl Stage {
 
     /// What it gets from this worker.
     pub(super) async fn ask_at(&self, worker: &Rc<Shared>, request: &str) -> String {
-        let mut socket = self.connect_to(worker).await;
-        socket.write_all(request.as_bytes()).await.expect("it is open");
-        socket.flush().await.expect("it is open");
-        let mut received = Vec::new();
-        let _ = socket.read_to_end(&mut received).await;
-        String::from_utf8_lossy(&received).into_owned()
+        ask_on(self.connect_to(worker).await, request).await
     }
 
     /// The sum of a metric's samples that have this label.
@@ -165,9 +170,36 @@ impl Stage {
     }
 }
 
-fn process(account: &str, root: &Authority, inbound: InboundPorts) -> (Process, DrainTrigger) {
+/// Where this worker accepts connections to the service from now on.
+pub(super) async fn listen(worker: Rc<Shared>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let socket = Socket::new(stream);
+            worker.tasks.spawn(outbound::destined(worker.clone(), socket, NAME.into()));
+        }
+    });
+    address
+}
+
+/// What the client's application gets on this connection for these bytes, up to the connection's end.
+pub(super) async fn ask_on(mut socket: Socket, request: &str) -> String {
+    socket.write_all(request.as_bytes()).await.expect("it is open");
+    socket.flush().await.expect("it is open");
+    let mut received = Vec::new();
+    let _ = socket.read_to_end(&mut received).await;
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+fn process(
+    account: &str,
+    flags: &[&str],
+    root: &Authority,
+    inbound: InboundPorts,
+) -> (Process, DrainTrigger) {
     let workload = format!("--workload=shop/{account}");
-    let flags = ["weft-proxy", &workload];
+    let flags = ["weft-proxy", &workload].into_iter().chain(flags.iter().copied());
     let config = Arc::new(Command::try_parse_from(flags).expect("good flags").config);
     let mesh = MeshScope {
         trust_domain: weft_proto::TrustDomain::default(),

@@ -35,7 +35,7 @@ use crate::{
         body::Upload,
     },
     io::Socket,
-    policy::gate::Turn,
+    policy::gate::{Others, Turn},
     reason::Reason,
 };
 
@@ -116,6 +116,14 @@ impl Http1Client {
     pub fn holding(self, place: Option<Turn>) -> Self {
         self.0.place.set(place);
         self
+    }
+
+    /// Whether it may go on among those who wait for places: see [`Others::permit`].
+    pub(super) fn is_permitted(&self, others: &Others) -> bool {
+        let mut place = self.0.place.take();
+        let is_permitted = others.permit(&mut place);
+        self.0.place.set(place);
+        is_permitted
     }
 
     /// The roots that the peer was verified under; `None` where there is no TLS.

@@ -210,7 +210,7 @@ impl<'a> Connection<'a> {
     ) -> After {
         let mut facts = Facts::of(&parsed);
         // How long the one before was waited for says nothing of this one.
-        self.half_closed = HalfClosed::default();
+        self.half_closed = None;
         let message = self.inbox.begin_body(parsed.length);
         let body = match parsed.length {
             BodyLength::Empty => Body::Empty,

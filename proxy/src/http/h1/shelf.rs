@@ -6,7 +6,8 @@
 //! idle, and those above a number that have not been needed for [`SURPLUS_REST`] are closed: load that comes and goes finds
 //! the connections that it left. A request that cannot be sent twice gets none that the server may be
 //! about to close ([`Patience`]). Where others wait for its place, and nobody here for it, it is closed instead of kept; so
-//! it is when it has served those here for a [`TERM`].
+//! it is when it has served those here for a [`TERM`], and where the service may have no connections more and it is one too
+//! many.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
 
@@ -53,9 +54,22 @@ impl Shelf {
         Self { returns: Some(returns), ..self }
     }
 
-    /// Its connections have places for which these wait.
+    /// Its connections have places for which these wait, from now on.
     pub fn yields_to(&self, others: Option<Others>) {
         *self.others.borrow_mut() = others;
+        self.drop_surplus();
+    }
+
+    /// Closes connections that are too many under the service's limit, or were made before there was one and find no room.
+    pub fn drop_surplus(&self) {
+        if let Some(others) = &*self.others.borrow() {
+            let all = std::mem::take(&mut *self.idle.borrow_mut());
+            let mut permitted = VecDeque::with_capacity(all.len());
+            for idle in all.into_iter().rev().filter(|idle| idle.client.is_permitted(others)) {
+                permitted.push_front(idle);
+            }
+            *self.idle.borrow_mut() = permitted;
+        }
     }
 
     /// Closes the connection that has lain here for longest; whether there was one.
@@ -71,9 +85,10 @@ impl Shelf {
         loop {
             let idle = self.idle.borrow_mut().pop_back()?;
             let rested = now.saturating_duration_since(idle.since);
+            let is_old = now.saturating_duration_since(idle.client.opened()) >= self.max_age;
             if !idle.client.is_quiet() {
                 self.ends_after(rested);
-            } else if now.saturating_duration_since(idle.client.opened()) >= self.max_age {
+            } else if is_old || !self.is_permitted(&idle.client) {
                 drop(idle);
             } else if may_be_sent_again || self.patience.borrow().is_trusted(rested, now) {
                 return Some(idle.client.rested(rested));
@@ -123,19 +138,23 @@ impl Shelf {
 
     /// Lays a connection here.
     pub(super) fn put(&self, client: Http1Client) {
-        if self.is_wanted_elsewhere(&client) {
+        if self.is_wanted_elsewhere(&client) || !self.is_permitted(&client) {
             return drop(client);
         }
         self.idle.borrow_mut().push_back(Idle { client, since: clock::now() });
         if let Some(returns) = &self.returns {
-            returns.tell();
+            returns.tell_of_idle();
         }
+    }
+
+    fn is_permitted(&self, client: &Http1Client) -> bool {
+        self.others.borrow().as_ref().is_none_or(|others| client.is_permitted(others))
     }
 
     fn is_wanted_elsewhere(&self, client: &Http1Client) -> bool {
         let others_are_first = self.others.borrow().as_ref().is_some_and(Others::are_first);
-        others_are_first
-            && (!self.returns.as_ref().is_some_and(|returns| returns.are_awaited())
-                || clock::now().saturating_duration_since(client.opened()) >= TERM)
+        let is_awaited = || self.returns.as_ref().is_some_and(|returns| returns.is_awaited());
+        let served = || clock::now().saturating_duration_since(client.opened());
+        others_are_first && (!is_awaited() || served() >= TERM)
     }
 }

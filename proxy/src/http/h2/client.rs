@@ -64,6 +64,13 @@ struct InFlight {
     returns: OnceCell<Rc<Returns>>,
 }
 
+/// A request's place among those in flight, from before it is sent. Dropped, it is given back.
+#[derive(Debug)]
+pub struct Reservation {
+    open: OpenStream,
+    client: Rc<Http2Client>,
+}
+
 /// One request among those in flight, until its response and its body are done.
 #[derive(Debug, Clone)]
 pub(super) struct OpenStream(#[expect(dead_code, reason = "held for its drop")] Rc<Counted>);
@@ -73,9 +80,12 @@ struct Counted(Rc<InFlight>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
-        if let Some(returns) = self.0.returns.get() {
-            returns.tell();
+        let left = self.0.count.get() - 1;
+        self.0.count.set(left);
+        match self.0.returns.get() {
+            Some(returns) if left == 0 => returns.tell_of_idle(),
+            Some(returns) => returns.tell_of_room(),
+            None => {}
         }
     }
 }
@@ -162,20 +172,35 @@ impl Http2Client {
         body: Body,
         interim: &Interim,
     ) -> Result<Response, SendError> {
+        self.send_as(self.open_stream(), head, body, interim).await
+    }
+
+    /// Takes a place among the requests in flight for one that is to be sent.
+    #[must_use]
+    pub fn reserve(self: &Rc<Self>) -> Reservation {
+        Reservation { open: self.open_stream(), client: Rc::clone(self) }
+    }
+
+    async fn send_as(
+        &self,
+        open: OpenStream,
+        head: &RequestHead,
+        body: Body,
+        interim: &Interim,
+    ) -> Result<Response, SendError> {
         let target = head::Target::of(head)?;
         let ended = body.is_end();
         if ended
             && self.takes_websockets()
             && let Some(key) = websocket::key(head)
         {
-            return Box::pin(self.open_websocket(head, target, &key, interim)).await;
+            return Box::pin(self.open_websocket(open, head, target, &key, interim)).await;
         }
         let connection = &self.0.connection;
         let written_before = connection.written_to_kernel();
         let stream = connection
             .open(head, &target, ended)
             .map_err(|error| SendError { delivery: Delivery::Nothing, ..send_error(&error) })?;
-        let open = self.open_stream();
         let mut outgoing = (!ended).then(|| Outgoing::new(stream.clone(), body));
         let received = poll_fn(|cx| poll_response(&stream, &mut outgoing, interim, cx));
         let received = received.await.map_err(|error| self.judge(error, written_before))?;
@@ -191,6 +216,7 @@ impl Http2Client {
     /// Asks for a WebSocket: the response is that of HTTP/1.
     async fn open_websocket(
         &self,
+        open: OpenStream,
         head: &RequestHead,
         target: head::Target<'_>,
         key: &HeaderValue,
@@ -201,7 +227,6 @@ impl Http2Client {
         let stream = connection
             .open(head, &target.for_websocket(), false)
             .map_err(|error| SendError { delivery: Delivery::Nothing, ..send_error(&error) })?;
-        let open = self.open_stream();
         let received = poll_fn(|cx| poll_response(&stream, &mut None, interim, cx));
         let mut received = received.await.map_err(|error| self.judge(error, written_before))?;
         if !received.status.is_success() {
@@ -229,6 +254,27 @@ impl Http2Client {
             return SendError { delivery: Delivery::Nothing, ..error };
         }
         error
+    }
+}
+
+impl Reservation {
+    /// The connection that it is on.
+    #[must_use]
+    pub fn client(&self) -> &Http2Client {
+        &self.client
+    }
+
+    /// Sends the request: see [`Http2Client::send`].
+    ///
+    /// # Errors
+    /// Why there is no response, and how much of the request may have reached the application.
+    pub async fn send(
+        self,
+        head: &RequestHead,
+        body: Body,
+        interim: &Interim,
+    ) -> Result<Response, SendError> {
+        self.client.send_as(self.open, head, body, interim).await
     }
 }
 

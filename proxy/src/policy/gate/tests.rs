@@ -1,5 +1,7 @@
 //! The line at the gate: its order, its bounds, and those who leave it.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 fn gate() -> Arc<Gate> {
@@ -13,7 +15,7 @@ fn turn(gate: &Arc<Gate>, most: u32) -> Turn {
     }
 }
 
-fn waiting(gate: &Arc<Gate>, most: u32) -> oneshot::Receiver<Turn> {
+fn waiting(gate: &Arc<Gate>, most: u32) -> Waits {
     match gate.ask(most, usize::MAX) {
         Answer::Wait(turn) => turn,
         other => panic!("{other:?}"),
@@ -171,4 +173,51 @@ fn a_holder_hears_whether_somebody_else_has_waited_longest() {
     assert!(!others_than_another.are_first());
     drop(someone);
     assert!(others.are_first() && others_than_another.are_first());
+}
+
+#[test]
+fn a_turn_that_a_lowered_limit_leaves_no_room_for_is_given_back_by_what_can_end() {
+    let gate = gate();
+    let mut held = [3, 3, 3].map(|most| Some(turn(&gate, most)));
+    assert!(held.iter_mut().all(|turn| gate.permits(turn)));
+    gate.limit(1);
+    let mut waits = waiting(&gate, 1);
+    assert_eq!(held.each_mut().map(|turn| gate.permits(turn)), [false, false, true]);
+    assert_eq!(gate.out(), 1);
+    assert!(held[0].is_none() && waits.try_recv().is_err(), "nobody is served beyond the limit");
+    drop(held);
+    assert!(waits.try_recv().is_ok());
+}
+
+#[test]
+fn what_holds_no_turn_takes_one_where_there_is_room_and_nobody_waits() {
+    let (gate, another) = (gate(), gate());
+    let mut of_another = Some(turn(&another, 1));
+    gate.limit(1);
+    assert!(gate.permits(&mut of_another) && another.out() == 0);
+    let mut none = None;
+    assert!(!gate.permits(&mut none) && none.is_none());
+    let waits = waiting(&gate, 1);
+    gate.limit(0);
+    drop(of_another);
+    gate.state().most = 1;
+    assert!(!gate.permits(&mut none), "somebody waits");
+    drop(waits);
+    assert!(gate.permits(&mut none));
+}
+
+#[test]
+fn many_who_wait_for_one_turn_are_counted_each() {
+    let gate = gate();
+    let held = turn(&gate, 1);
+    let Err(mut one) = gate.ask_for_many(Holder::unique(), 1) else { panic!("no room") };
+    let [first, _second] = [gate.join(2), gate.join(2)].map(|it| it.expect("room in the line"));
+    assert!(gate.join(2).is_none() && matches!(gate.ask(1, 2), Answer::Full));
+    assert_eq!(gate.waiting(), 2);
+    drop(first);
+    let Answer::Wait(next) = gate.ask(1, 2) else { panic!("there is room in the line") };
+    drop(held);
+    assert!(one.try_recv().is_ok(), "it came first");
+    drop(next);
+    assert_eq!(gate.waiting(), 1);
 }

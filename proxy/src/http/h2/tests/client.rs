@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::{
     error::Delivery,
-    http::{BodyError, Fields, Frame, Interim, RequestHead, SendError, body},
+    http::{BodyError, Fields, Frame, Interim, RequestHead, Returns, SendError, Spare, body},
     reason::Reason,
 };
 
@@ -103,6 +103,23 @@ fn an_endpoint_that_begins_with_goaway_is_not_connected_to() {
         let shaken = Http2Client::handshake(Socket::new(near), client_settings(), false).await;
         let error = shaken.err().expect("no request could be sent");
         assert_eq!((error.reason, error.delivery), (Reason::ConnectFailed, Delivery::Nothing));
+    });
+}
+
+#[test]
+fn a_place_is_taken_before_the_request_is_sent_and_given_back_when_none_is() {
+    worker(async {
+        let (near, mut far) = streams().await;
+        far.write_all(&settings()).await.expect("written");
+        let only_one = ClientSettings { max_streams: 1, ..client_settings() };
+        let shaken = Http2Client::handshake(Socket::new(near), only_one, false).await;
+        let (client, _driver) = shaken.expect("HTTP/2");
+        let spare = Rc::<Spare>::default();
+        let client = Rc::new(client.telling(Rc::new(Returns::new(spare.clone()))));
+        let reservation = client.reserve();
+        assert!(!client.can_take_request() && !spare.may_be_there());
+        drop(reservation);
+        assert!(client.can_take_request() && spare.may_be_there());
     });
 }
 
