@@ -6,7 +6,7 @@
 //!
 //! Looking for a name is a step for each field. How many there may be is the codecs' limit (`WEFT_MAX_HEADERS`, and in HTTP/2,
 //! where more are read before they are refused, a head's bytes, of which each field counts 32 and more), and a message is looked
-//! into a fixed number of times. So nothing here or above may look for a name once for each field, nor once for each word of
+//! into a fixed number of times, and once for each rule of its route or its policies that asks for a field. So nothing here or above may look for a name once for each field, nor once for each word of
 //! what a peer wrote: [`Fields::retain`] takes out many at once.
 
 mod spelling;

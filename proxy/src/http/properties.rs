@@ -147,6 +147,13 @@ fn check_peer(head: &RequestHead) {
     side::put_case(&mut fields);
     side::take_case(&mut fields);
     check_fields(&head.headers, &fields);
+    let unique = head.headers.keys().all(|name| head.headers.get_all(name).nth(1).is_none());
+    if unique && head.headers.keys().map(|name| name.as_str().len() + 1).sum::<usize>() < 4096 {
+        let spelt = |fields: &Fields| -> Vec<String> {
+            fields.into_iter().map(|field| format!("{:?}", field.spelt())).collect()
+        };
+        assert_eq!(spelt(&fields), spelt(&head.headers));
+    }
 }
 
 fn check_destination(head: &RequestHead) {

@@ -84,6 +84,11 @@ fn check(head: &RequestHead, size: usize, settings: &ServerSettings) -> Result<(
     if head.headers.get_all(HOST).nth(1).is_some() {
         return Err(bad_request("more than one Host"));
     }
+    // It goes on as one, or as the Host of HTTP/1, which may say no more.
+    let host = head.headers.get(HOST).filter(|_| head.target.authority().is_none());
+    if host.is_some_and(|host| !h1::authority::is_valid(host.as_bytes())) {
+        return Err(bad_request("Host is no authority"));
+    }
     Ok(())
 }
 

@@ -82,18 +82,26 @@ fn is_said(field: &Field) -> bool {
 
 /// A new map of these fields; what does not fit is left out.
 fn written(fields: &Fields, maps: &mut VecDeque<CaseMap>) -> Option<HeaderValue> {
-    let (mut text, mut names) = (Vec::new(), Vec::new());
+    let (mut text, mut names, mut is_whole) = (Vec::new(), Vec::new(), true);
     for field in fields.into_iter().filter(|field| is_said(field)) {
         if text.len() + field.name().as_str().len() <= MAX_BYTES {
             field.spelt().write(&mut text);
             text.push(b',');
             names.push(field.spelt().clone());
+        } else {
+            is_whole = false;
         }
+    }
+    if names.is_empty() {
+        return None;
     }
     // Behind the last comma is nothing.
     text.pop();
     let text = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
-    keep(maps, CaseMap { text: text.clone(), names });
+    // Else it would never be found again.
+    if is_whole {
+        keep(maps, CaseMap { text: text.clone(), names });
+    }
     Some(text)
 }
 
@@ -202,6 +210,11 @@ mod tests {
             put_case(&mut fields);
             assert_eq!(fields[CASE], [name.as_str(), &name, &name, &name, "Accept"].join(","));
         }
+        // It would be found for other fields only.
+        MAPS.with_borrow(|maps| assert_eq!(maps.len(), 0));
+        let mut fields = spelt(&[&("X-".to_owned() + &"a".repeat(MAX_BYTES))]);
+        put_case(&mut fields);
+        assert!(!fields.contains_key(CASE));
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Encoder {
         if known.is_some_and(|known| known.is_of_one_message) {
             return self.named(name, value, index, NOT_KEPT, out);
         }
-        let kept = || Some(value.clone());
+        // A copy: the value may be a piece of a whole head, which is not to be kept with it.
+        let kept = || HeaderValue::from_bytes(value.as_bytes()).ok();
         self.keepable((Some(name), by_name), value.as_bytes(), kept, index, out);
     }
 

@@ -35,9 +35,11 @@ enum Said {
     Stream(ErrorCode),
     /// A response to the request on stream 1.
     Response,
+    /// The response 400 to it.
+    BadRequest,
 }
 
-use Said::{Connection, Response as Answered, Stream};
+use Said::{BadRequest as Refused, Connection, Response as Answered, Stream};
 
 /// A field, spelt out and kept in no table.
 fn field(name: &str, value: &str) -> Vec<u8> {
@@ -83,6 +85,8 @@ async fn answer(stream: &mut TcpStream) -> Said {
                 return Connection(code(4));
             }
             RST_STREAM => return Stream(code(0)),
+            // `:status: 400`
+            HEADERS if head[8] == 1 && payload.first() == Some(&0x8c) => return Refused,
             HEADERS if head[8] == 1 => return Answered,
             _ => {}
         }
@@ -275,6 +279,16 @@ fn heads_that_make_no_request_reset_their_stream() {
             after_post(&frame(HEADERS, END_HEADERS, 1, &field("x-a", "b"))),
             MALFORMED,
         ),
+    ]);
+}
+
+#[test]
+fn a_host_that_stands_for_an_authority_must_be_one() {
+    check(vec![
+        ("a host", get_with(&field("host", "a:80")), Answered),
+        ("user information", get_with(&field("host", "u@a")), Refused),
+        ("two", get_with(&field("host", "a,b")), Refused),
+        ("no port", get_with(&field("host", "a:")), Refused),
     ]);
 }
 
