@@ -36,6 +36,9 @@ use crate::{
 /// subscription.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
+/// That requests are answered is not noted again so soon.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub enum Found {
@@ -105,15 +108,17 @@ impl Service {
     /// Notes that a request which came here was answered by an application: HTTP is spoken. Opaque bytes that have rules of
     /// their own may lead to other servers, of which that says nothing.
     pub fn learn_http(&self) {
-        if self.learned.get() != Learned::Http && !self.routes_opaque_bytes() {
-            self.learned.set(self.learned.get().answered_request());
+        let (learned, now) = (self.learned.get(), clock::now());
+        let is_known = matches!(learned, Learned::Http(answered) if now - answered < KNOWN_FOR);
+        if !is_known && !self.routes_opaque_bytes() {
+            self.learned.set(learned.answered_request(now));
         }
     }
 
     /// What its connections turned out to be, as far as that still says something.
     #[must_use]
     pub fn what_is_learned(&self) -> &Cell<Learned> {
-        if self.learned.get() == Learned::Http && self.routes_opaque_bytes() {
+        if matches!(self.learned.get(), Learned::Http(_)) && self.routes_opaque_bytes() {
             self.learned.set(Learned::ClientFirst);
         }
         &self.learned

@@ -165,6 +165,7 @@ async fn to_service(
                 socket,
                 learned,
                 wait: undeclared::Wait::Gap(undeclared::GAP),
+                ahead: shared.config.timeouts.client_idle,
                 drain: None,
             };
             let idle = shared.config.timeouts.tcp_idle;

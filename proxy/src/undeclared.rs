@@ -19,7 +19,12 @@ use std::{
 };
 
 use crate::{
-    clock, detect::Detected, drain::Drain, error::ProxyError, io::Socket, peek::Peek,
+    clock::{self, Instant},
+    detect::Detected,
+    drain::Drain,
+    error::ProxyError,
+    io::Socket,
+    peek::Peek,
     reason::Reason,
 };
 
@@ -30,6 +35,9 @@ pub const SILENCE: Duration = Duration::from_millis(5);
 /// The same where clients were seen to speak first: a connection opened ahead of its first request costs the
 /// server nothing, and one that does wait for the server is not lost.
 const KNOWN_CLIENT_SILENCE: Duration = Duration::from_secs(1);
+
+/// So long after the last request was answered, a port may have become another application's.
+const STILL_HTTP: Duration = Duration::from_secs(60);
 
 /// Text that is no line yet, so long after its last byte, is no request line: a client of HTTP sends that at once, or
 /// byte by byte. Should it become one all the same, what may be forged in it is looked for in the opaque bytes.
@@ -47,28 +55,19 @@ pub enum Learned {
     ServerFirst,
     /// Clients speak first, in text that ends in no line: nothing more is to be waited for.
     ShortText,
-    /// A request was answered here, so no client waits for the server to speak.
-    Http,
+    /// A request was answered here then, so who is silent hardly waits for the server to speak.
+    Http(Instant),
+    /// HTTP is spoken here, and by the server to whom is silent as well.
+    Mixed,
 }
 
 impl Learned {
-    /// What is known when a request has been answered by the application itself. Where the server was seen to speak first
-    /// it speaks more than HTTP, and goes on to be dialled for those who wait for it.
+    /// What is known when a request has been answered by the application itself.
     #[must_use]
-    pub const fn answered_request(self) -> Self {
+    pub const fn answered_request(self, now: Instant) -> Self {
         match self {
-            Self::ServerFirst => self,
-            _ => Self::Http,
-        }
-    }
-
-    /// How long a client is silent before the server is dialled for it; `None` where it never is.
-    const fn silence(self) -> Option<Duration> {
-        match self {
-            Self::Nothing => Some(SILENCE),
-            Self::ClientFirst | Self::ShortText => Some(KNOWN_CLIENT_SILENCE),
-            Self::ServerFirst => Some(Duration::ZERO),
-            Self::Http => None,
+            Self::ServerFirst | Self::Mixed => Self::Mixed,
+            Self::Nothing | Self::ClientFirst | Self::ShortText | Self::Http(_) => Self::Http(now),
         }
     }
 
@@ -77,8 +76,28 @@ impl Learned {
         match self {
             Self::Nothing => Self::ClientFirst,
             // Not every connection of such a server is one of HTTP.
-            Self::ServerFirst => Self::Nothing,
-            known @ (Self::ClientFirst | Self::ShortText | Self::Http) => known,
+            Self::ServerFirst => Self::Mixed,
+            known @ (Self::ClientFirst | Self::ShortText | Self::Http(_) | Self::Mixed) => known,
+        }
+    }
+
+    /// What is known once a client has spoken at once.
+    fn after_word(self, decided: &Detected) -> Self {
+        match (decided, self) {
+            (_, Self::Mixed) => Self::Mixed,
+            (Detected::NeedMore, _) => Self::ShortText,
+            (Detected::Http1 | Detected::Http2, Self::Http(_)) => self,
+            _ => Self::ClientFirst,
+        }
+    }
+
+    /// When the server is dialled for a client that has been silent since it began.
+    fn dialled_at(self, began: Instant) -> Instant {
+        match self {
+            Self::Nothing | Self::Mixed => began + SILENCE,
+            Self::ClientFirst | Self::ShortText => began + KNOWN_CLIENT_SILENCE,
+            Self::ServerFirst => began,
+            Self::Http(answered) => (answered + STILL_HTTP).max(began + KNOWN_CLIENT_SILENCE),
         }
     }
 }
@@ -92,6 +111,8 @@ pub struct Client<'a> {
     pub learned: &'a Cell<Learned>,
     /// How long text is waited for to become a line.
     pub wait: Wait,
+    /// How long it may say nothing where it is expected to speak first; zero: no bound.
+    pub ahead: Duration,
     /// When it comes, who has said nothing so far is not waited for any longer.
     pub drain: Option<&'a Drain>,
 }
@@ -128,7 +149,7 @@ pub enum Found<D> {
     Http(Detected),
     /// Opaque bytes; the server is dialled already where it was needed to find out.
     Opaque(Option<D>),
-    /// The client ended without a byte, or has sent none when the proxy drains.
+    /// The client ended without a byte, or has sent none for too long, or none when the proxy drains.
     Nothing,
 }
 
@@ -154,7 +175,7 @@ pub async fn find_out_in_turn<R, D: AsRef<Socket>>(
     room: impl Future<Output = Result<R, ProxyError>>,
     dial: impl AsyncFnOnce(R) -> Result<D, ProxyError>,
 ) -> Result<Found<D>, ProxyError> {
-    let Client { socket, learned, wait, drain } = client;
+    let Client { socket, learned, wait, ahead, drain } = client;
     let wait = match (wait, learned.get()) {
         (Wait::Gap(gap), Learned::ShortText) => Wait::Gap(gap.min(SILENCE)),
         (wait, _) => wait,
@@ -166,9 +187,9 @@ pub async fn find_out_in_turn<R, D: AsRef<Socket>>(
             None => pending().await,
         }
     };
-    match begins(&mut client, learned, idle, drained()).await? {
+    match begins(&mut client, learned, ahead, drained()).await {
         Begins::WithAWord => return Ok(at_once(&mut client, wait, learned).await),
-        Begins::Drained => return Ok(Found::Nothing),
+        Begins::InVain => return Ok(Found::Nothing),
         Begins::Silent => {}
     }
     let has_begun = Cell::new(false);
@@ -231,33 +252,34 @@ enum Begins {
     WithAWord,
     /// It has been silent for so long that the server is to be dialled.
     Silent,
-    /// It was silent when the proxy began to drain.
-    Drained,
+    /// It has been silent for too long, or was when the proxy began to drain.
+    InVain,
 }
 
 /// How a client begins. What other connections show meanwhile counts for it.
 async fn begins(
     client: &mut Peek<'_>,
     learned: &Cell<Learned>,
-    idle: Duration,
+    ahead: Duration,
     drained: impl Future<Output = ()>,
-) -> Result<Begins, ProxyError> {
-    let mut waited = Duration::ZERO;
-    while let Some(silence) = learned.get().silence() {
-        if silence <= waited {
-            return Ok(Begins::Silent);
+) -> Begins {
+    let began = clock::now();
+    let mut drained = pin!(drained);
+    loop {
+        let due = learned.get().dialled_at(began);
+        if due <= clock::now() {
+            return Begins::Silent;
         }
-        if clock::timeout(silence - waited, client.any()).await.is_ok() {
-            return Ok(Begins::WithAWord);
-        }
-        waited = silence;
-    }
-    tokio::select! {
-        biased;
-        _ = client.any() => Ok(Begins::WithAWord),
-        () = drained => Ok(Begins::Drained),
-        () = clock::sleep(idle), if !idle.is_zero() => {
-            Err(ProxyError::new(Reason::IdleTimeout, "no request came"))
+        // Opened ahead of its first request, by all that is known.
+        let is_ahead = matches!(learned.get(), Learned::Http(_));
+        tokio::select! {
+            biased;
+            _ = client.any() => return Begins::WithAWord,
+            () = &mut drained, if is_ahead => return Begins::InVain,
+            () = clock::sleep_until(due) => {}
+            () = clock::sleep_until(began + ahead), if is_ahead && !ahead.is_zero() => {
+                return Begins::InVain;
+            }
         }
     }
 }
@@ -265,12 +287,9 @@ async fn begins(
 /// What the connection is of a client that speaks at once.
 async fn at_once<D>(client: &mut Peek<'_>, wait: Wait, learned: &Cell<Learned>) -> Found<D> {
     let decided = wait.decide(client).await;
-    match (&decided, learned.get()) {
-        (Ok(Some(Detected::NeedMore)), _) => learned.set(Learned::ShortText),
-        (Ok(Some(Detected::Http1 | Detected::Http2)), Learned::Http) => {}
-        (Ok(Some(_)), _) => learned.set(Learned::ClientFirst),
-        // Who looks whether somebody listens, and leaves, shows nothing.
-        (Ok(None) | Err(_), _) => {}
+    // Who looks whether somebody listens, and leaves, shows nothing.
+    if let Ok(Some(decided)) = &decided {
+        learned.set(learned.get().after_word(decided));
     }
     found(decided)
 }

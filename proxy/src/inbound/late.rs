@@ -60,7 +60,8 @@ pub(super) async fn first_bytes(
     }
     // Both have been waited for already: the application is dialled at once.
     let learned = &Cell::new(Learned::ServerFirst);
-    let client = undeclared::Client { socket, learned, wait: Wait::Tls(patience), drain: None };
+    let (wait, ahead) = (Wait::Tls(patience), Duration::ZERO);
+    let client = undeclared::Client { socket, learned, wait, ahead, drain: None };
     let idle = shared.config.timeouts.tcp_idle;
     let room = opaque::room(shared, facts, before);
     undeclared::find_out_in_turn(client, idle, room, async |room| opaque::dial(facts, room).await)

@@ -158,6 +158,7 @@ async fn whoever_speaks_first(
         socket: &facts.socket,
         learned: facts.application.what_is_learned(),
         wait: opaque::wait(facts, timeouts.header),
+        ahead: timeouts.client_idle,
         drain: Some(drain),
     };
     let first = opaque::first_word(facts, timeouts);

@@ -128,6 +128,7 @@ async fn look(shared: &Rc<Shared>, client: &Socket, name: &str) -> Result<Seen, 
         socket: client,
         learned: address.what_is_learned(),
         wait: undeclared::Wait::Gap(undeclared::GAP),
+        ahead: shared.config.timeouts.client_idle,
         drain: None,
     };
     let idle = shared.config.timeouts.tcp_idle;

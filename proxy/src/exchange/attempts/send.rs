@@ -37,7 +37,7 @@ impl Call<'_> {
     ) -> Result<(Response, InFlight), Failure> {
         let in_flight = InFlight::enter(member);
         let fresh = |error| Failure { error, kept_connection: false };
-        let connection = self.connection(member, progress).await.map_err(fresh)?;
+        let connection = self.connection(member, body.is_end(), progress).await.map_err(fresh)?;
         progress.connected(clock::now());
         self.hand_on(&member.endpoint.transport);
         let sanitize = self.origin.sanitize_interim(&member.endpoint.transport);
@@ -73,6 +73,7 @@ impl Call<'_> {
     async fn connection(
         &self,
         member: &Rc<Member>,
+        has_no_body: bool,
         progress: &Progress,
     ) -> Result<Connection, ProxyError> {
         let declared = self.snapshot.destination.protocol;
@@ -80,7 +81,7 @@ impl Call<'_> {
             (self.origin, declared),
             (Origin::Inbound(_), Protocol::Http2 | Protocol::Grpc)
         );
-        if speaks_http2 && h2::asks_for_websocket(self.head) {
+        if speaks_http2 && has_no_body && h2::asks_for_websocket(self.head) {
             // Boxed: it is rare.
             let shared = member.pool.acquire(Need::Http2, member.in_flight(), progress);
             let shared = Box::pin(shared).await?;

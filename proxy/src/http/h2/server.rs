@@ -138,6 +138,8 @@ pub async fn serve<H: Handler>(
             Event::Dead => return Served::Closed(Some(Reason::ConnectionLost)),
             Event::Ended(ended) => {
                 let reason = leaving.map_or_else(|| broken(&ended), Leaving::reason);
+                // Nobody polls them any more: what they wait for is others'.
+                streams.clear();
                 // What was said last still leaves; a client that takes nothing is not waited for.
                 let _ = clock::timeout(GOODBYE, poll_fn(|cx| connection.poll_shutdown(cx))).await;
                 return Served::Closed(reason);
