@@ -23,12 +23,18 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Debug {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Debug> Stream for T {}
 
 impl Raw {
-    /// Connects.
+    /// Connects. A connection that was reset before this side has looked at it has ended without a byte, like one that is
+    /// reset later.
     ///
     /// # Panics
     /// When nobody listens there.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("somebody listens");
+        let stream = match TcpStream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Self::over(tokio::io::join(tokio::io::empty(), tokio::io::sink()));
+            }
+            connected => connected.expect("somebody listens"),
+        };
         stream.set_nodelay(true).expect("a TCP socket");
         Self::over(stream)
     }
